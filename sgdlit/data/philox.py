@@ -38,7 +38,12 @@ def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: Key) -> tupl
     k0, k1 = key
     for _ in range(_ROUNDS):
         p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
-        c0, c1, c2, c3 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
+        c0, c1, c2, c3 = (
+            ((p1 >> 32) & _MASK) ^ c1 ^ k0,
+            p1 & _MASK,
+            ((p0 >> 32) & _MASK) ^ c3 ^ k1,
+            p0 & _MASK,
+        )
         k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
     return c0, c1, c2, c3
 
@@ -61,7 +66,9 @@ def words(key: Key, index: Tensor, count: int, stream: int = 0) -> Tensor:
     return torch.stack(torch.broadcast_tensors(*out), -1).flatten(-2)[..., :count]
 
 
-def uniform(key: Key, index: Tensor, count: int, stream: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+def uniform(
+    key: Key, index: Tensor, count: int, stream: int = 0, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Uniform numbers in [0, 1), shape ``index.shape + (count,)``; 24 random bits (32 in float64)."""
     drawn = words(key, index, count, stream)
     if dtype == torch.float64:
@@ -74,7 +81,9 @@ def integers(key: Key, index: Tensor, count: int, high: int, stream: int = 0) ->
     return (words(key, index, count, stream) * high) >> 32
 
 
-def normal(key: Key, index: Tensor, count: int, stream: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+def normal(
+    key: Key, index: Tensor, count: int, stream: int = 0, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Standard normals by Box–Muller, shape ``index.shape + (count,)``; number j does not depend on ``count``."""
     drawn = words(key, index, count + count % 2, stream).unflatten(-1, (-1, 2)).to(torch.float64)
     radius = torch.sqrt(-2.0 * torch.log((drawn[..., 0] + 0.5) / 2.0**32))

@@ -1,0 +1,299 @@
+"""How is it called? ``fit``, ``validate``, ``test`` and ``predict`` on LightningCLI.
+
+Model, data, optimizer, scheduler, callbacks and logger come by class path from a config, any value from the
+command line. Everything that can be wrong is looked at before the folder of a run is made.
+"""
+
+import difflib
+import importlib
+import json
+import logging
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import sgdlit.data.modules
+import sgdlit.models
+import sgdlit.training.single_run  # noqa: F401  (imported so that short class names are found)
+from sgdlit.console import say, warn
+from sgdlit.data.philox import derive_key
+from sgdlit.errors import UserError
+from sgdlit.training import run_folder
+from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from sgdlit.training.divergence import DivergenceGuard
+from sgdlit.training.metrics_file import MetricsFile
+from sgdlit.training.progress import StepProgress
+
+_SIGNAL_EXIT = 128
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors fit on one screen: the key, the value, what is allowed, the nearest name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        raise UserError(_readable(message, self))
+
+
+class RunCLI(LightningCLI):
+    """LightningCLI with sgdlit's run folder, callbacks, seeds and checks."""
+
+    def __init__(self, command: str, arguments: list[str]) -> None:
+        self.resumed: Path | None = None
+        self.folder: Path | None = None
+        self.exit_code = 0
+        super().__init__(
+            args=[command, *self._expand_run(command, arguments)],
+            parser_class=Parser,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            trainer_defaults={"num_sanity_val_steps": 0},
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        skipped = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
+        return dict.fromkeys(("fit", "validate", "test", "predict"), skipped)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--name", type=str, default="run", help="name of the run: logs/NAME/version_k")
+        parser.add_argument("--logs", type=str, default="logs", help="folder in which runs are kept")
+        parser.add_argument(
+            "--init_seed", type=int | None, default=None, help="seed of the initialisation alone (default: seed_everything)"
+        )  # fmt: skip
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """The config decides what is built; Lightning would let the checkpoint overrule it silently."""
+
+    def _expand_run(self, command: str, arguments: list[str]) -> list[str]:
+        """``--resume DIR`` (fit) and ``--run DIR`` (the others) stand for DIR's config and checkpoint."""
+        option = "--resume" if command == "fit" else "--run"
+        folder, rest = _take_option(option, arguments)
+        if folder is None:
+            return arguments
+        config, checkpoints = Path(folder) / "config.yaml", Path(folder) / "checkpoints"
+        names = ["resume.ckpt"] if command == "fit" else ["best.ckpt", "resume.ckpt"]
+        found = [checkpoints / name for name in names if (checkpoints / name).is_file()]
+        if not config.is_file() or not found:
+            missing = config if not config.is_file() else checkpoints / names[-1]
+            raise UserError(
+                f"{option}: {folder!r} is not the folder of a run with a checkpoint: {missing} is missing"
+            )
+        self.resumed = Path(folder)
+        return ["--config", str(config), "--ckpt_path", str(found[0]), *rest]
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        self._substitute_missing_data(config)
+        init_args = config.data.get("init_args") if config.get("data") else None
+        if init_args is not None and "seed" in init_args and init_args.seed is None:
+            init_args.seed = config.seed_everything
+
+    def _substitute_missing_data(self, config: Namespace) -> None:
+        data_class = _class_of(config.get("data"))
+        if not hasattr(data_class, "substitute"):
+            return
+        substitute = data_class.substitute(config.data.init_args.as_dict())
+        if substitute is not None:
+            class_path, init_args, why = substitute
+            config.data = None
+            self.config = self.parser.parse_object(
+                {self.subcommand: {"data": {"class_path": class_path, "init_args": init_args}}}, self.config
+            )
+            config = self.config[self.subcommand]
+            config.name += "_" + class_path.rsplit(".", 1)[-1].lower()
+            warn(f"{why}; this run is named {config.name!r}")
+
+    def instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        seed = config.seed_everything if config.init_seed is None else config.init_seed
+        torch.manual_seed(derive_key(seed, "initialisation").lo)
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        config = self.config_init[self.subcommand].trainer
+        given = config.callbacks or []
+        given = given if isinstance(given, list) else [given]
+        own: list[Callback] = [DivergenceGuard()]
+        if config.enable_progress_bar is not False:
+            own.append(StepProgress())
+        if not any(isinstance(callback, Checkpoint) for callback in given):
+            kwargs["enable_checkpointing"] = False
+        plugins = config.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        self._loggers = config.logger
+        config.callbacks, config.plugins = own + given, [*plugins, AtomicCheckpointIO()]
+        config.logger = False
+        return super().instantiate_trainer(**kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        for part in (self.datamodule, self.model):
+            if hasattr(part, "check"):
+                part.check(self.trainer)
+        path = self.config[self.subcommand].get("ckpt_path")
+        self._checkpoint = (
+            read_checkpoint(Path(path), self.model) if path is not None else {"step": 0, "rows": 0}
+        )
+
+    def before_fit(self) -> None:
+        callback = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
+        self.keeper = callback
+        if self.trainer.fast_dev_run:
+            self.trainer.callbacks.remove(callback)
+        elif self.trainer.is_global_zero:
+            config = self.config.fit
+            self.folder = callback.folder = self.resumed or run_folder.claim(Path(config.logs), config.name)
+            self.trainer.loggers = self._make_loggers()
+            self._write_config()
+            run_folder.write_status(self.folder, "running", self._checkpoint["step"])
+            say(f"writing to {self.folder}")
+
+    def _make_loggers(self) -> list[Any]:
+        purge = self._checkpoint["step"] + 1 if self.resumed else None
+        if self._loggers is None or self._loggers is True:
+            given = [TensorBoardLogger(self.folder.parent, "", self.folder.name, purge_step=purge)]
+        else:
+            given = self._loggers if isinstance(self._loggers, list) else [self._loggers]
+        return [
+            *(logger for logger in given if logger),
+            MetricsFile(self.folder, self._checkpoint["rows"] if self.resumed else 0),
+        ]
+
+    def _write_config(self) -> None:
+        text = self._parser("fit").dump(self.config.fit, skip_none=False)
+        path = self.folder / "config.yaml"
+        if path.exists() and path.read_text() != text:
+            path = self.folder / f"config_from_step_{self._checkpoint['step']}.yaml"
+        run_folder.write_atomically(path, text)
+
+    def after_fit(self) -> None:
+        if self.folder is None:
+            return
+        guard = next(c for c in self.trainer.callbacks if isinstance(c, DivergenceGuard))
+        step, reached = self.trainer.global_step, getattr(self.model, "reached", dict)()
+        if guard.step is not None:
+            state, step = "diverged", guard.step
+        elif self.keeper.stopped_by:
+            state, self.exit_code = "stopped", _SIGNAL_EXIT + self.keeper.stopped_by
+        else:
+            state = "finished"
+        run_folder.write_status(self.folder, state, step, **reached)
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in reached.items())
+        resume = f"; go on with: python -m sgdlit fit --resume {self.folder}" if state == "stopped" else ""
+        say(f"{state} at step {step}: {numbers or 'no evaluation yet'}; {self.folder}{resume}")
+
+    def after_test(self) -> None:
+        self._say_evaluated("test")
+
+    def after_validate(self) -> None:
+        self._say_evaluated("validate")
+
+    def _say_evaluated(self, command: str) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        numbers = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        where = ""
+        if self.resumed is not None:
+            path = self.resumed / f"{command}.json"
+            run_folder.write_atomically(path, json.dumps(numbers, indent=1) + "\n")
+            where = f"; written to {path}"
+        say(", ".join(f"{name} {value:.4g}" for name, value in numbers.items()) + where)
+
+    def predict(self, model: Any, datamodule: Any = None, **kwargs: Any) -> None:
+        if self.trainer.world_size > 1:
+            raise UserError(
+                f"trainer.devices: predict writes one file, from one process, not {self.trainer.world_size}"
+            )
+        kwargs.pop("return_predictions", None)
+        batches = self.trainer.predict(model, datamodule=datamodule, **kwargs)
+        path = (self.resumed or Path()) / "predictions.csv"
+        lines = ["index,label,predicted,probability"]
+        rows = torch.cat(batches).tolist()
+        lines += [f"{i},{int(label)},{int(guess)},{p:.6f}" for i, (label, guess, p) in enumerate(rows)]
+        run_folder.write_atomically(path, "\n".join(lines) + "\n")
+        say(f"{len(rows)} predictions written to {path}")
+
+
+def read_checkpoint(path: Path, model: torch.nn.Module) -> dict[str, int]:
+    """The step of a checkpoint that fits the model, and the rows of ``metrics.csv`` that precede it.
+
+    Raises:
+        UserError: the file is missing, damaged, carries code, or belongs to another model.
+    """
+    if not path.is_file():
+        raise UserError(f"ckpt_path: {str(path)!r} does not exist; allowed: a checkpoint file of this model")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = content["state_dict"]
+        facts = {"step": int(content["global_step"]), "rows": int(content.get("sgdlit_rows", 0))}
+    except Exception as error:  # torch raises many kinds for a damaged or a hostile file
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"ckpt_path: {str(path)!r} is not a checkpoint that can be read safely: {reason}\n"
+            "allowed: a checkpoint written by sgdlit or Lightning; files that carry code are never run"
+        ) from error
+    own = model.state_dict()
+    differences = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    differences += [name for name in state if name not in own]
+    if differences:
+        name = differences[0]
+        shapes = [str(tuple(s[name].shape)) if name in s else "nothing" for s in (state, own)]
+        raise UserError(
+            f"ckpt_path: {str(path)!r} belongs to another model: {len(differences)} parameters differ, first {name}: "
+            f"{shapes[0]} in the file, {shapes[1]} in the model"
+        )
+    return facts
+
+
+def _take_option(option: str, arguments: list[str]) -> tuple[str | None, list[str]]:
+    for i, argument in enumerate(arguments):
+        if argument == option:
+            if i + 1 == len(arguments):
+                raise UserError(f"{option}: the folder of a run is missing")
+            return arguments[i + 1], arguments[:i] + arguments[i + 2 :]
+        if argument.startswith(option + "="):
+            return argument[len(option) + 1 :], arguments[:i] + arguments[i + 1 :]
+    return None, arguments
+
+
+def _class_of(config: Namespace | None) -> type | None:
+    if not config or not config.get("class_path"):
+        return None
+    module, name = config.class_path.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)
+
+
+def _readable(message: str, parser: LightningArgumentParser) -> str:
+    return message
+
+
+def main(command: str, arguments: list[str]) -> int:
+    """Run fit, validate, test or predict.
+
+    Raises:
+        UserError: anything in config, command line, data or checkpoint that the user can mend.
+    """
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # ours needs no state
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        return RunCLI(command, arguments).exit_code
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error

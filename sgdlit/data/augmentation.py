@@ -1,0 +1,65 @@
+"""Random crops and flips, on the device, as a pure function of (seed, visit, position in the batch).
+
+The random numbers of many visits are made at once (a page), because a step's own share is far too small to
+be worth a call of the generator.
+"""
+
+import torch
+from torch import Tensor
+
+from sgdlit.data.philox import derive_key, integers
+
+_PAGE = 8192  # examples whose draws are made in one call of the generator
+
+
+class CropAndFlip:
+    """Zero-padding, a random crop of the old size, and a horizontal flip with probability ½.
+
+    Args:
+        padding: pixels added on each side (4 in Smith et al. 2021, the field's CIFAR-10 protocol).
+        flip: whether images are flipped.
+        seed: seed of the augmentation.
+        batch_size: examples per visit, so that example j of visit v has the number v·batch_size + j.
+    """
+
+    def __init__(self, padding: int, flip: bool, seed: int, batch_size: int) -> None:
+        self.padding, self.flip, self.batch_size = padding, flip, batch_size
+        self._key = derive_key(seed, "augmentation")
+        self._visits = max(1, _PAGE // batch_size)
+        self._page, self._shape, self._rows = -1, torch.Size(), torch.empty(0)
+
+    def draws(self, first: int, count: int, device: torch.device | str = "cpu") -> Tensor:
+        """Shift down, shift right (0 … 2·padding) and flip (0, 1) of ``count`` examples: int64 ``[count, 3]``."""
+        index = torch.arange(first, first + count, device=device)
+        shifts = integers(self._key, index, 2, 2 * self.padding + 1)
+        flips = integers(self._key, index, 1, 2, stream=1) * int(self.flip)
+        return torch.cat((shifts, flips), -1)
+
+    def __call__(self, images: Tensor, visit: int, part: slice) -> Tensor:
+        """Augment ``images`` ``[b, C, H, W]``, the examples ``part`` of a visit, by one indexing operation.
+
+        Each image is laid out padded, as it is and mirrored; a row of the result is then ``W`` consecutive
+        pixels from one of these, and the page holds where each row starts.
+        """
+        p, (b, c, h, w) = self.padding, images.shape
+        both = images.new_zeros(b, 2, c, h + 2 * p, w + 2 * p)
+        both[:, 0, :, p : p + h, p : p + w] = images
+        both[:, 1, :, p : p + h, p : p + w] = images.flip(-1)
+        image = torch.arange(0, both.numel(), both.stride(0), device=images.device)
+        starts = self._row_starts(visit, images.shape[1:], images.device)[part] + image.unsqueeze(-1)
+        rows = both.view(-1).as_strided((both.numel() - w + 1, w), (1, 1))
+        return rows.index_select(0, starts.flatten()).view(images.shape)
+
+    def _row_starts(self, visit: int, shape: torch.Size, device: torch.device) -> Tensor:
+        """Where each row of each example of a visit starts in its pair of padded images: ``[B, C·H]``."""
+        page, place = divmod(visit, self._visits)
+        if (self._page, self._shape, self._rows.device) != (page, shape, device):
+            count = self._visits * self.batch_size
+            down, right, flip = self.draws(page * count, count, device).unbind(-1)
+            c, h, w = shape
+            height, width = h + 2 * self.padding, w + 2 * self.padding
+            corner = (flip * c * height + down) * width + right
+            row = torch.arange(c, device=device).unsqueeze(-1) * height + torch.arange(h, device=device)
+            self._rows = (corner.unsqueeze(-1) + row.flatten() * width).unflatten(0, (-1, self.batch_size))
+            self._page, self._shape = page, shape
+        return self._rows[place]

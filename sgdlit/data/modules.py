@@ -1,0 +1,294 @@
+"""The LightningDataModules of finite image shards: CIFAR-10, Fashion-MNIST and the built-in shapes.
+
+The whole shard lies on the training device as bytes; a batch is gathered by index, augmented and
+standardised there. No worker processes, nothing to shuffle, no state: see ``orders`` and ``loaders``.
+"""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from sgdlit.console import track
+from sgdlit.data import shapes
+from sgdlit.data.augmentation import CropAndFlip
+from sgdlit.data.loaders import Batch, Clock, EvaluationLoader, StepLoader, check_shares
+from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
+from sgdlit.data.philox import derive_key
+from sgdlit.data.readers import (
+    CIFAR10_FOLDERS,
+    CIFAR10_TEST,
+    CIFAR10_TRAIN,
+    DataMissing,
+    locate,
+    read_cifar10,
+    read_fashion_mnist,
+)
+from sgdlit.data.shards import PerChannel, PerImage, Shard, Storage, Subset, shard_from_arrays, split, whole
+from sgdlit.errors import UserError
+
+Splits = Literal["val", "test"]
+
+
+class ImageShards(LightningDataModule):
+    """A finite set of labelled images, cut into training, validation and test examples.
+
+    Args:
+        batch_size: B, examples per step over all ranks and accumulated micro-batches.
+        order: which rows an epoch visits, and in which order.
+        repeats: n, steps taken on each minibatch with the same augmentation (n-step SGD).
+        last_batch: where B does not divide N: "error", "short" (a smaller last minibatch) or "drop".
+        train_size: number of training examples; None takes all that the validation set leaves.
+        val_size: number of examples set aside for validation; 0 for none.
+        balanced: equal numbers of each class in the training and validation sets.
+        augment: random crops (zero-padding 4) and horizontal flips.
+        seed: decides order and augmentation; None takes the run's ``seed_everything``.
+        order_seed: a seed for the order alone.
+        augmentation_seed: a seed for the augmentation alone.
+        split_seed: decides which examples are for training and which for validation.
+        eval_batch_size: examples per rank in one evaluation batch.
+        storage: "device" copies the training set to the training device; "host" leaves it where it is, which
+            for a memory-mapped file means that only the rows of each batch are read.
+    """
+
+    num_classes = 10
+
+    def __init__(
+        self,
+        batch_size: int = 32,
+        order: Order | None = None,
+        repeats: int = 1,
+        last_batch: LastBatch = "error",
+        train_size: int | None = None,
+        val_size: int = 0,
+        balanced: bool = False,
+        augment: bool = True,
+        seed: int | None = None,
+        order_seed: int | None = None,
+        augmentation_seed: int | None = None,
+        split_seed: int = 0,
+        eval_batch_size: int = 1000,
+        storage: Storage = "device",
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.repeats, self.last_batch = batch_size, repeats, last_batch
+        self.order = order or RandomReshuffling()
+        self.train_size, self.val_size, self.balanced = train_size, val_size, balanced
+        self.augment, self.eval_batch_size, self.storage = augment, eval_batch_size, storage
+        self.seed = 0 if seed is None else seed
+        self.order_seed = self.seed if order_seed is None else order_seed
+        self.augmentation_seed = self.seed if augmentation_seed is None else augmentation_seed
+        self.split_seed = split_seed
+        self.subsets: dict[str, Subset] = {}
+
+    @abstractmethod
+    def read_splits(self) -> dict[str, Subset]:
+        """The examples of "train", "val" and "test" (the second may be empty)."""
+
+    @property
+    @abstractmethod
+    def standardise(self) -> PerChannel | PerImage:
+        """From pixels to the network's input."""
+
+    @property
+    def evaluation_splits(self) -> list[Splits]:
+        """Names of the evaluation sets, in the order of ``val_dataloader()``."""
+        return ["val", "test"] if self.val_size else ["test"]
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.subsets:
+            return
+        if self.eval_batch_size < 1:
+            raise UserError(f"data.eval_batch_size: {self.eval_batch_size}; allowed: 1 or more")
+        subsets = self.read_splits()
+        self.itinerary = Itinerary(
+            self.order, len(subsets["train"]), self.batch_size, self.repeats, self.last_batch, self.order_seed
+        )
+        self.subsets = subsets
+
+    def split_pool(self, pool: Shard, test: Shard) -> dict[str, Subset]:
+        """Training and validation examples from one pool, test examples from their own file."""
+        train, val = split(pool.labels, self.val_size, self.train_size, self.split_seed, self.balanced)
+        return {"train": Subset(pool, train), "val": Subset(pool, val), "test": whole(test)}
+
+    def check(self, trainer: Clock) -> None:
+        """Everything that can be wrong about the data of a run, before the run leaves a trace.
+
+        Raises:
+            UserError: naming the key, its value and what is allowed.
+        """
+        self.setup()
+        sizes = {"data.batch_size": self.batch_size}
+        if self.itinerary.smallest != self.batch_size:
+            sizes["the last minibatch of an epoch (data.last_batch: short)"] = self.itinerary.smallest
+        check_shares(sizes, trainer)
+
+    def train_dataloader(self) -> StepLoader:
+        device = self.trainer.strategy.root_device
+        subset = self.subsets["train"].stored(self.storage, device)
+        padding = 4 if self.augment else 0
+        augment = CropAndFlip(padding, self.augment, self.augmentation_seed, self.batch_size)
+
+        def batch(step: int, part: slice) -> Batch:
+            images, labels = subset.take(self.itinerary.rows(step, device)[part], device)
+            if self.augment:
+                images = augment(images, self.itinerary.visit(step), part)
+            return self.standardise(images), labels
+
+        return StepLoader(batch, self.itinerary.size, self.itinerary.steps_per_epoch, self.trainer)
+
+    def val_dataloader(self) -> list[EvaluationLoader]:
+        return [self._evaluation_loader(name) for name in self.evaluation_splits]
+
+    def test_dataloader(self) -> EvaluationLoader:
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> EvaluationLoader:
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, name: str) -> EvaluationLoader:
+        device = self.trainer.strategy.root_device
+        subset = self.subsets[name].stored(self.storage, device)
+        rows = torch.arange(len(subset), device=device)
+
+        def batch(part: slice) -> Batch:
+            images, labels = subset.take(rows[part], device)
+            return self.standardise(images), labels
+
+        return EvaluationLoader(batch, len(subset), self.eval_batch_size, self.trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides the data of a run, so that a checkpoint cannot be resumed on other data."""
+        return {
+            "class": type(self).__name__,
+            "examples": len(self.subsets["train"]),
+            "batch_size": self.batch_size,
+            "order": type(self.order).__name__,
+            "repeats": self.repeats,
+            "last_batch": self.last_batch,
+            "augment": self.augment,
+            "seeds": [self.order_seed, self.augmentation_seed, self.split_seed],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        own = self.state_dict()
+        changed = [
+            f"{k}: {state_dict.get(k)!r} there, {own[k]!r} here" for k in own if own[k] != state_dict.get(k)
+        ]
+        if changed:
+            raise UserError(
+                f"the checkpoint was made with other data and cannot be resumed: {'; '.join(changed)}"
+            )
+
+
+class CIFAR10(ImageShards):
+    """CIFAR-10 (Krizhevsky 2009) from its official binary files: 50 000 + 10 000 images 3x32x32, ten classes.
+
+    Args:
+        root: folder that holds ``cifar-10-batches-bin`` or its files.
+        fallback: "shapes" runs on the built-in image distribution when the files are not there; None stops.
+    """
+
+    def __init__(self, root: str = "data", fallback: Literal["shapes"] | None = None, **shard: Any) -> None:
+        super().__init__(**shard)
+        self.root, self.fallback = root, fallback
+
+    @classmethod
+    def substitute(cls, init_args: dict[str, Any]) -> tuple[str, dict[str, Any], str] | None:
+        """What runs instead where the files are missing and the config asks for a fall-back.
+
+        Returns:
+            class path, its arguments, and the reason in words; None where the files are there or none is asked for.
+        """
+        root = Path(init_args["root"])
+        if (
+            init_args.get("fallback") is None
+            or locate(root, CIFAR10_FOLDERS, CIFAR10_TRAIN + CIFAR10_TEST) is not None
+        ):
+            return None
+        shared = {key: value for key, value in init_args.items() if key not in ("root", "fallback")}
+        if shared.get("train_size") is None:
+            shared["train_size"] = 50000 - shared["val_size"]
+        why = (
+            f"no CIFAR-10 in {str(root)!r} (get it with: python -m sgdlit data cifar10 --root {root}), "
+            "so data.fallback: shapes takes its place: the built-in image distribution"
+        )
+        return "sgdlit.data.modules.Shapes", shared, why
+
+    def read_splits(self) -> dict[str, Subset]:
+        root = Path(self.root)
+        try:
+            train, test = read_cifar10(root, train=True), read_cifar10(root, train=False)
+        except DataMissing as error:
+            raise UserError(f"{error}\nor run on the built-in images: --data.fallback shapes") from error
+        return self.split_pool(shard_from_arrays(*train), shard_from_arrays(*test))
+
+    @property
+    def standardise(self) -> PerChannel:
+        return PerChannel(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+
+
+class FashionMNIST(ImageShards):
+    """Fashion-MNIST (Xiao et al. 2017) from its IDX files: 60 000 + 10 000 images 1x28x28, ten classes.
+
+    Args:
+        root: folder that holds the four IDX files, gzipped or not.
+        augment: random crops and flips; the protocols of Smith et al. 2021 use none here.
+    """
+
+    def __init__(self, root: str = "data", augment: bool = False, **shard: Any) -> None:
+        super().__init__(augment=augment, **shard)
+        self.root = root
+
+    def read_splits(self) -> dict[str, Subset]:
+        train, test = (
+            shard_from_arrays(*read_fashion_mnist(Path(self.root), train)) for train in (True, False)
+        )
+        return self.split_pool(train, test)
+
+    @property
+    def standardise(self) -> PerImage:
+        return PerImage()
+
+
+class Shapes(ImageShards):
+    """A finite shard of the built-in image distribution (``sgdlit.data.shapes``), 3x32x32, ten classes.
+
+    Training, validation and test examples are three independent draws, so the training set of a smaller size
+    is the beginning of that of a larger one, and the test set is the same for all.
+
+    Args:
+        train_size: number of training examples.
+        test_size: number of test examples.
+        data_seed: which draw of the distribution.
+    """
+
+    def __init__(
+        self, train_size: int = 50000, test_size: int = 10000, data_seed: int = 0, **shard: Any
+    ) -> None:
+        super().__init__(train_size=train_size, **shard)
+        self.test_size, self.data_seed = test_size, data_seed
+
+    def read_splits(self) -> dict[str, Subset]:
+        sizes = {"train": self.train_size, "val": self.val_size, "test": self.test_size}
+        for name, size in sizes.items():
+            if size < (name != "val"):
+                raise UserError(f"data.{name}_size: {size}; allowed: {int(name != 'val')} or more")
+        if self.balanced:
+            raise UserError(
+                "data.balanced: true is not possible with Shapes, whose labels are drawn; allowed: false"
+            )
+        return {name: whole(self._draw(name, size)) for name, size in sizes.items()}
+
+    def _draw(self, name: str, size: int) -> Shard:
+        key = derive_key(self.data_seed, f"shapes {name}")
+        chunks = torch.arange(size).split(2000)
+        drawn = [shapes.draw(key, chunk) for chunk in track(chunks, f"drawing {size} {name} images")]
+        images, labels = zip(*drawn, strict=True)
+        return Shard(torch.cat(images), torch.cat(labels))
+
+    @property
+    def standardise(self) -> PerChannel:
+        return PerChannel(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

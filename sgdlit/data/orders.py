@@ -1,0 +1,176 @@
+"""In which order are the examples of a shard visited?
+
+An order is a recipe: for each epoch it names the rows of the shard, which are then cut into minibatches.
+It holds no state. An :class:`Itinerary` joins an order with the numbers of a run (examples, batch size,
+repeats, seed) and answers the one question of a training step: which rows does step t see? The answer is a
+pure function of (seed, t), so it does not depend on ranks, restarts or on how many steps a call takes.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sgdlit.data.philox import Key, derive_key, integers, permutation
+from sgdlit.errors import UserError
+
+LastBatch = Literal["error", "short", "drop"]
+
+
+class Order(ABC):
+    """The rows that an epoch visits, one after another."""
+
+    def length(self, examples: int) -> int:
+        """Number of rows visited in one epoch over a shard of ``examples``."""
+        return examples
+
+    @abstractmethod
+    def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
+        """Rows of the epoch before they are cut into minibatches: int64 ``[length(examples)]``."""
+
+    def position(self, epoch: int, k: int, batches: int) -> int:
+        """Which of the epoch's minibatches comes ``k``-th (0 ≤ k < batches)."""
+        return k
+
+
+class RandomReshuffling(Order):
+    """A new permutation in every epoch: each example exactly once per epoch."""
+
+    def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
+        return permutation(key, examples, stream=epoch, device=device)
+
+
+class SingleShuffle(Order):
+    """One permutation, drawn once, used in every epoch."""
+
+    def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
+        return permutation(key, examples, stream=0, device=device)
+
+
+class WithReplacement(Order):
+    """Independent draws from the shard; an epoch is as many draws as there are examples."""
+
+    def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
+        return integers(key, torch.arange(examples, device=device), 1, examples, stream=epoch).squeeze(-1)
+
+
+class FixedList(Order):
+    """The same given rows in every epoch.
+
+    Args:
+        rows: row numbers (0-based), or the path of a text file with one row number per line.
+
+    Raises:
+        UserError: the list is empty, unreadable, or names a row that the shard does not have.
+    """
+
+    def __init__(self, rows: list[int] | str) -> None:
+        self._rows = _read_rows(rows) if isinstance(rows, str) else list(rows)
+        if not self._rows:
+            raise UserError("order.rows: the list is empty; it must name at least one row")
+
+    def length(self, examples: int) -> int:
+        return len(self._rows)
+
+    def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
+        outside = [r for r in self._rows if not 0 <= r < examples]
+        if outside:
+            raise UserError(f"order.rows: row {outside[0]} does not exist; allowed: 0 to {examples - 1}")
+        return torch.tensor(self._rows, device=device)
+
+
+class ForwardThenReversed(Order):
+    """Epochs in pairs: the minibatches of another order, then the same minibatches in reverse.
+
+    The pair follows the modified flow without averaging over orders (Smith et al. 2021, section 2).
+    """
+
+    def __init__(self, forward: Order | None = None) -> None:
+        self._forward = forward or RandomReshuffling()
+
+    def length(self, examples: int) -> int:
+        return self._forward.length(examples)
+
+    def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
+        return self._forward.rows(epoch // 2, examples, key, device)
+
+    def position(self, epoch: int, k: int, batches: int) -> int:
+        return k if epoch % 2 == 0 else batches - 1 - k
+
+
+class Itinerary:
+    """Which rows of a shard each step of a run sees.
+
+    Each minibatch is visited ``repeats`` times in a row before the next one comes (n-step SGD, Smith et al.
+    2021, section 4), so an epoch has ``batches * repeats`` steps and ``visit(t) = t // repeats`` counts the
+    minibatches drawn.
+
+    Args:
+        order: the recipe.
+        examples: number of examples N in the shard.
+        batch_size: the step's global batch B, whatever the number of ranks.
+        repeats: n, steps taken on each minibatch.
+        last_batch: what happens to the N mod B examples left over in each epoch.
+        seed: seed of the order.
+
+    Raises:
+        UserError: B is not in 1 … N, repeats < 1, or B does not divide N and ``last_batch`` is "error".
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        examples: int,
+        batch_size: int,
+        repeats: int = 1,
+        last_batch: LastBatch = "error",
+        seed: int = 0,
+    ) -> None:
+        length = order.length(examples)
+        if not 1 <= batch_size <= length:
+            raise UserError(f"data.batch_size: {batch_size} is not possible with {length} training examples; "
+                            f"allowed: 1 to {length}")  # fmt: skip
+        if repeats < 1:
+            raise UserError(f"data.repeats: {repeats} is not possible; allowed: 1 or more")
+        if length % batch_size and last_batch == "error":
+            raise UserError(
+                f"data.batch_size: {batch_size} does not divide the {length} training examples. Allowed: a divisor, "
+                "or data.last_batch: short (a smaller last minibatch) or drop (leave the rest out of the epoch)"
+            )
+        self.order, self.examples, self.batch_size, self.repeats = order, examples, batch_size, repeats
+        self.batches = length // batch_size if last_batch == "drop" else -(-length // batch_size)
+        self.smallest = length - (self.batches - 1) * batch_size if last_batch == "short" else batch_size
+        self._key = derive_key(seed, "order")
+        self._epoch, self._rows = -1, torch.empty(0)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.batches * self.repeats
+
+    def size(self, step: int) -> int:
+        """Number of examples that ``step`` sees, over all ranks."""
+        epoch, k = divmod(self.visit(step), self.batches)
+        last = self.order.position(epoch, k, self.batches) == self.batches - 1
+        return self.smallest if last else self.batch_size
+
+    def visit(self, step: int) -> int:
+        """How many minibatches were drawn before the one that ``step`` sees."""
+        return step // self.repeats
+
+    def rows(self, step: int, device: torch.device | str = "cpu") -> Tensor:
+        """Rows of the shard that ``step`` sees: int64 ``[B]``, fewer in a short last minibatch."""
+        epoch, k = divmod(self.visit(step), self.batches)
+        device = torch.device(device)
+        if self._epoch != epoch or self._rows.device != device:
+            self._rows, self._epoch = self.order.rows(epoch, self.examples, self._key, device), epoch
+        start = self.order.position(epoch, k, self.batches) * self.batch_size
+        return self._rows[start : start + self.batch_size]
+
+
+def _read_rows(path: str) -> list[int]:
+    try:
+        return [int(line) for line in Path(path).read_text().split()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"order.rows: cannot read {path!r} as one row number per line: {error}") from error

@@ -1,0 +1,128 @@
+"""Finite sets of examples: where they lie, how they are split, and how a minibatch is taken from them."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgdlit.data.philox import derive_key, permutation
+from sgdlit.errors import UserError
+
+Storage = Literal["device", "host"]
+
+
+class PerChannel:
+    """Pixels to network input: (x/255 − mean) / std with the statistics of a training set, per channel."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self.factor = 1.0 / (255.0 * torch.tensor(std).view(-1, 1, 1))
+        self.offset = -(torch.tensor(mean) / torch.tensor(std)).view(-1, 1, 1)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Float32 ``[b, C, H, W]`` from uint8 ``[b, C, H, W]``."""
+        if self.factor.device != images.device:
+            self.factor, self.offset = self.factor.to(images.device), self.offset.to(images.device)
+        return images.to(torch.float32).mul_(self.factor).add_(self.offset)
+
+
+class PerImage:
+    """Pixels to network input: each image minus its mean, over its standard deviation (all pixels, all channels).
+
+    A deviation below one grey level counts as one, so that an empty image stays finite.
+    """
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Float32 ``[b, C, H, W]`` from uint8 ``[b, C, H, W]``."""
+        x = images.to(torch.float32)
+        std, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True, correction=0)
+        return x.sub_(mean).div_(std.clamp_min(1.0))
+
+
+@dataclass
+class Shard:
+    """Examples as bytes: ``images`` uint8 ``[N, C, H, W]``, ``labels`` int64 ``[N]``."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass
+class Subset:
+    """Some rows of a shard that may be a file too large for memory: only what is asked for is read."""
+
+    shard: Shard
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def stored(self, storage: Storage, device: torch.device) -> "Subset":
+        """The same examples where training wants them: copied to the device, or left on the host."""
+        if storage == "host":
+            return self
+        return whole(Shard(self.shard.images[self.rows].to(device), self.shard.labels[self.rows].to(device)))
+
+    def take(self, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Images uint8 ``[b, C, H, W]`` and labels ``[b]`` of the given rows of the subset, on ``device``."""
+        at = self.rows.index_select(0, rows.to(self.rows.device))
+        images, labels = self.shard.images.index_select(0, at), self.shard.labels.index_select(0, at)
+        return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+
+def whole(shard: Shard) -> Subset:
+    """Every row of a shard."""
+    return Subset(shard, torch.arange(len(shard)))
+
+
+def shard_from_arrays(images: np.ndarray, labels: np.ndarray) -> Shard:
+    """A shard over numpy arrays, without copying the images (a memory map stays one)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "not writable": a shard never writes to its images
+        return Shard(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+
+
+def split(
+    labels: Tensor, val_size: int, train_size: int | None, seed: int, balanced: bool
+) -> tuple[Tensor, Tensor]:
+    """Rows of a training and a validation set that do not overlap.
+
+    The validation rows do not depend on ``train_size``, and the training set of a smaller size is contained
+    in that of a larger one, so runs on different amounts of data can be compared.
+
+    Args:
+        labels: int64 ``[N]``.
+        val_size: number of validation examples.
+        train_size: number of training examples; None takes all that remain.
+        seed: seed of the split.
+        balanced: equal numbers per class, to within one.
+
+    Raises:
+        UserError: more examples are asked for than there are.
+    """
+    total = len(labels)
+    train_size = total - val_size if train_size is None else train_size
+    if val_size < 0 or train_size < 1 or val_size + train_size > total:
+        raise UserError(
+            f"data.train_size: {train_size} with data.val_size: {val_size} is not possible; "
+            f"allowed: at least 1 and 0, together at most the {total} examples there are"
+        )
+    rows = permutation(derive_key(seed, "split"), total)
+    if balanced:
+        rows = _interleave_classes(rows, labels[rows])
+    return rows[val_size : val_size + train_size], rows[:val_size]
+
+
+def _interleave_classes(rows: Tensor, labels: Tensor) -> Tensor:
+    """Reorder so that every prefix holds the classes in equal numbers, as far as they last."""
+    by_class = torch.argsort(labels, stable=True)
+    counts = torch.bincount(labels)
+    first = torch.cumsum(counts, 0) - counts
+    rank = torch.empty_like(labels)
+    rank[by_class] = torch.arange(len(labels)) - first[labels[by_class]]
+    return rows[torch.argsort(rank, stable=True)]

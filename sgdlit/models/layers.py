@@ -1,0 +1,21 @@
+"""PyTorch's linear and convolutional layers, left for the network to initialise.
+
+The originals draw initial values when they are built, and the network would draw again: then building a
+network after seeding and calling ``reset_parameters`` after the same seeding would give different networks.
+"""
+
+from torch import nn
+
+
+class Linear(nn.Linear):
+    """``nn.Linear`` whose parameters are not set until the network's ``reset_parameters`` does."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Conv2d(nn.Conv2d):
+    """``nn.Conv2d`` whose parameters are not set until the network's ``reset_parameters`` does."""
+
+    def reset_parameters(self) -> None:
+        pass

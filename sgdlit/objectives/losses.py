@@ -1,0 +1,126 @@
+"""The losses that training can minimise: per example, as the mean over a batch, and what counts as correct.
+
+All of them are plain functions of outputs and targets without control flow that depends on the numbers, so
+that they work under ``torch.vmap`` and ``torch.compile``; ``check_targets`` holds the checks, to be called on
+data once.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sgdlit.errors import UserError
+
+
+class Loss(ABC):
+    """A loss of outputs (batch, ...) and targets (batch, ...)."""
+
+    @abstractmethod
+    def per_example(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each example, shape (batch,)."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean over the batch, a scalar."""
+        return self.per_example(outputs, targets).mean()
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """Whether each example is classified correctly, bool (batch,); None where nothing is classified."""
+        return None
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise UserError if the targets are not what this loss is defined for."""
+        if len(outputs) != len(targets):
+            raise UserError(f"targets: {len(targets)} of them for {len(outputs)} outputs")
+
+
+class CrossEntropy(Loss):
+    """-log softmax(f)_y, with outputs f (batch, classes) and targets y (batch,) in 0 ... classes-1."""
+
+    def per_example(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets)
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.argmax(1) == targets
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        super().check_targets(outputs, targets)
+        if targets.is_floating_point() or targets.dim() != 1:
+            raise UserError(
+                f"targets: cross_entropy needs one class index per example, not {targets.dtype} of shape "
+                f"{tuple(targets.shape)}"
+            )
+        check_labels(targets, outputs.shape[1])
+
+
+class HalfSquaredError(Loss):
+    """½ ‖f - y‖², summed over the outputs of an example.
+
+    Targets of an integer type are classes, and stand for their one-hot vectors; others have the outputs'
+    shape, or (batch,) where there is one output.
+    """
+
+    def per_example(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if not targets.is_floating_point():
+            targets = F.one_hot(targets.long(), outputs.shape[1])
+        return 0.5 * (outputs - targets.reshape(outputs.shape)).square().flatten(1).sum(1)
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        return None if targets.is_floating_point() else outputs.argmax(1) == targets
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        super().check_targets(outputs, targets)
+        if not targets.is_floating_point():
+            check_labels(targets, outputs.shape[1])
+        elif targets.numel() != outputs.numel():
+            raise UserError(
+                f"targets: shape {tuple(targets.shape)} does not fit outputs of shape {tuple(outputs.shape)}"
+            )
+
+
+class Logistic(Loss):
+    """log(1 + exp(-y f)), with outputs f (batch,) or (batch, 1) and targets y (batch,) in {-1, +1}."""
+
+    def per_example(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return -F.logsigmoid(targets * outputs.reshape(targets.shape))
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return targets * outputs.reshape(targets.shape) > 0
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        super().check_targets(outputs, targets)
+        wrong = targets[targets.abs() != 1]
+        if len(wrong):
+            raise UserError(f"targets: label {wrong[0].item()} is not allowed; logistic loss needs -1 and +1")
+        if outputs.numel() != targets.numel():
+            raise UserError(f"outputs: logistic loss needs one per example, not {tuple(outputs.shape)}")
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": CrossEntropy(),
+    "half_squared_error": HalfSquaredError(),
+    "logistic": Logistic(),
+}
+
+
+def loss_by_name(name: str) -> Loss:
+    """The loss called ``name`` in ``LOSSES``.
+
+    Raises:
+        UserError: if there is no loss of that name.
+    """
+    if name not in LOSSES:
+        raise UserError(f"loss: {name!r} is not known; allowed are {', '.join(LOSSES)}")
+    return LOSSES[name]
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    wrong = labels[torch.logical_or(labels < 0, labels >= classes)]
+    if len(wrong):
+        raise UserError(
+            f"targets: label {wrong[0].item()} is not allowed; there are {classes} classes from 0"
+        )

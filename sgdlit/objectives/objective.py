@@ -1,0 +1,184 @@
+"""What the objectives share: what they return, how a batch is cut for the penalty, BatchNorm's statistics.
+
+Every objective evaluates mean_k (C_k + λ/4 ‖∇C_k‖²) over batches k of ``penalty_batch_size`` contiguous
+examples of the step's global batch. How many ranks share that batch does not change its value: a rank that
+holds several of those batches takes them one by one, and where one of them lies over several ranks, those
+exchange their gradients.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from sgdlit.errors import UserError
+from sgdlit.objectives.losses import Loss
+from sgdlit.objectives.modified_loss import Ranks, check_strength
+
+
+class Evaluation(NamedTuple):
+    """What an objective found on this rank's slice of a batch.
+
+    Only ``loss`` has a graph: the modified loss, to call ``backward`` on. The other three are detached:
+    ``cost`` is the mean loss C; ``squared_norm`` is mean_k ‖∇C_k‖² = 4 C_reg, or None if λ = 0; ``outputs``
+    are the network's, (batch, ...). Means over ranks of loss, cost and squared_norm are those of the global
+    batch.
+    """
+
+    loss: Tensor
+    cost: Tensor
+    squared_norm: Tensor | None
+    outputs: Tensor
+
+
+class Objective(ABC):
+    """objective(network, loss, inputs, targets, reg_strength) -> Evaluation.
+
+    Args:
+        penalty_batch_size: number of examples of the global batch over which each gradient norm is taken;
+            None means the whole global batch. It divides this rank's slice, or is a multiple of it that
+            divides the global batch.
+    """
+
+    def __init__(self, penalty_batch_size: int | None = None) -> None:
+        if penalty_batch_size is not None and penalty_batch_size < 1:
+            raise UserError(f"penalty_batch_size: {penalty_batch_size} is not allowed; give 1 or more")
+        self.penalty_batch_size = penalty_batch_size
+
+    def __call__(
+        self, network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, reg_strength: float
+    ) -> Evaluation:
+        """Evaluate the modified loss of a batch of inputs (batch, ...) and targets (batch, ...).
+
+        Raises:
+            UserError: λ negative or not finite; a penalty_batch_size that does not fit the batch and the
+                number of ranks; a network that this objective cannot differentiate.
+        """
+        check_strength(reg_strength)
+        if reg_strength == 0:
+            return self.evaluate_plain(network, loss, inputs, targets)
+        self.check_network(network)
+        size, ranks = penalty_scope(self.penalty_batch_size, len(inputs))
+        parts = []
+        for k, (x, y) in enumerate(zip(inputs.split(size), targets.split(size), strict=True)):
+            with frozen_statistics(network, frozen=k > 0):
+                parts.append(self.evaluate_penalized(network, loss, x, y, reg_strength, ranks))
+        return mean_of(parts)
+
+    def measure(self, network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Tensor:
+        """mean_k ‖∇C_k‖² = 4 C_reg of a batch, detached, for looking at a run; BatchNorm's statistics stay."""
+        with frozen_statistics(network), torch.enable_grad():
+            squared_norm = self(network, loss, inputs, targets, reg_strength=1.0).squared_norm
+        assert squared_norm is not None, "a penalty with λ > 0 has a norm"
+        return squared_norm
+
+    def evaluate_plain(self, network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Evaluation:
+        """The objective at λ = 0: C and nothing else."""
+        outputs = network(inputs)
+        cost = loss(outputs, targets)
+        return Evaluation(cost, cost.detach(), None, outputs.detach())
+
+    @abstractmethod
+    def check_network(self, network: nn.Module) -> None:
+        """Raise UserError if this objective cannot differentiate the network."""
+
+    @abstractmethod
+    def evaluate_penalized(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        inputs: Tensor,
+        targets: Tensor,
+        reg_strength: float,
+        ranks: "Ranks",
+    ) -> Evaluation:
+        """C + λ/4 ‖∇C‖² on one batch, shared with ``ranks``."""
+
+
+def mean_of(parts: list[Evaluation]) -> Evaluation:
+    """One evaluation for batches of equal size."""
+    if len(parts) == 1:
+        return parts[0]
+    loss, cost, squared_norm = (torch.stack(values).mean() for values in list(zip(*parts, strict=True))[:3])
+    return Evaluation(loss, cost, squared_norm, torch.cat([part.outputs for part in parts]))
+
+
+def penalty_scope(penalty_batch_size: int | None, local_batch: int) -> tuple[int, "Ranks"]:
+    """How many of this rank's examples go into one batch of the penalty, and which ranks share it.
+
+    Raises:
+        UserError: if the penalty's batches neither divide a rank's slice nor consist of whole slices.
+    """
+    world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    if penalty_batch_size is None or penalty_batch_size == local_batch * world:
+        return local_batch, "world"
+    if local_batch % penalty_batch_size == 0:
+        return penalty_batch_size, "local"
+    span, rest = divmod(penalty_batch_size, local_batch)
+    if rest == 0 and world % span == 0:
+        return local_batch, contiguous_ranks(dist.group.WORLD, span)
+    allowed = allowed_sizes(local_batch, world)
+    raise UserError(
+        f"penalty_batch_size: {penalty_batch_size} does not fit a batch of {local_batch * world} examples on "
+        f"{world} rank(s); allowed are {', '.join(map(str, allowed))}"
+    )
+
+
+def allowed_sizes(local_batch: int, world: int) -> list[int]:
+    """The sizes of the penalty's batches that suit a global batch of local_batch x world examples."""
+    within = [size for size in range(1, local_batch + 1) if local_batch % size == 0]
+    across = [local_batch * span for span in range(2, world + 1) if world % span == 0]
+    return within + across
+
+
+@cache
+def contiguous_ranks(world: "dist.ProcessGroup", span: int) -> "dist.ProcessGroup":
+    """The group of ``span`` neighbouring ranks that this one belongs to; every rank has to ask for it."""
+    return dist.new_subgroups(span, group=world)[0]
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module, frozen: bool = True) -> Iterator[None]:
+    """Inside, BatchNorm in training mode uses the batch's statistics but does not update the running ones."""
+    layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = not frozen
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
+
+
+def refuse_compiled(network: nn.Module, objective: str) -> None:
+    """Raise UserError if torch.compile was applied to the network itself or to a part of it."""
+    if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in network.modules()):
+        raise UserError(
+            f"{objective} cannot differentiate a network that torch.compile was applied to; compile the "
+            "whole gradient computation instead: objective CompiledPenalty"
+        )
+
+
+class PrecomputedGradient(torch.autograd.Function):
+    """A scalar with a given value whose backward hands given gradients to the parameters.
+
+    For gradients that no graph stands for. Whatever acts on a loss or on gradients afterwards (scaling,
+    accumulation, DDP's mean, clipping) acts as usual.
+    """
+
+    @staticmethod
+    def forward(ctx, value, gradient, *parameters):
+        ctx.gradient = gradient
+        return value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_output):
+        factor = grad_output.to(ctx.gradient[0].dtype)
+        return None, None, *torch._foreach_mul(ctx.gradient, factor)

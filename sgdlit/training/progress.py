@@ -1,0 +1,113 @@
+"""One progress bar for the whole run, counted in steps, with an ETA that includes validation.
+
+On a terminal it is drawn live; elsewhere (a log file, CI) a line is printed now and then.
+"""
+
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, Timer
+
+from sgdlit.console import say
+
+_REDRAW_SECONDS = 0.25
+_PRINT_SECONDS = 20.0
+_SHOWN = ("train/loss", "train/accuracy", "val/accuracy", "test/accuracy")
+
+
+def clock_face(seconds: float) -> str:
+    """``h:mm:ss``, or ``m:ss`` below an hour."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"
+
+
+class StepProgress(ProgressBar):
+    """Shows step, total, elapsed time, ETA and the latest loss and accuracies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: Any = None
+        self._task: Any = None
+        self._shown = True
+        self._start_time = self._last_time = 0.0
+        self._start_step = 0
+        self._total: float = 0
+
+    def disable(self) -> None:
+        self._shown = False
+
+    def enable(self) -> None:
+        self._shown = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._total = trainer.estimated_stepping_batches
+        self._start_step, self._start_time = trainer.global_step, time.monotonic()
+        self._last_time = self._start_time
+        if self._shown and trainer.is_global_zero and sys.stderr.isatty():
+            self._bar = _make_bar()
+            bounded = self._total < float("inf")
+            self._task = self._bar.add_task("", total=self._total if bounded else None, text="")
+            self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if now - self._last_time < (_PRINT_SECONDS if self._bar is None else _REDRAW_SECONDS):
+            return
+        self._last_time = now
+        self._show(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=trainer.global_step, text="evaluating")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._show(trainer)
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _show(self, trainer: Trainer) -> None:
+        text = self._text(trainer)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=trainer.global_step, text=text)
+        elif self._shown and trainer.is_global_zero:
+            total = f"/{self._total:.0f}" if self._total < float("inf") else ""
+            say(f"step {trainer.global_step}{total}  {text}")
+
+    def _text(self, trainer: Trainer) -> str:
+        known = trainer.callback_metrics
+        numbers = [f"{name} {float(known[name]):.4g}" for name in _SHOWN if name in known]
+        elapsed = time.monotonic() - self._start_time
+        times = f"{clock_face(elapsed)} passed"
+        left = self._seconds_left(trainer, elapsed)
+        return "  ".join([times if left is None else f"{times}, {clock_face(left)} left", *numbers])
+
+    def _seconds_left(self, trainer: Trainer, elapsed: float) -> float | None:
+        done = trainer.global_step - self._start_step
+        estimates = [
+            timer.time_remaining()
+            for timer in trainer.callbacks
+            if isinstance(timer, Timer) and timer.time_remaining() is not None
+        ]
+        if done and self._total < float("inf"):
+            estimates.append(elapsed / done * (self._total - trainer.global_step))
+        return max(0.0, min(estimates)) if estimates else None
+
+
+def _make_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+    return Progress(*columns, console=Console(stderr=True), refresh_per_second=4)

@@ -1,0 +1,262 @@
+"""One run: a network trained on C + λ/4·‖∇Ĉ‖² by Lightning's automatic optimization.
+
+The step hands Lightning one scalar whose gradient is that of the modified loss, so any optimizer, scheduler,
+clipping, accumulation, precision and DDP work as they do elsewhere. Nothing waits for the device except at
+the steps that are logged.
+"""
+
+import time
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from sgdlit.errors import UserError
+from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
+
+LossName = Literal["cross_entropy", "half_squared_error", "logistic"]
+
+
+class EvaluationMeans(nn.Module):
+    """Loss and accuracy over a whole set: sums over examples and ranks, then one division."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss, self.accuracy = MeanMetric(), MeanMetric()
+
+    def add(self, losses: Tensor, correct: Tensor | None) -> None:
+        """The losses of some examples, and whether each is classified correctly (None where nothing is)."""
+        self.loss.update(losses.float())
+        if correct is not None:
+            self.accuracy.update(correct.float())
+
+    def result(self, name: str) -> dict[str, float]:
+        """Means under ``name/``, and a clean slate."""
+        parts = {"loss": self.loss, "accuracy": self.accuracy}
+        means = {f"{name}/{part}": float(m.compute()) for part, m in parts.items() if m.update_called}
+        for metric in parts.values():
+            metric.reset()
+        return means
+
+
+class SingleRun(LightningModule):
+    """Trains one network, logs what happens, and evaluates it.
+
+    Logged every ``trainer.log_every_n_steps`` steps at step t, about the parameters after t updates: the
+    minibatch's ``train/loss``, ``train/modified_loss``, ``train/C_reg``, ``train/accuracy``,
+    ``train/gradient_norm`` (of what the optimizer receives, before clipping), and ``lr``, ``reg_strength``,
+    ``steps_per_second``. At each evaluation: loss and accuracy of every evaluation set (sums over all
+    examples and ranks), ``test/highest_accuracy`` so far (the metric of Smith et al. 2021) and, apart from it,
+    ``test/accuracy_at_best_val``, that of the parameters which validation chose.
+
+    Args:
+        network: the network to train.
+        loss: the cost of one example.
+        reg_strength: λ of the explicit regularizer: a number, or a :class:`Strength` of step and rate; 0 is
+            plain SGD.
+        objective: how the regularizer is computed, and over which batch its norm is taken (default:
+            :class:`ExactPenalty` over the step's whole global batch).
+        optimizer: torch's plain SGD, or any optimizer by class path.
+        scheduler: a learning-rate schedule that is advanced once per step; None keeps the rate.
+        channels_last: keep images and convolutions in channels-last memory format.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: LossName = "cross_entropy",
+        reg_strength: float | Strength = 0.0,
+        objective: Objective | None = None,
+        optimizer: OptimizerCallable = torch.optim.SGD,
+        scheduler: LRSchedulerCallable | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last) if channels_last else network
+        self.channels_last = channels_last
+        self.loss = loss_by_name(loss)
+        self.objective = objective or ExactPenalty()
+        self.strength = reg_strength if isinstance(reg_strength, Strength) else ConstantStrength(reg_strength)
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.evaluations = nn.ModuleDict()
+        self.best: dict[str, float] = {}
+        self.improved = False
+        self._pending: dict[str, Tensor] = {}
+        self._clock = (0, 0.0)
+
+    def check(self, trainer: Trainer) -> None:
+        """Refuse what cannot work, before a run leaves a trace.
+
+        Raises:
+            UserError: naming the key, its value and what is allowed.
+        """
+        micro = trainer.accumulate_grad_batches
+        if micro > 1 and self.objective.penalty_batch_size is None and self.strength != ConstantStrength(0.0):
+            raise UserError(
+                f"trainer.accumulate_grad_batches: {micro} does not show the whole batch at once, so its gradient norm "
+                "cannot be penalised; allowed: 1, or model.objective.penalty_batch_size up to one micro-batch"
+            )
+
+    def setup(self, stage: str) -> None:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        declared = getattr(datamodule, "evaluation_splits", ["val"])
+        self.splits = list(declared) if stage in ("fit", "validate") else ["test"]
+        self.evaluations = nn.ModuleDict({name: EvaluationMeans() for name in self.splits})
+
+    # What is optimized
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.network.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = self.make_scheduler(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(self._in_memory_format(x))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        inputs, targets = self._in_memory_format(batch[0]), batch[1]
+        strength = self.strength(self.global_step, self._rate())
+        found = self.objective(self.network, self.loss, inputs, targets, strength)
+        if self._is_due():
+            squared_norm = found.squared_norm
+            if squared_norm is None and self._norm_needs_its_own_batch():
+                squared_norm = self.objective.measure(self.network, self.loss, inputs, targets)
+            self._gather(found.cost, squared_norm, self.loss.correct(found.outputs, targets))
+        return found.loss
+
+    def _rate(self) -> float:
+        return self.trainer.optimizers[0].param_groups[0]["lr"]
+
+    def _in_memory_format(self, inputs: Tensor) -> Tensor:
+        return inputs.contiguous(memory_format=torch.channels_last) if self.channels_last else inputs
+
+    def _norm_needs_its_own_batch(self) -> bool:
+        """Whether C_reg is taken over another batch than the gradient that the optimizer receives anyway."""
+        return self.objective.penalty_batch_size is not None or self.trainer.accumulate_grad_batches > 1
+
+    # What is logged
+
+    def on_train_start(self) -> None:
+        self._clock = (self.global_step, time.monotonic())
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if not self._is_due():
+            return
+        lr = self._rate()
+        strength = self.strength(self.global_step, lr)
+        norm = gradient_norm(optimizer)
+        row = self._means_over_ranks()
+        squared_norm = row.pop("squared_norm", norm**2)
+        row["modified_loss"] = row["loss"] + strength / 4 * squared_norm
+        row |= {"C_reg": squared_norm / 4, "gradient_norm": norm}
+        row = {f"train/{name}": value for name, value in row.items()}
+        self._write(row | {"lr": lr, "reg_strength": strength, **self._speed()})
+
+    def _is_due(self) -> bool:
+        return self.global_step % self.trainer.log_every_n_steps == 0
+
+    def _gather(self, cost: Tensor, squared_norm: Tensor | None, correct: Tensor | None) -> None:
+        """Add up what the micro-batches of a logged step show."""
+        values = {"loss": cost}
+        if squared_norm is not None:
+            values["squared_norm"] = squared_norm
+        if correct is not None:
+            values["accuracy"] = correct.float().mean()
+        self._pending = {name: self._pending.get(name, 0) + value for name, value in values.items()}
+
+    def _means_over_ranks(self) -> dict[str, float]:
+        names = list(self._pending)
+        sums = torch.stack([value.double() for value in self._pending.values()])
+        self._pending = {}
+        means = self.all_gather(sums).view(-1, len(names)).mean(0) / self.trainer.accumulate_grad_batches
+        return dict(zip(names, means.tolist(), strict=True))
+
+    def _speed(self) -> dict[str, float]:
+        (step, then), now = self._clock, time.monotonic()
+        self._clock = (self.global_step, now)
+        return (
+            {"steps_per_second": (self.global_step - step) / (now - then)} if self.global_step > step else {}
+        )
+
+    def _write(self, row: dict[str, float]) -> None:
+        """One row to every logger, at the number of updates made; also for callbacks that monitor it."""
+        self.log_dict(row, logger=False)
+        for logger in self.loggers:
+            logger.log_metrics(row, step=self.global_step)
+
+    # What is evaluated
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate(self.splits[dataloader_idx], batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Label, predicted class and its probability: float64 ``[b, 3]``."""
+        x, y = batch
+        probability, guess = torch.softmax(self(x).double(), -1).max(-1)
+        return torch.stack((y.double(), guess.double(), probability), -1).cpu()
+
+    def on_validation_epoch_end(self) -> None:
+        row = self._evaluated()
+        if self.trainer.sanity_checking:
+            return
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            row |= self._records(row)
+        self._write(row)
+
+    def on_validation_start(self) -> None:
+        self._paused = time.monotonic()
+
+    def on_validation_end(self) -> None:
+        step, then = self._clock
+        self._clock = (step, then + time.monotonic() - self._paused)  # evaluation is not training time
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self._evaluated())
+
+    def _evaluate(self, split: str, batch: tuple[Tensor, Tensor]) -> None:
+        x, y = batch
+        outputs = self(x)
+        self.evaluations[split].add(self.loss.per_example(outputs, y), self.loss.correct(outputs, y))
+
+    def _evaluated(self) -> dict[str, float]:
+        row: dict[str, float] = {}
+        for name, evaluation in self.evaluations.items():
+            row |= evaluation.result(name)
+        return row
+
+    def _records(self, row: dict[str, float]) -> dict[str, float]:
+        """The best so far, after this evaluation; ``improved`` says whether validation chose it."""
+        best, test = self.best, row.get("test/accuracy")
+        if test is not None:
+            best["test/highest_accuracy"] = max(test, best.get("test/highest_accuracy", 0.0))
+        self.improved = row.get("val/accuracy", -1.0) > best.get("val/highest_accuracy", -1.0)
+        if self.improved:
+            best["val/highest_accuracy"] = row["val/accuracy"]
+            if test is not None:
+                best["test/accuracy_at_best_val"] = test
+        return best
+
+    def reached(self) -> dict[str, float]:
+        """What the run reached so far, for its closing line."""
+        return dict(self.best)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["sgdlit_best"] = dict(self.best)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.best = dict(checkpoint.get("sgdlit_best", {}))
+
+
+def gradient_norm(optimizer: torch.optim.Optimizer) -> float:
+    """Euclidean norm of what the optimizer is about to use, over all of its parameters."""
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))

@@ -1,0 +1,20 @@
+"""What every test may use: the real data where there is some, and quiet logs."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with Fashion-MNIST and the JPEG copy of CIFAR-10, or a skip that says where it was looked for."""
+    folder = Path(os.environ.get("SGDLIT_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no data folder at SGDLIT_DATA or {folder.name} beside the repository")
+    return folder
