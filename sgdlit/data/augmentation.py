@@ -29,7 +29,7 @@ class CropAndFlip:
         self._page, self._shape, self._rows = -1, torch.Size(), torch.empty(0)
 
     def draws(self, first: int, count: int, device: torch.device | str = "cpu") -> Tensor:
-        """Shift down, shift right (0 … 2·padding) and flip (0, 1) of ``count`` examples: int64 ``[count, 3]``."""
+        """Shift down, shift right (0 … 2·padding) and flip (0, 1) of some examples: int64 ``[count, 3]``."""
         index = torch.arange(first, first + count, device=device)
         shifts = integers(self._key, index, 2, 2 * self.padding + 1)
         flips = integers(self._key, index, 1, 2, stream=1) * int(self.flip)

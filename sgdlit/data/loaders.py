@@ -87,5 +87,5 @@ def check_shares(batch_sizes: dict[str, int], clock: Clock) -> None:
         if size % parts:
             raise UserError(
                 f"{name}: {size} examples cannot be shared equally by {clock.world_size} process(es) with "
-                f"trainer.accumulate_grad_batches: {clock.accumulate_grad_batches}; allowed: a multiple of {parts}"
+                f"trainer.accumulate_grad_batches: {clock.accumulate_grad_batches}; allowed: multiples of {parts}"
             )

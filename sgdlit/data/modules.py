@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 
 from sgdlit.console import track
 from sgdlit.data import shapes
 from sgdlit.data.augmentation import CropAndFlip
-from sgdlit.data.loaders import Batch, Clock, EvaluationLoader, StepLoader, check_shares
+from sgdlit.data.loaders import Batch, EvaluationLoader, StepLoader, check_shares
 from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
 from sgdlit.data.philox import derive_key
 from sgdlit.data.readers import (
@@ -69,7 +69,7 @@ class ImageShards(LightningDataModule):
         order_seed: int | None = None,
         augmentation_seed: int | None = None,
         split_seed: int = 0,
-        eval_batch_size: int = 1000,
+        eval_batch_size: int = 500,
         storage: Storage = "device",
     ) -> None:
         super().__init__()
@@ -97,6 +97,11 @@ class ImageShards(LightningDataModule):
         """Names of the evaluation sets, in the order of ``val_dataloader()``."""
         return ["val", "test"] if self.val_size else ["test"]
 
+    @property
+    def step_sizes(self) -> list[int]:
+        """How many examples a step can see, over all ranks: B, and those of a short last minibatch."""
+        return sorted({self.batch_size, self.itinerary.smallest}, reverse=True)
+
     def setup(self, stage: str | None = None) -> None:
         if self.subsets:
             return
@@ -113,17 +118,33 @@ class ImageShards(LightningDataModule):
         train, val = split(pool.labels, self.val_size, self.train_size, self.split_seed, self.balanced)
         return {"train": Subset(pool, train), "val": Subset(pool, val), "test": whole(test)}
 
-    def check(self, trainer: Clock) -> None:
+    def check(self, trainer: Trainer) -> None:
         """Everything that can be wrong about the data of a run, before the run leaves a trace.
 
         Raises:
             UserError: naming the key, its value and what is allowed.
         """
         self.setup()
-        sizes = {"data.batch_size": self.batch_size}
-        if self.itinerary.smallest != self.batch_size:
-            sizes["the last minibatch of an epoch (data.last_batch: short)"] = self.itinerary.smallest
-        check_shares(sizes, trainer)
+        names = ["data.batch_size", "the last minibatch of an epoch (data.last_batch: short)"]
+        check_shares(dict(zip(names, self.step_sizes, strict=False)), trainer)
+        self.itinerary.rows(0)
+        self._check_validation_interval(trainer)
+
+    def _check_validation_interval(self, trainer: Trainer) -> None:
+        interval = trainer.val_check_interval
+        batches = self.itinerary.steps_per_epoch * trainer.accumulate_grad_batches
+        if trainer.check_val_every_n_epoch is not None and isinstance(interval, int) and interval > batches:
+            raise UserError(
+                f"trainer.val_check_interval: {interval} is more than the {batches} batches of an epoch; "
+                f"allowed: 1 to {batches}, or trainer.check_val_every_n_epoch: null, which counts over epochs"
+            )
+
+    def example(self) -> Batch:
+        """A training example of the highest label, on the host: input ``[1, C, H, W]`` and label ``[1]``."""
+        train = self.subsets["train"]
+        row = train.shard.labels[train.rows].argmax().view(1)
+        images, labels = train.take(row, torch.device("cpu"))
+        return self.standardise(images), labels
 
     def train_dataloader(self) -> StepLoader:
         device = self.trainer.strategy.root_device
@@ -179,7 +200,8 @@ class ImageShards(LightningDataModule):
         ]
         if changed:
             raise UserError(
-                f"the checkpoint was made with other data and cannot be resumed: {'; '.join(changed)}"
+                "ckpt_path: the checkpoint was made with other data and cannot be resumed: "
+                + "; ".join(changed)
             )
 
 
@@ -200,7 +222,7 @@ class CIFAR10(ImageShards):
         """What runs instead where the files are missing and the config asks for a fall-back.
 
         Returns:
-            class path, its arguments, and the reason in words; None where the files are there or none is asked for.
+            class path, its arguments, and the reason in words; None where no fall-back is due.
         """
         root = Path(init_args["root"])
         if (

@@ -69,7 +69,7 @@ class FixedList(Order):
     def __init__(self, rows: list[int] | str) -> None:
         self._rows = _read_rows(rows) if isinstance(rows, str) else list(rows)
         if not self._rows:
-            raise UserError("order.rows: the list is empty; it must name at least one row")
+            raise UserError("data.order.rows: the list is empty; it must name at least one row")
 
     def length(self, examples: int) -> int:
         return len(self._rows)
@@ -77,7 +77,7 @@ class FixedList(Order):
     def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
         outside = [r for r in self._rows if not 0 <= r < examples]
         if outside:
-            raise UserError(f"order.rows: row {outside[0]} does not exist; allowed: 0 to {examples - 1}")
+            raise UserError(f"data.order.rows: row {outside[0]} does not exist; allowed: 0 to {examples - 1}")
         return torch.tensor(self._rows, device=device)
 
 
@@ -130,14 +130,16 @@ class Itinerary:
     ) -> None:
         length = order.length(examples)
         if not 1 <= batch_size <= length:
-            raise UserError(f"data.batch_size: {batch_size} is not possible with {length} training examples; "
-                            f"allowed: 1 to {length}")  # fmt: skip
+            raise UserError(
+                f"data.batch_size: {batch_size} is not possible with {length} training examples; "
+                f"allowed: 1 to {length}"
+            )
         if repeats < 1:
             raise UserError(f"data.repeats: {repeats} is not possible; allowed: 1 or more")
         if length % batch_size and last_batch == "error":
             raise UserError(
-                f"data.batch_size: {batch_size} does not divide the {length} training examples. Allowed: a divisor, "
-                "or data.last_batch: short (a smaller last minibatch) or drop (leave the rest out of the epoch)"
+                f"data.batch_size: {batch_size} does not divide the {length} training examples. Allowed: "
+                "a divisor, or data.last_batch: short (a smaller last minibatch) or drop (leave the rest out)"
             )
         self.order, self.examples, self.batch_size, self.repeats = order, examples, batch_size, repeats
         self.batches = length // batch_size if last_batch == "drop" else -(-length // batch_size)
@@ -173,4 +175,4 @@ def _read_rows(path: str) -> list[int]:
     try:
         return [int(line) for line in Path(path).read_text().split()]
     except (OSError, ValueError) as error:
-        raise UserError(f"order.rows: cannot read {path!r} as one row number per line: {error}") from error
+        raise UserError(f"data.order.rows: cannot read {path!r} as one row number per line: {error}") from error

@@ -33,7 +33,7 @@ def derive_key(seed: int, purpose: str) -> Key:
 
 
 def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: Key) -> tuple[Tensor, ...]:
-    """Ten Philox rounds on four int64 tensors that hold 32-bit words (they broadcast; products wrap mod 2⁶⁴)."""
+    """Ten Philox rounds on four int64 tensors that hold 32-bit words (products wrap mod 2⁶⁴: exact)."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
@@ -84,7 +84,7 @@ def integers(key: Key, index: Tensor, count: int, high: int, stream: int = 0) ->
 def normal(
     key: Key, index: Tensor, count: int, stream: int = 0, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Standard normals by Box–Muller, shape ``index.shape + (count,)``; number j does not depend on ``count``."""
+    """Standard normals by Box–Muller, shape ``index.shape + (count,)``; a longer row begins with a shorter one."""
     drawn = words(key, index, count + count % 2, stream).unflatten(-1, (-1, 2)).to(torch.float64)
     radius = torch.sqrt(-2.0 * torch.log((drawn[..., 0] + 0.5) / 2.0**32))
     angle = drawn[..., 1] * (2.0 * math.pi / 2.0**32)

@@ -29,7 +29,7 @@ class PerChannel:
 
 
 class PerImage:
-    """Pixels to network input: each image minus its mean, over its standard deviation (all pixels, all channels).
+    """Pixels to network input: each image minus its mean, over its standard deviation (all pixels).
 
     A deviation below one grey level counts as one, so that an empty image stays finite.
     """

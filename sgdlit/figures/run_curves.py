@@ -1,0 +1,51 @@
+"""The curves of some runs beside each other, from their ``metrics.csv``."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from sgdlit.errors import UserError
+from sgdlit.figures import style
+
+PANELS = (
+    ("train/loss", "training loss of minibatches", "y"),
+    ("train/C_reg", "C_reg = ¼‖∇Ĉ‖² of minibatches", "y"),
+    ("test/accuracy", "test accuracy", ""),
+)
+_WINDOW = 9  # logged rows averaged in a minibatch curve
+
+
+def read_column(folder: Path, column: str) -> tuple[list[int], list[float]]:
+    """Steps and values of one column of a run, rows without a value left out.
+
+    Raises:
+        UserError: the folder has no ``metrics.csv``.
+    """
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        raise UserError(f"{folder}: not the folder of a run: metrics.csv is missing")
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get(column)]
+    return [int(row["step"]) for row in rows], [float(row[column]) for row in rows]
+
+
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """Mean over up to ``window`` values that end at each place."""
+    return [
+        sum(part) / len(part) for part in (values[max(0, i + 1 - window) : i + 1] for i in range(len(values)))
+    ]
+
+
+def draw_runs(folders: Sequence[Path], names: Sequence[str], target: Path, svg: bool = False) -> list[Path]:
+    """Training loss, C_reg and test accuracy over steps, one colour per run; returns the files written."""
+    figure, axes = style.panels(1, len(PANELS))
+    for ax, (column, title, log) in zip(axes, PANELS, strict=True):
+        noisy = column.startswith("train/")
+        for folder, name, color in zip(folders, names, style.COLORS, strict=False):
+            steps, values = read_column(folder, column)
+            if noisy:
+                ax.plot(steps, values, color=color, alpha=0.2, linewidth=0.6)
+            shown = running_mean(values, _WINDOW) if noisy else values
+            ax.plot(steps, shown, color=color, linewidth=1.5, marker=None if noisy else "o", markersize=3, label=name)
+        style.finish(ax, title + (f" (mean of {_WINDOW} logged)" if noisy else ""), "step", column, log=log)
+    return style.save(figure, target.parent, target.stem, svg)

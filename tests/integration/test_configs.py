@@ -1,0 +1,55 @@
+"""Every config in the repository parses, builds, and takes a step."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+from official_formats import write_cifar10, write_fashion_mnist
+
+from sgdlit.__main__ import main
+
+CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+RUNS = [path for path in CONFIGS if "model" in yaml.safe_load(path.read_text())]
+ONE_STEP = ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "1", "--trainer.accelerator", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def tiny_data(tmp_path_factory) -> Path:
+    """Files in the official formats, with room for the configs' validation sets of about 5 000."""
+    root = tmp_path_factory.mktemp("data")
+    write_cifar10(root, per_file=1100, test=20)
+    write_fashion_mnist(root, train=5200, test=20)
+    return root
+
+
+def run(configs: list[Path], root: Path, *more: str) -> int:
+    data = yaml.safe_load(configs[0].read_text())["data"]
+    place = ["--data.root", str(root)] if "root" in data.get("init_args", {}) else []
+    arguments = [part for path in configs for part in ("--config", str(path))]
+    return main(["fit", *arguments, *ONE_STEP, *place, *more])
+
+
+@pytest.mark.parametrize("config", RUNS, ids=lambda path: str(path.relative_to(REPOSITORY / "configs")))
+def test_config_takes_a_step(config, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run([config], tiny_data) == 0
+    folder = next(tmp_path.glob("logs/*/version_0"))
+    assert (folder / "checkpoints" / "resume.ckpt").is_file()
+    assert (folder / "metrics.csv").is_file()
+
+
+def test_quick_is_an_overlay_for_any_config(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    quick = REPOSITORY / "configs" / "quick.yaml"
+    assert run([REPOSITORY / "configs" / "fashion_mlp.yaml", quick], tiny_data) == 0
+
+
+def test_the_saved_config_repeats_the_run(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = REPOSITORY / "configs" / "fashion_mlp.yaml"
+    assert run([config], tiny_data, "--trainer.log_every_n_steps", "1") == 0
+    first = tmp_path / "logs" / "fashion_mlp" / "version_0"
+    assert main(["fit", "--config", str(first / "config.yaml")]) == 0
+    second = tmp_path / "logs" / "fashion_mlp" / "version_1"
+    assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()

@@ -1,0 +1,128 @@
+"""What each order visits, as properties over sizes, seeds and repeats."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgdlit.data.orders import (
+    FixedList,
+    ForwardThenReversed,
+    Itinerary,
+    RandomReshuffling,
+    SingleShuffle,
+    WithReplacement,
+)
+from sgdlit.errors import UserError
+
+SIZES = st.tuples(st.integers(1, 12), st.integers(1, 6))  # B, batches
+ORDERS = [RandomReshuffling, SingleShuffle, WithReplacement, ForwardThenReversed]
+few = settings(max_examples=30, deadline=None)
+
+
+def epoch(itinerary, e):
+    """The rows of the minibatches of epoch ``e``, one per visit."""
+    steps = range(e * itinerary.steps_per_epoch, (e + 1) * itinerary.steps_per_epoch, itinerary.repeats)
+    return [itinerary.rows(step).tolist() for step in steps]
+
+
+@pytest.mark.parametrize("order", [RandomReshuffling, SingleShuffle, ForwardThenReversed])
+@given(sizes=SIZES, seed=st.integers(0, 2**40), e=st.integers(0, 5), extra=st.integers(0, 3))
+@few
+def test_each_example_exactly_once_per_epoch(order, sizes, seed, e, extra):
+    batch_size, batches = sizes
+    n = batch_size * batches + extra
+    itinerary = Itinerary(order(), n, batch_size, last_batch="short", seed=seed)
+    assert sorted(sum(epoch(itinerary, e), [])) == list(range(n))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@given(sizes=SIZES, seed=st.integers(0, 2**40), steps=st.permutations(range(12)), repeats=st.integers(1, 3))
+@few
+def test_a_step_does_not_depend_on_what_was_asked_before(order, sizes, seed, steps, repeats):
+    n = sizes[0] * sizes[1]
+    straight, jumping = (Itinerary(order(), n, sizes[0], repeats, seed=seed) for _ in range(2))
+    expected = [straight.rows(step).tolist() for step in range(12)]
+    assert {step: jumping.rows(step).tolist() for step in steps} == dict(enumerate(expected))
+
+
+@given(sizes=SIZES, repeats=st.integers(1, 4))
+@few
+def test_repeats_show_every_minibatch_n_times_in_a_row(sizes, repeats):
+    n = sizes[0] * sizes[1]
+    once, repeated = (
+        Itinerary(RandomReshuffling(), n, sizes[0]),
+        Itinerary(RandomReshuffling(), n, sizes[0], repeats),
+    )
+    assert repeated.steps_per_epoch == repeats * once.steps_per_epoch
+    for step in range(2 * repeated.steps_per_epoch):
+        assert torch.equal(repeated.rows(step), once.rows(step // repeats))
+
+
+@given(sizes=SIZES, extra=st.integers(0, 3), seed=st.integers(0, 100))
+@few
+def test_forward_then_reversed_mirrors_the_minibatches(sizes, extra, seed):
+    n = sizes[0] * sizes[1] + extra
+    itinerary = Itinerary(ForwardThenReversed(), n, sizes[0], last_batch="short", seed=seed)
+    assert epoch(itinerary, 1) == epoch(itinerary, 0)[::-1]
+    assert epoch(itinerary, 3) == epoch(itinerary, 2)[::-1]
+
+
+def test_single_shuffle_repeats_and_reshuffling_does_not():
+    single, again = (Itinerary(order(), 60, 10) for order in (SingleShuffle, RandomReshuffling))
+    assert epoch(single, 0) == epoch(single, 4)
+    assert epoch(again, 0) != epoch(again, 1)
+
+
+def test_with_replacement_draws_independently():
+    itinerary = Itinerary(WithReplacement(), 50, 10)
+    drawn = torch.bincount(torch.tensor([epoch(itinerary, e) for e in range(400)]).flatten(), minlength=50)
+    assert (drawn - 400).abs().max() < 5 * 20
+    assert any(len(set(sum(epoch(itinerary, e), []))) < 50 for e in range(3))
+
+
+def test_fixed_list_from_numbers_and_from_a_file(tmp_path):
+    rows = [3, 1, 1, 0]
+    (tmp_path / "rows.txt").write_text("3\n1\n1\n0\n")
+    for order in (FixedList(rows), FixedList(str(tmp_path / "rows.txt"))):
+        itinerary = Itinerary(order, 5, 2)
+        assert [epoch(itinerary, e) for e in (0, 3)] == [[[3, 1], [1, 0]]] * 2
+
+
+@given(seeds=st.lists(st.integers(0, 2**48), min_size=2, max_size=2, unique=True), e=st.integers(0, 20))
+@few
+def test_two_seeds_share_no_epoch(seeds, e):
+    """Added seeds would: run s at epoch e+1 would be run s+1 at epoch e."""
+    first, second = (Itinerary(RandomReshuffling(), 100, 10, seed=seed) for seed in seeds)
+    own = [epoch(first, k) for k in (e, e + 1)]
+    assert not any(epoch(second, k) in own for k in (e, e + 1, e + 2))
+
+
+def test_last_batch_is_the_users_choice():
+    with pytest.raises(UserError, match=r"data\.batch_size: 3 does not divide the 10"):
+        Itinerary(RandomReshuffling(), 10, 3)
+    short, drop = (Itinerary(RandomReshuffling(), 10, 3, last_batch=choice) for choice in ("short", "drop"))
+    assert [len(b) for b in epoch(short, 0)] == [short.size(k) for k in range(4)] == [3, 3, 3, 1]
+    assert [len(b) for b in epoch(drop, 0)] == [drop.size(k) for k in range(3)] == [3, 3, 3]
+
+
+def test_a_short_minibatch_is_known_by_size_in_every_position():
+    itinerary = Itinerary(ForwardThenReversed(), 7, 3, last_batch="short", repeats=2)
+    for step in range(4 * itinerary.steps_per_epoch):
+        assert itinerary.size(step) == len(itinerary.rows(step))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Itinerary(RandomReshuffling(), 10, 11), "batch_size: 11.*allowed: 1 to 10"),
+        (lambda: Itinerary(RandomReshuffling(), 10, 0), "batch_size: 0"),
+        (lambda: Itinerary(RandomReshuffling(), 10, 5, repeats=0), "repeats: 0"),
+        (lambda: FixedList([]), "empty"),
+        (lambda: FixedList("no/such/file"), "cannot read"),
+        (lambda: Itinerary(FixedList([0, 10]), 10, 2).rows(0), "row 10 does not exist; allowed: 0 to 9"),
+    ],
+)
+def test_bad_input(make, words):
+    with pytest.raises(UserError, match=words):
+        make()

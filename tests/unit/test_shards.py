@@ -1,0 +1,118 @@
+"""Splits, standardisation and the loaders of finite shards."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sgdlit.data.loaders import EvaluationLoader, StepLoader, check_shares
+from sgdlit.data.orders import Itinerary, RandomReshuffling
+from sgdlit.data.shards import PerChannel, PerImage, Shard, Subset, shard_from_arrays, split, whole
+from sgdlit.errors import UserError
+
+
+def clock(step=0, micro=1, ranks=1, rank=0):
+    return SimpleNamespace(
+        global_step=step, accumulate_grad_batches=micro, world_size=ranks, global_rank=rank
+    )
+
+
+@given(total=st.integers(2, 300), share=st.floats(0, 0.9), seed=st.integers(0, 99), balanced=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_split_is_a_partition(total, share, seed, balanced):
+    labels = torch.arange(total) % 7
+    train, val = split(labels, int(total * share), None, seed, balanced)
+    assert len(val) == int(total * share)
+    assert torch.equal(torch.cat((train, val)).sort().values, torch.arange(total))
+
+
+def test_smaller_training_sets_are_nested_and_validation_stays():
+    labels = torch.arange(1000) % 10
+    small, val = split(labels, 100, 200, 0, True)
+    large, same = split(labels, 100, 700, 0, True)
+    assert torch.equal(val, same)
+    assert torch.equal(large[:200], small)
+    assert torch.equal(labels[small].bincount(), torch.full((10,), 20))
+    assert not torch.equal(small, split(labels, 100, 200, 1, True)[0])
+
+
+@pytest.mark.parametrize(("val", "train"), [(-1, 5), (5, 6), (10, None), (0, 0)])
+def test_impossible_splits_are_refused(val, train):
+    with pytest.raises(UserError, match="data.train_size"):
+        split(torch.zeros(10, dtype=torch.int64), val, train, 0, False)
+
+
+def test_standardisation_against_numpy():
+    images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
+    x = images.numpy().astype(np.float64)
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    expected = (x / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    np.testing.assert_allclose(PerChannel(mean, std)(images).numpy(), expected, atol=1e-5)
+    expected = (x - x.mean((1, 2, 3), keepdims=True)) / x.std((1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(PerImage()(images).numpy(), expected, atol=1e-5)
+    assert PerImage()(torch.zeros(1, 1, 4, 4, dtype=torch.uint8)).abs().max() == 0
+
+
+def test_storage_does_not_change_what_is_taken(tmp_path):
+    images = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, (50, 1, 4, 4))
+    images[:] = np.random.default_rng(0).integers(0, 256, images.shape)
+    images.flush()
+    shard = shard_from_arrays(np.load(tmp_path / "images.npy", mmap_mode="r"), np.arange(50) % 10)
+    subset, cpu = Subset(shard, torch.tensor([9, 3, 40])), torch.device("cpu")
+    rows = torch.tensor([2, 0, 2])
+    for kept in (subset.stored("host", cpu), subset.stored("device", cpu)):
+        taken, labels = kept.take(rows, cpu)
+        assert torch.equal(taken, torch.from_numpy(np.array(images))[[40, 9, 40]])
+        assert labels.tolist() == [0, 9, 0]
+
+
+@given(
+    ranks=st.sampled_from([1, 2, 4]),
+    micro=st.sampled_from([1, 3]),
+    start=st.integers(0, 30),
+    repeats=st.integers(1, 2),
+)
+@settings(max_examples=30, deadline=None)
+def test_what_a_step_sees_does_not_depend_on_how_it_is_shared(ranks, micro, start, repeats):
+    itinerary = Itinerary(RandomReshuffling(), 60, 24, repeats, last_batch="short", seed=1)
+
+    def batch(step, part):
+        rows = itinerary.rows(step)[part]
+        return rows, torch.full_like(rows, step)
+
+    loaders = [
+        StepLoader(batch, itinerary.size, itinerary.steps_per_epoch, clock(start, micro, ranks, rank))
+        for rank in range(ranks)
+    ]
+    shares = [list(loader) for loader in loaders]
+    left = itinerary.steps_per_epoch - start % itinerary.steps_per_epoch
+    assert {len(share) for share in shares} == {left * micro}
+    for k in range(left):
+        parts = [shares[rank][k * micro + m][0] for m in range(micro) for rank in range(ranks)]
+        assert torch.equal(torch.cat(parts), itinerary.rows(start + k))
+
+
+@given(examples=st.integers(0, 40), ranks=st.sampled_from([1, 2, 3]), batch_size=st.integers(1, 9))
+@settings(max_examples=40, deadline=None)
+def test_evaluation_sees_every_example_once(examples, ranks, batch_size):
+    data = torch.arange(examples)
+    loaders = [
+        EvaluationLoader(lambda part: (data[part],) * 2, examples, batch_size, clock(ranks=ranks, rank=rank))
+        for rank in range(ranks)
+    ]
+    batches = [list(loader) for loader in loaders]
+    assert [len(b) for b in batches] == [len(loader) for loader in loaders]
+    assert [int(i) for b in batches for x, _ in b for i in x] == list(range(examples))
+
+
+def test_unequal_shares_are_refused():
+    with pytest.raises(UserError, match="data.batch_size: 10.*multiples of 4"):
+        check_shares({"data.batch_size": 10}, clock(micro=2, ranks=2))
+
+
+def test_whole_is_every_row():
+    shard = Shard(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4))
+    assert whole(shard).rows.tolist() == [0, 1, 2, 3]
