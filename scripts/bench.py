@@ -27,6 +27,7 @@ from sgdlit.models import MLP, WideResNet
 from sgdlit.objectives import CompiledPenalty, ExactPenalty, FiniteDifferencePenalty, loss_by_name
 from sgdlit.training.checkpoints import Checkpoints
 from sgdlit.training.divergence import DivergenceGuard
+from sgdlit.training.memory import keep_freed_memory
 from sgdlit.training.metrics_file import MetricsFile
 from sgdlit.training.progress import StepProgress
 from sgdlit.training.single_run import SingleRun
@@ -225,7 +226,10 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of which the best counts")
+    parser.add_argument("--malloc", choices=("kept", "default"), default="kept", help="freed memory, as fit keeps it")
     arguments = parser.parse_args()
+    if arguments.malloc == "kept":
+        keep_freed_memory()
     name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{platform.machine()} CPU"
     print(
         f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, python {platform.python_version()}"

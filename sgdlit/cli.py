@@ -4,11 +4,9 @@ Model, data, optimizer, scheduler, callbacks and logger come by class path from 
 command line. Everything that can be wrong is looked at before the folder of a run is made.
 """
 
-import difflib
 import importlib
 import json
 import logging
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -24,32 +22,36 @@ from lightning.pytorch.loggers import TensorBoardLogger
 import sgdlit.data.modules
 import sgdlit.models
 import sgdlit.training.single_run  # noqa: F401  (imported so that short class names are found)
+from sgdlit.config_errors import Option, building_error, check_values, readable
 from sgdlit.console import say, warn
 from sgdlit.data.philox import derive_key
 from sgdlit.errors import UserError
 from sgdlit.training import run_folder
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.divergence import DivergenceGuard
+from sgdlit.training.memory import keep_freed_memory
 from sgdlit.training.metrics_file import MetricsFile
 from sgdlit.training.progress import StepProgress
+from sgdlit.training.resume import check_same_run, read_checkpoint
 
 _SIGNAL_EXIT = 128
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose errors fit on one screen: the key, the value, what is allowed, the nearest name."""
+    """A parser without abbreviations, whose errors are for :mod:`sgdlit.config_errors` to explain."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> None:
-        raise UserError(_readable(message, self))
+        raise UserError(message)
 
 
 class RunCLI(LightningCLI):
     """LightningCLI with sgdlit's run folder, callbacks, seeds and checks."""
 
     def __init__(self, command: str, arguments: list[str]) -> None:
+        self._command = command
         self.resumed: Path | None = None
         self.folder: Path | None = None
         self.exit_code = 0
@@ -59,24 +61,43 @@ class RunCLI(LightningCLI):
             save_config_callback=None,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            trainer_defaults={"num_sanity_val_steps": 0},
+            trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False},
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        skipped = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
-        return dict.fromkeys(("fit", "validate", "test", "predict"), skipped)
+    def subcommands(self) -> dict[str, set[str]]:
+        """The one command that was called: a parser of Lightning's takes a third of a second to build."""
+        return {self._command: {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        again = "--resume" if self._command == "fit" else "--run"
+        parser.usage = (
+            f"python -m sgdlit {self._command} --config FILE [--config FILE ...] [--KEY VALUE ...]\n"
+            f"       python -m sgdlit {self._command} {again} logs/NAME/version_K [--KEY VALUE ...]"
+        )
         parser.add_argument("--name", type=str, default="run", help="name of the run: logs/NAME/version_k")
         parser.add_argument("--logs", type=str, default="logs", help="folder in which runs are kept")
         parser.add_argument(
-            "--init_seed", type=int | None, default=None, help="seed of the initialisation alone (default: seed_everything)"
-        )  # fmt: skip
+            "--init_seed",
+            type=int | None,
+            default=None,
+            help="seed of the initialisation alone (default: seed_everything)",
+        )
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = parser.parse_args(args)
+        self._arguments = args[1:]
+        try:
+            self.config = parser.parse_args(args)
+        except (UserError, UnicodeDecodeError) as error:
+            raise UserError(readable(str(error), self._arguments, self._options(args[0]))) from error
+        check_values(self.config[args[0]])
+
+    def _options(self, command: str) -> dict[str, Option]:
+        """The command's own options, for messages about a mistake."""
+        classes = {"trainer": Trainer, "model": LightningModule, "data": LightningDataModule}
+        classes["checkpoints"] = Checkpoints
+        names = {key.split(".")[0] for key, _ in self._parser(command).get_defaults().items()}
+        return {name: Option(classes.get(name)) for name in names}
 
     def _parse_ckpt_path(self) -> None:
         """The config decides what is built; Lightning would let the checkpoint overrule it silently."""
@@ -124,7 +145,13 @@ class RunCLI(LightningCLI):
         config = self.config[self.subcommand]
         seed = config.seed_everything if config.init_seed is None else config.init_seed
         torch.manual_seed(derive_key(seed, "initialisation").lo)
-        super().instantiate_classes()
+        try:
+            super().instantiate_classes()
+        except Exception as error:
+            refusal = building_error(error, self._arguments, self._options(self.subcommand))
+            if refusal is None:
+                raise
+            raise refusal from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self.config_init[self.subcommand].trainer
@@ -143,13 +170,31 @@ class RunCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
-        for part in (self.datamodule, self.model):
-            if hasattr(part, "check"):
-                part.check(self.trainer)
+        if hasattr(self.datamodule, "check"):
+            self.datamodule.check(self.trainer)
+        if hasattr(self.model, "check"):
+            self.model.check(self.trainer, self.datamodule)
+        self._check_data_is_given()
         path = self.config[self.subcommand].get("ckpt_path")
-        self._checkpoint = (
-            read_checkpoint(Path(path), self.model) if path is not None else {"step": 0, "rows": 0}
-        )
+        self._checkpoint = {"step": 0, "rows": 0}
+        if path is not None:
+            resuming = self.subcommand == "fit"
+            content = read_checkpoint(Path(path), self.model, to_go_on=resuming)
+            self._checkpoint = {
+                "step": int(content["global_step"]),
+                "rows": int(content.get("sgdlit_rows", 0)),
+            }
+            if resuming:
+                check_same_run(content, self.model, self.datamodule)
+
+    def _check_data_is_given(self) -> None:
+        stage = {"fit": "train", "validate": "val"}.get(self.subcommand, self.subcommand)
+        loader = f"{stage}_dataloader"
+        if self.datamodule is None and getattr(type(self.model), loader) is getattr(LightningModule, loader):
+            raise UserError(
+                f"data: missing, and {type(self.model).__name__} has no {loader} of its own; give "
+                "--data CLASS or a config that names data, such as those in configs/"
+            )
 
     def before_fit(self) -> None:
         callback = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
@@ -230,37 +275,6 @@ class RunCLI(LightningCLI):
         say(f"{len(rows)} predictions written to {path}")
 
 
-def read_checkpoint(path: Path, model: torch.nn.Module) -> dict[str, int]:
-    """The step of a checkpoint that fits the model, and the rows of ``metrics.csv`` that precede it.
-
-    Raises:
-        UserError: the file is missing, damaged, carries code, or belongs to another model.
-    """
-    if not path.is_file():
-        raise UserError(f"ckpt_path: {str(path)!r} does not exist; allowed: a checkpoint file of this model")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = content["state_dict"]
-        facts = {"step": int(content["global_step"]), "rows": int(content.get("sgdlit_rows", 0))}
-    except Exception as error:  # torch raises many kinds for a damaged or a hostile file
-        reason = str(error).split("\n")[0]
-        raise UserError(
-            f"ckpt_path: {str(path)!r} is not a checkpoint that can be read safely: {reason}\n"
-            "allowed: a checkpoint written by sgdlit or Lightning; files that carry code are never run"
-        ) from error
-    own = model.state_dict()
-    differences = [name for name in own if name not in state or state[name].shape != own[name].shape]
-    differences += [name for name in state if name not in own]
-    if differences:
-        name = differences[0]
-        shapes = [str(tuple(s[name].shape)) if name in s else "nothing" for s in (state, own)]
-        raise UserError(
-            f"ckpt_path: {str(path)!r} belongs to another model: {len(differences)} parameters differ, first {name}: "
-            f"{shapes[0]} in the file, {shapes[1]} in the model"
-        )
-    return facts
-
-
 def _take_option(option: str, arguments: list[str]) -> tuple[str | None, list[str]]:
     for i, argument in enumerate(arguments):
         if argument == option:
@@ -279,10 +293,6 @@ def _class_of(config: Namespace | None) -> type | None:
     return getattr(importlib.import_module(module), name)
 
 
-def _readable(message: str, parser: LightningArgumentParser) -> str:
-    return message
-
-
 def main(command: str, arguments: list[str]) -> int:
     """Run fit, validate, test or predict.
 
@@ -291,6 +301,9 @@ def main(command: str, arguments: list[str]) -> int:
     """
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # ours needs no state
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")  # ours spans epochs
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what we log is over all ranks already
+    keep_freed_memory()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:

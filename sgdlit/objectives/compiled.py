@@ -2,8 +2,8 @@
 
 What ``torch.compile`` makes of a network cannot be differentiated twice. Here forward pass, gradient and
 double backward are traced together into one graph of plain tensor operations, and that graph is compiled.
-Compiling takes up to half a minute, once per shape of the batch. It pays where launching operations is what
-takes the time: small networks on a GPU; on a CPU it gains little.
+Compiling WRN-10-1 takes about a minute on a CPU, once per shape of the batch. It pays where launching
+operations is what takes the time: small networks on a GPU; on a CPU it gains little.
 """
 
 from collections.abc import Callable

@@ -36,7 +36,11 @@ class Loss(ABC):
 
 
 class CrossEntropy(Loss):
-    """-log softmax(f)_y, with outputs f (batch, classes) and targets y (batch,) in 0 ... classes-1."""
+    """-log softmax(f)_y, with outputs f (batch, classes) and targets y (batch,) in 0 ... classes-1.
+
+    Targets may also be probabilities q (batch, classes): -Σ_k q_k log softmax(f)_k, and the class that counts
+    as correct is the most probable one.
+    """
 
     def per_example(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(outputs, targets, reduction="none")
@@ -45,14 +49,17 @@ class CrossEntropy(Loss):
         return F.cross_entropy(outputs, targets)
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return outputs.argmax(1) == targets
+        return outputs.argmax(1) == (targets.argmax(1) if targets.is_floating_point() else targets)
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         super().check_targets(outputs, targets)
-        if targets.is_floating_point() or targets.dim() != 1:
+        if targets.is_floating_point():
+            check_probabilities(outputs, targets)
+            return
+        if targets.dim() != 1:
             raise UserError(
-                f"targets: cross_entropy needs one class index per example, not {targets.dtype} of shape "
-                f"{tuple(targets.shape)}"
+                f"targets: cross_entropy needs one class index or one row of probabilities per example, not "
+                f"{targets.dtype} of shape {tuple(targets.shape)}"
             )
         check_labels(targets, outputs.shape[1])
 
@@ -116,6 +123,16 @@ def loss_by_name(name: str) -> Loss:
     if name not in LOSSES:
         raise UserError(f"loss: {name!r} is not known; allowed are {', '.join(LOSSES)}")
     return LOSSES[name]
+
+
+def check_probabilities(outputs: Tensor, targets: Tensor) -> None:
+    if targets.shape != outputs.shape:
+        raise UserError(
+            f"targets: {targets.dtype} of shape {tuple(targets.shape)} are no probabilities for outputs of "
+            f"shape {tuple(outputs.shape)}; allowed: class indices, or a distribution over classes for each"
+        )
+    if (targets < 0).any() or ((targets.sum(1) - 1).abs() > 1e-4).any():
+        raise UserError("targets: a row is no distribution; probabilities are 0 or more and sum to 1")
 
 
 def check_labels(labels: Tensor, classes: int) -> None:

@@ -19,7 +19,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.autograd.function import once_differentiable
 
 from sgdlit.errors import UserError
 
@@ -101,6 +100,14 @@ def squared_length(tensors: list[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(tensors)).square().sum()
 
 
+def refuse_second_derivative() -> None:
+    """Raise UserError in a backward pass that is itself to be differentiated (create_graph=True)."""
+    if torch.is_grad_enabled():
+        raise UserError(
+            "the modified loss can be differentiated once; its second derivative would lack terms"
+        )
+
+
 class _Penalized(torch.autograd.Function):
     """C + λ/4 ‖v‖² as a value; backward hands 1 to C and λ/2 v to g, in one node for all parameters."""
 
@@ -110,7 +117,7 @@ class _Penalized(torch.autograd.Function):
         return cost + reg_strength / 4 * squared_norm
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_output):
+        refuse_second_derivative()
         factor = (ctx.reg_strength / 2 * grad_output).to(ctx.direction[0].dtype)
         return grad_output, None, None, None, *torch._foreach_mul(ctx.direction, factor)

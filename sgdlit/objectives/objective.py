@@ -19,7 +19,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sgdlit.errors import UserError
 from sgdlit.objectives.losses import Loss
-from sgdlit.objectives.modified_loss import Ranks, check_strength
+from sgdlit.objectives.modified_loss import (
+    Ranks,
+    check_strength,
+    mean_over_ranks,
+    refuse_second_derivative,
+    squared_length,
+)
 
 
 class Evaluation(NamedTuple):
@@ -72,11 +78,16 @@ class Objective(ABC):
         return mean_of(parts)
 
     def measure(self, network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Tensor:
-        """mean_k ‖∇C_k‖² = 4 C_reg of a batch, detached, for looking at a run; BatchNorm's statistics stay."""
+        """mean_k ‖∇C_k‖² = 4 C_reg of a batch, detached; BatchNorm's statistics stay."""
+        size, ranks = penalty_scope(self.penalty_batch_size, len(inputs))
+        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        norms = []
         with frozen_statistics(network), torch.enable_grad():
-            squared_norm = self(network, loss, inputs, targets, reg_strength=1.0).squared_norm
-        assert squared_norm is not None, "a penalty with λ > 0 has a norm"
-        return squared_norm
+            for x, y in zip(inputs.split(size), targets.split(size), strict=True):
+                cost = loss(network(x), y)
+                gradient = torch.autograd.grad(cost, trainable, materialize_grads=True)
+                norms.append(squared_length(mean_over_ranks(list(gradient), ranks)))
+        return torch.stack(norms).mean()
 
     def evaluate_plain(self, network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Evaluation:
         """The objective at λ = 0: C and nothing else."""
@@ -178,7 +189,7 @@ class PrecomputedGradient(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad_output):
+        refuse_second_derivative()
         factor = grad_output.to(ctx.gradient[0].dtype)
         return None, None, *torch._foreach_mul(ctx.gradient, factor)

@@ -19,6 +19,8 @@ from sgdlit.console import say
 from sgdlit.errors import UserError
 from sgdlit.training.divergence import diverged
 from sgdlit.training.metrics_file import MetricsFile
+from sgdlit.training.run_folder import write_status
+from sgdlit.training.step_end import end_training_here, step_is_complete, validation_is_due
 
 _RANKS_AGREE_EVERY = 16  # steps between two exchanges of the flag over ranks
 
@@ -27,20 +29,37 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Write beside the target, flush to the disk, then rename: a crash or a full disk leaves the old file."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write ``checkpoint`` to ``path``.
+
+        Raises:
+            UserError: the file cannot be written; what was there before still is.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        partial = path.with_name(f".{path.name}.partial")
         try:
-            with temporary.open("wb") as file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(partial, path)
+            _flush_folder(path.parent)
         except (OSError, RuntimeError) as error:
-            temporary.unlink(missing_ok=True)
+            reason = str(error).split("\n")[0]
             raise UserError(
-                f"{path}: checkpoint not written ({error}); earlier checkpoints are intact"
+                f"{path}: checkpoint not written ({reason}); earlier checkpoints are intact"
             ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename inside the folder survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class StopSignals:
@@ -53,6 +72,7 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def listen(self) -> None:
+        self.received = 0
         self._before = {number: signal.signal(number, self._remember) for number in self.caught}
 
     def forget(self) -> None:
@@ -65,14 +85,15 @@ class StopSignals:
             raise KeyboardInterrupt
         if not self.received and number == signal.SIGINT:
             say("\nstopping after this step, with a checkpoint (press again to stop at once)")
-        self.received = number
+        self.received = self.received or number
 
 
 class Checkpoints(Callback):
     """Keeps ``checkpoints/resume.ckpt`` and ``checkpoints/best.ckpt`` in the folder of the run.
 
     ``resume.ckpt`` is the state after the latest multiple of ``every_n_steps``, at the end, or where a signal
-    stopped the run; ``best.ckpt`` is the state with the highest validation accuracy.
+    stopped the run; ``best.ckpt`` is the state with the highest validation accuracy. Neither ever holds a
+    state that is not finite.
 
     Args:
         every_n_steps: steps between two writes of ``resume.ckpt``.
@@ -86,37 +107,52 @@ class Checkpoints(Callback):
         self.signals = StopSignals()
         self.stopped_by = 0
         self._due = False
-        self._last_step = 0
+        self._last_step: int | float = 0
+        self._max_steps: int | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        # After all others, so that a time limit or an early stop that they find at a step is known here.
+        trainer.callbacks = [callback for callback in trainer.callbacks if callback is not self] + [self]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.folder = trainer.strategy.broadcast(self.folder)  # known to the first rank, which made it
+        self._last_step = trainer.estimated_stepping_batches
+        self.stopped_by, self._due, self._max_steps = 0, False, None
         # Lightning has installed its own handlers by now, and restores what was there before at the end.
         self.signals.listen()
-        self._last_step = trainer.estimated_stepping_batches
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loop = trainer.fit_loop.epoch_loop
-        if loop._should_accumulate():
+        if not step_is_complete(trainer):
             return
-        self._hear_signals(trainer)
-        last = trainer.global_step >= self._last_step or trainer.should_stop
-        self._due = bool(self.stopped_by) or last or trainer.global_step % self.every_n_steps == 0
-        if last and not self.stopped_by:
-            trainer.should_stop = True  # Lightning then validates once more, at the end
-        if self._due and not loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
+        signalled = self._heard(trainer)
+        if trainer.global_step >= self._last_step or trainer.should_stop:
+            trainer.should_stop = self._due = True  # Lightning then validates once more, at the end
+        else:
+            self.stopped_by = signalled
+            self._due = bool(signalled) or trainer.global_step % self.every_n_steps == 0
+        if self._due and not diverged(trainer) and not validation_is_due(trainer):
             self._save_resume(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or diverged(trainer):
             return
-        if getattr(pl_module, "improved", False) and not diverged(trainer):
+        if getattr(pl_module, "improved", False):
             trainer.save_checkpoint(self._path("best.ckpt"))
-        if self._due:
+        if (self._due or trainer.should_stop) and step_is_complete(trainer):
             self._save_resume(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.forget()
+        if self._max_steps is not None:
+            trainer.fit_loop.epoch_loop.max_steps = self._max_steps
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.signals.forget()
+        if trainer.is_global_zero and self.folder is not None:
+            why = f"{type(exception).__name__}: {exception}".split("\n")[0]
+            write_status(self.folder, "failed", trainer.global_step, error=why)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -126,22 +162,19 @@ class Checkpoints(Callback):
 
     def _save_resume(self, trainer: Trainer) -> None:
         self._due = False
-        if not diverged(trainer):
-            trainer.save_checkpoint(self._path("resume.ckpt"))
+        trainer.save_checkpoint(self._path("resume.ckpt"))
         if self.stopped_by:
-            trainer.should_stop = True
-            trainer.limit_val_batches = (
-                0  # no validation after the checkpoint: it would be lost to the resume
-            )
+            self._max_steps = end_training_here(trainer)
 
-    def _hear_signals(self, trainer: Trainer) -> None:
-        """Note a signal once all ranks know of it, so that they stop at the same step."""
+    def _heard(self, trainer: Trainer) -> int:
+        """The signal that came, or 0: once all ranks know of it, so that they stop at the same step."""
         if trainer.world_size == 1:
-            self.stopped_by = self.signals.received
-        elif trainer.global_step % _RANKS_AGREE_EVERY == 0:
-            number = torch.tensor(self.signals.received, device=trainer.strategy.root_device)
-            torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
-            self.stopped_by = int(number)
+            return self.signals.received
+        if trainer.global_step % _RANKS_AGREE_EVERY:
+            return 0
+        number = torch.tensor(self.signals.received, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
+        return int(number)
 
     def _path(self, name: str) -> Path:
         assert self.folder is not None, "the folder of the run is set before training starts"

@@ -24,7 +24,7 @@ class MetricsFile(Logger):
         super().__init__()
         self.path = folder / "metrics.csv"
         self.columns, self.rows = ["step"], 0
-        if keep and self.path.exists():
+        if self.path.exists():
             self._keep(keep)
 
     @property

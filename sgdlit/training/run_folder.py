@@ -44,7 +44,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_status(folder: Path, state: str, step: int, **facts: Any) -> None:
-    """Record how the run stands: ``state`` is running, finished, stopped or diverged."""
+    """Record how the run stands: ``state`` is running, finished, stopped, diverged or failed."""
     write_atomically(
         folder / "status.json", json.dumps({"state": state, "step": step, **facts}, indent=1) + "\n"
     )

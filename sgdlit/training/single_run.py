@@ -5,6 +5,7 @@ clipping, accumulation, precision and DDP work as they do elsewhere. Nothing wai
 the steps that are logged.
 """
 
+import math
 import time
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from torchmetrics import MeanMetric
 
 from sgdlit.errors import UserError
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
+from sgdlit.objectives.objective import allowed_sizes
 
 LossName = Literal["cross_entropy", "half_squared_error", "logistic"]
 
@@ -26,7 +28,8 @@ class EvaluationMeans(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loss, self.accuracy = MeanMetric(), MeanMetric()
+        # torchmetrics would leave a NaN out of the mean, and so hide that a run has diverged.
+        self.loss, self.accuracy = (MeanMetric(nan_strategy="disable") for _ in range(2))
 
     def add(self, losses: Tensor, correct: Tensor | None) -> None:
         """The losses of some examples, and whether each is classified correctly (None where nothing is)."""
@@ -50,8 +53,8 @@ class SingleRun(LightningModule):
     minibatch's ``train/loss``, ``train/modified_loss``, ``train/C_reg``, ``train/accuracy``,
     ``train/gradient_norm`` (of what the optimizer receives, before clipping), and ``lr``, ``reg_strength``,
     ``steps_per_second``. At each evaluation: loss and accuracy of every evaluation set (sums over all
-    examples and ranks), ``test/highest_accuracy`` so far (the metric of Smith et al. 2021) and, apart from it,
-    ``test/accuracy_at_best_val``, that of the parameters which validation chose.
+    examples and ranks), ``test/highest_accuracy`` so far (the metric of Smith et al. 2021) and, apart from
+    it, ``test/accuracy_at_best_val``, that of the parameters which validation chose.
 
     Args:
         network: the network to train.
@@ -63,6 +66,8 @@ class SingleRun(LightningModule):
         optimizer: torch's plain SGD, or any optimizer by class path.
         scheduler: a learning-rate schedule that is advanced once per step; None keeps the rate.
         channels_last: keep images and convolutions in channels-last memory format.
+        reduction: what the optimizer receives of a step's batch: the gradient of the ``mean`` over its
+            examples, or B times that, of their ``sum``. What is logged about losses and C_reg is of the mean.
     """
 
     def __init__(
@@ -74,11 +79,15 @@ class SingleRun(LightningModule):
         optimizer: OptimizerCallable = torch.optim.SGD,
         scheduler: LRSchedulerCallable | None = None,
         channels_last: bool = False,
+        reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.channels_last = channels_last
         self.loss = loss_by_name(loss)
+        self.reduction = reduction
+        self.outputs = torch.empty(0)  # of the latest (micro-)batch of this rank, for callbacks
+        self._factor = 1  # on the mean over a step's batch, that makes it what the optimizer receives
         self.objective = objective or ExactPenalty()
         self.strength = reg_strength if isinstance(reg_strength, Strength) else ConstantStrength(reg_strength)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
@@ -88,18 +97,57 @@ class SingleRun(LightningModule):
         self._pending: dict[str, Tensor] = {}
         self._clock = (0, 0.0)
 
-    def check(self, trainer: Trainer) -> None:
+    def check(self, trainer: Trainer, datamodule: Any) -> None:
         """Refuse what cannot work, before a run leaves a trace.
 
         Raises:
             UserError: naming the key, its value and what is allowed.
         """
-        micro = trainer.accumulate_grad_batches
-        if micro > 1 and self.objective.penalty_batch_size is None and self.strength != ConstantStrength(0.0):
+        self._check_optimizer()
+        if hasattr(datamodule, "example"):
+            self._check_example(*datamodule.example())
+        if self.strength == ConstantStrength(0.0):
+            return
+        size, micro = self.objective.penalty_batch_size, trainer.accumulate_grad_batches
+        if micro > 1 and size is None:
             raise UserError(
-                f"trainer.accumulate_grad_batches: {micro} does not show the whole batch at once, so its gradient norm "
-                "cannot be penalised; allowed: 1, or model.objective.penalty_batch_size up to one micro-batch"
+                f"trainer.accumulate_grad_batches: {micro} never shows the whole batch, so its gradient norm "
+                "cannot be penalised; allowed: 1, or model.objective.penalty_batch_size up to a micro-batch"
             )
+        for batch in getattr(datamodule, "step_sizes", []):
+            allowed = allowed_sizes(batch // micro // trainer.world_size, trainer.world_size)
+            if size is not None and size not in allowed:
+                raise UserError(
+                    f"model.objective.penalty_batch_size: {size} does not fit a batch of {batch} examples; "
+                    f"allowed: {', '.join(map(str, allowed))}"
+                )
+        self.objective.check_network(self.network)
+
+    def _check_optimizer(self) -> None:
+        try:
+            self.configure_optimizers()
+        except (ValueError, TypeError) as error:
+            cause = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            raise UserError(f"model.optimizer, model.scheduler: {cause}") from error
+
+    def _check_example(self, inputs: Tensor, targets: Tensor) -> None:
+        """One example through network and loss."""
+        dtype = next((p.dtype for p in self.network.parameters()), inputs.dtype)
+        training = self.network.training
+        try:
+            with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+                outputs = self.network.eval()(inputs.to(dtype))
+        except (UserError, RuntimeError, ValueError) as error:
+            shape = tuple(inputs.shape[1:])
+            raise UserError(f"model.network: does not take inputs of shape {shape}: {error}") from error
+        finally:
+            self.network.train(training)
+        try:
+            self.loss.check_targets(outputs, targets)
+        except UserError as error:
+            raise UserError(f"model.loss, model.network: {error}") from error
 
     def setup(self, stage: str) -> None:
         datamodule = getattr(self.trainer, "datamodule", None)
@@ -123,12 +171,16 @@ class SingleRun(LightningModule):
         inputs, targets = self._in_memory_format(batch[0]), batch[1]
         strength = self.strength(self.global_step, self._rate())
         found = self.objective(self.network, self.loss, inputs, targets, strength)
+        self.outputs = found.outputs
         if self._is_due():
             squared_norm = found.squared_norm
             if squared_norm is None and self._norm_needs_its_own_batch():
                 squared_norm = self.objective.measure(self.network, self.loss, inputs, targets)
             self._gather(found.cost, squared_norm, self.loss.correct(found.outputs, targets))
-        return found.loss
+        if self.reduction == "mean":
+            return found.loss
+        self._factor = len(inputs) * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return self._factor * found.loss
 
     def _rate(self) -> float:
         return self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -152,7 +204,7 @@ class SingleRun(LightningModule):
         strength = self.strength(self.global_step, lr)
         norm = gradient_norm(optimizer)
         row = self._means_over_ranks()
-        squared_norm = row.pop("squared_norm", norm**2)
+        squared_norm = row.pop("squared_norm", (norm / self._factor) ** 2)
         row["modified_loss"] = row["loss"] + strength / 4 * squared_norm
         row |= {"C_reg": squared_norm / 4, "gradient_norm": norm}
         row = {f"train/{name}": value for name, value in row.items()}
@@ -174,7 +226,7 @@ class SingleRun(LightningModule):
         names = list(self._pending)
         sums = torch.stack([value.double() for value in self._pending.values()])
         self._pending = {}
-        means = self.all_gather(sums).view(-1, len(names)).mean(0) / self.trainer.accumulate_grad_batches
+        means = self.trainer.strategy.reduce(sums, reduce_op="mean") / self.trainer.accumulate_grad_batches
         return dict(zip(names, means.tolist(), strict=True))
 
     def _speed(self) -> dict[str, float]:
@@ -208,7 +260,8 @@ class SingleRun(LightningModule):
         row = self._evaluated()
         if self.trainer.sanity_checking:
             return
-        if self.trainer.state.fn == TrainerFn.FITTING:
+        self.improved = False
+        if self.trainer.state.fn == TrainerFn.FITTING and all(map(math.isfinite, row.values())):
             row |= self._records(row)
         self._write(row)
 

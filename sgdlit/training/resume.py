@@ -1,0 +1,85 @@
+"""Which checkpoint may a run go on from? One that is whole, carries no code, and belongs to the same run.
+
+All of it is looked at before anything in the folder of the run is touched.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+
+from sgdlit.errors import UserError
+
+_PARTS = ("state_dict", "global_step", "epoch", "loops", "pytorch-lightning_version")
+_PARTS_TO_GO_ON = (*_PARTS, "optimizer_states", "lr_schedulers")
+
+
+def read_checkpoint(path: Path, model: torch.nn.Module, to_go_on: bool) -> dict[str, Any]:
+    """The content of a checkpoint that fits the model; no code in it is run.
+
+    Args:
+        path: the file.
+        model: the module that is to take its parameters.
+        to_go_on: whether training is to go on from it, which also needs the optimizer's state.
+
+    Raises:
+        UserError: the file is missing, damaged, not whole, carries code, or belongs to another model.
+    """
+    if not path.is_file():
+        raise UserError(f"ckpt_path: {str(path)!r} does not exist; allowed: a checkpoint file of this model")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        missing = [part for part in (_PARTS_TO_GO_ON if to_go_on else _PARTS) if part not in content]
+    except Exception as error:  # torch raises many kinds for a damaged or a hostile file
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"loading it would call {code[1]}" if code else "it is damaged, or no checkpoint"
+        raise UserError(
+            f"ckpt_path: {str(path)!r} cannot be read safely: {reason}\n"
+            "allowed: a checkpoint written by sgdlit or Lightning; files that carry code are never run"
+        ) from error
+    if missing:
+        raise UserError(f"ckpt_path: {str(path)!r} is not a whole checkpoint: it has no {missing[0]!r}")
+    _check_same_parameters(path, content["state_dict"], model.state_dict())
+    return content
+
+
+def _check_same_parameters(path: Path, there: dict[str, Any], own: dict[str, Any]) -> None:
+    differences = [name for name in own if name not in there or there[name].shape != own[name].shape]
+    differences += [name for name in there if name not in own]
+    if differences:
+        name = differences[0]
+        shapes = [str(tuple(state[name].shape)) if name in state else "nothing" for state in (there, own)]
+        raise UserError(
+            f"ckpt_path: {str(path)!r} belongs to another model: {len(differences)} parameters differ, first "
+            f"{name}: {shapes[0]} in the file, {shapes[1]} in the model"
+        )
+
+
+def check_same_run(content: dict[str, Any], model: LightningModule, data: LightningDataModule | None) -> None:
+    """Refuse to go on with other data or another optimizer, which Lightning would notice late or not at all.
+
+    Only parts that can tell are asked: data with a ``state_dict`` of its own, models with ``make_optimizer``.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    if data is not None and type(data).state_dict is not LightningDataModule.state_dict:
+        name = type(data).__qualname__
+        if name not in content:
+            raise UserError(
+                f"ckpt_path: the checkpoint was made with other data than {name}, and cannot be resumed"
+            )
+        data.load_state_dict(content[name])
+    if hasattr(model, "make_optimizer"):
+        _check_same_optimizer(content["optimizer_states"][0], model.make_optimizer(model.parameters()))
+
+
+def _check_same_optimizer(there: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    own, keys = optimizer.state_dict()["param_groups"][0].keys(), there["param_groups"][0].keys()
+    if not own <= keys:
+        raise UserError(
+            f"ckpt_path: the checkpoint was made with another optimizer than {type(optimizer).__name__} "
+            f"and cannot be resumed: it has no {min(own - keys)!r}; allowed: the checkpoint's optimizer"
+        )

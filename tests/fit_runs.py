@@ -1,0 +1,195 @@
+"""Tiny runs of the real command on data in the official layout, and how two runs are compared.
+
+``Runs`` lives in one folder with 60 + 10 Fashion-MNIST-like examples and a base config: an MLP 784-16-10,
+momentum SGD, B = 10, so 6 steps per epoch and 20 steps in all.
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Callback
+from official_formats import write_fashion_mnist
+
+from sgdlit.__main__ import main
+from sgdlit.data.modules import FashionMNIST
+
+
+class SignalAt(Callback):
+    """Sends this process a signal at the end of the given steps, while their batch is being finished.
+
+    Args:
+        steps: numbers of updates made.
+        number: the signal.
+        rank: the only rank that is sent it; None for all.
+        times: how often.
+    """
+
+    def __init__(self, steps: list[int], number: int = 15, rank: int | None = None, times: int = 1) -> None:
+        self.steps, self.number, self.rank, self.times = steps, number, rank, times
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        complete = trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches
+        meant = self.rank in (None, trainer.global_rank)
+        if meant and trainer.global_step in self.steps and complete == 0:
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
+
+
+class Runs:
+    """Starts ``fit`` in a folder, with values of the base config overridden as on the command line."""
+
+    def __init__(self, folder: Path, train: int = 70, test: int = 20) -> None:
+        self.folder = folder
+        write_fashion_mnist(folder, train, test)
+        self.config = folder / "base.yaml"
+        self.config.write_text(yaml.safe_dump(base_config(folder)))
+
+    def fit(self, name: str, *arguments: str) -> int:
+        """Run ``fit`` under a name, in this process; its exit code."""
+        return main(self.arguments(name, *arguments))
+
+    def arguments(self, name: str, *arguments: str) -> list[str]:
+        return ["fit", "--config", str(self.config), "--name", name, *arguments]
+
+    def resume(self, name: str, *arguments: str) -> int:
+        return main(["fit", "--resume", str(self.path(name)), *arguments])
+
+    def path(self, name: str) -> Path:
+        return self.folder / "logs" / name / "version_0"
+
+    def status(self, name: str) -> dict[str, Any]:
+        return json.loads((self.path(name) / "status.json").read_text())
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        """``metrics.csv`` without the one column that is a matter of time."""
+        with (self.path(name) / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [{k: v for k, v in row.items() if k != "steps_per_second"} for row in rows]
+
+    def checkpoint(self, name: str, which: str = "resume") -> dict[str, Any]:
+        path = self.path(name) / "checkpoints" / f"{which}.ckpt"
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def datamodule(runs: Runs, accumulate: int = 1, **values: Any) -> FashionMNIST:
+    """The data of the base config with a clock in the trainer's place, for loops that a test writes itself."""
+    data = FashionMNIST(root=str(runs.folder), val_size=10, **{"batch_size": 10, "seed": 0, **values})
+    data.setup()
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(
+        global_step=0, accumulate_grad_batches=accumulate, world_size=1, global_rank=0, strategy=strategy
+    )
+    return data
+
+
+def base_config(folder: Path) -> dict[str, Any]:
+    network = {"class_path": "sgdlit.models.MLP", "init_args": {"widths": [784, 16, 10]}}
+    optimizer = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, "momentum": 0.9}}
+    data = {"root": str(folder), "val_size": 10, "batch_size": 10}
+    return {
+        "logs": str(folder / "logs"),
+        "model": {
+            "class_path": "sgdlit.training.single_run.SingleRun",
+            "init_args": {"network": network, "optimizer": optimizer},
+        },
+        "data": {"class_path": "sgdlit.data.modules.FashionMNIST", "init_args": data},
+        "trainer": {
+            "max_steps": 20,
+            "accelerator": "cpu",
+            "log_every_n_steps": 3,
+            "enable_progress_bar": False,
+        },
+    }
+
+
+def differences(a: Any, b: Any, where: str = "", tolerance: float = 0.0) -> list[str]:
+    """Where two trees of tensors and plain values differ: bitwise, or by more than ``tolerance · (1 + size)``."""
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        if a.shape == b.shape and (
+            torch.equal(a, b) or bool(((a - b).abs() <= tolerance * (1 + b.abs())).all())
+        ):
+            return []
+        return [f"{where}: tensors differ"]
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = sorted({*a, *b}, key=str)
+        missing = [f"{where}.{k}: only in one" for k in keys if (k in a) != (k in b)]
+        return missing + [
+            d for k in keys if k in a and k in b for d in differences(a[k], b[k], f"{where}.{k}", tolerance)
+        ]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return [
+            d
+            for k, (x, y) in enumerate(zip(a, b, strict=True))
+            for d in differences(x, y, f"{where}[{k}]", tolerance)
+        ]
+    try:
+        same = a == b or abs(float(a) - float(b)) <= tolerance * (1 + abs(float(b)))
+    except (TypeError, ValueError):
+        same = False
+    return [] if same else [f"{where}: {a!r} and {b!r}"]
+
+
+PARTS = (
+    "state_dict",
+    "optimizer_states",
+    "lr_schedulers",
+    "sgdlit_best",
+    "sgdlit_rows",
+    "global_step",
+    "epoch",
+)
+
+
+def run_differences(runs: Runs, one: str, other: str, tolerance: float = 0.0) -> list[str]:
+    """Where two runs ended differently: checkpoints, records and tables (all but the times)."""
+    a, b = runs.checkpoint(one), runs.checkpoint(other)
+    found = differences({k: a[k] for k in PARTS}, {k: b[k] for k in PARTS}, "resume", tolerance)
+    a, b = runs.checkpoint(one, "best"), runs.checkpoint(other, "best")
+    found += differences({k: a[k] for k in PARTS}, {k: b[k] for k in PARTS}, "best", tolerance)
+    found += differences(runs.rows(one), runs.rows(other), "metrics", tolerance)
+    return found + differences(runs.status(one), runs.status(other), "status", tolerance)
+
+
+def processes(
+    commands: list[list[str]], environments: list[dict[str, str]], cwd: Path
+) -> list[subprocess.Popen]:
+    """Start ``python ARGUMENTS`` for each, with one thread each, and their output kept in ``cwd/out_K``."""
+    started = []
+    for k, (command, environment) in enumerate(zip(commands, environments, strict=True)):
+        shared = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+        with (cwd / f"out_{k}").open("w") as out:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, *command],
+                    env=os.environ | shared | environment,
+                    cwd=cwd,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                )
+            )
+    return started
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 90.0) -> Any:
+    """The first true value of ``condition()``; an error when there is none in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise TimeoutError(f"nothing came of it in {seconds} s")
+
+
+if __name__ == "__main__":  # several runs in one process: the lists of their arguments as JSON
+    print(json.dumps([main(arguments) for arguments in json.loads(sys.argv[1])]))

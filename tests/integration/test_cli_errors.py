@@ -1,0 +1,405 @@
+"""A mistake in config, command line, data or checkpoint: one screen, the key, the value, what is allowed.
+
+Every case goes through the command itself; none may leave a traceback behind, or anything on the disk.
+"""
+
+import gzip
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from official_formats import write_cifar10, write_fashion_mnist
+
+from sgdlit.__main__ import main
+
+CONFIG = """
+name: run
+model:
+  class_path: sgdlit.training.single_run.SingleRun
+  init_args:
+    network: {{class_path: sgdlit.models.MLP, init_args: {{widths: [{inputs}, 8, 10]}}}}
+    optimizer: {{class_path: torch.optim.SGD, init_args: {{lr: 0.01}}}}
+data:
+  class_path: {data}
+  init_args: {{root: data, batch_size: 20}}
+trainer: {{max_steps: 4, accelerator: cpu, enable_progress_bar: false, log_every_n_steps: 1}}
+"""
+CIFAR10 = CONFIG.format(inputs=3072, data="sgdlit.data.modules.CIFAR10")
+FASHION_MNIST = CONFIG.format(inputs=784, data="sgdlit.data.modules.FashionMNIST")
+CALLBACK = "  callbacks: [{class_path: lightning.pytorch.callbacks.LearningRateMonitor, init_args: {%s}}]\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty working folder with tiny data (100 CIFAR-10 and 60 Fashion-MNIST examples) and two configs."""
+    monkeypatch.chdir(tmp_path)
+    write_cifar10(Path("data"))
+    write_fashion_mnist(Path("data"))
+    Path("cifar.yaml").write_text(CIFAR10)
+    Path("fashion.yaml").write_text(FASHION_MNIST)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """The folder of a finished run of four steps."""
+    here, there = Path.cwd(), tmp_path_factory.mktemp("finished")
+    os.chdir(there)
+    try:
+        write_cifar10(Path("data"))
+        Path("cifar.yaml").write_text(CIFAR10)
+        assert main(["fit", "--config", "cifar.yaml"]) == 0
+    finally:
+        os.chdir(here)
+    return there / "logs" / "run" / "version_0"
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int]]:
+    facts = {str(path): path.stat() for path in sorted(folder.rglob("*"))}
+    return {name: (stat.st_mtime_ns, stat.st_size) for name, stat in facts.items()}
+
+
+def refused(capsys, *arguments: object, command: str = "fit", untouched: Path | None = None) -> str:
+    """The error of a command that must fail cleanly."""
+    folders = [Path(), *([untouched] if untouched else [])]
+    before = [contents(folder) for folder in folders]
+    capsys.readouterr()
+    assert main([command, *map(str, arguments)]) == 2
+    out, text = capsys.readouterr()
+    assert [contents(folder) for folder in folders] == before
+    assert out == ""
+    assert "Traceback" not in text
+    assert "Union subtypes" not in text
+    assert len(text.splitlines()) <= 15
+    return text[text.index("sgdlit: error: ") + 15 :].rstrip("\n")
+
+
+WRONG_KEYS = {
+    "--model.network.wdth 3": ("model.network.wdth", "MLP", "widths"),
+    "--trainer.max_step 5": ("trainer.max_step", "Trainer", "max_steps"),
+    "--data.btch_size=5": ("data.btch_size", "CIFAR10", "batch_size"),
+    "--model.optimizer.momentm 0.9": ("model.optimizer.momentm", "SGD", "momentum"),
+    "--model.init_args.objectiv ExactPenalty": ("model.objectiv", "SingleRun", "objective"),
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG_KEYS)
+def test_wrong_key_on_the_command_line(arguments, capsys):
+    key, owner, meant = WRONG_KEYS[arguments]
+    problem, allowed = refused(capsys, "--config", "cifar.yaml", *arguments.split()).split("allowed: ")
+    assert problem.strip() == f"{key}: there is no such option of {owner}; did you mean {meant}?"
+    assert meant in allowed.replace("\n", " ").split(", ")
+
+
+WRONG_KEYS_IN_FILES = {
+    ("trainer:", "trainr:"): "trainr: there is no such option; did you mean trainer?",
+    ("name:", "nme:"): "nme: there is no such option; did you mean name?",
+    (
+        "max_steps",
+        "max_step",
+    ): "trainer.max_step: there is no such option of Trainer; did you mean max_steps?",
+    ("widths", "width"): "model.network.width: there is no such option of MLP; did you mean widths?",
+    ("lr: 0.01", "lr: 0.01, nestrov: true"): "model.optimizer.nestrov: there is no such option of SGD; "
+    "did you mean nesterov?",
+    (
+        "    network",
+        "    netwrk",
+    ): "model.netwrk: there is no such option of SingleRun; did you mean network?",
+    ("  init_args:\n", "  init_arg:\n"): "model.init_arg: there is no such option of SingleRun; "
+    "did you mean init_args?",
+}
+
+
+@pytest.mark.parametrize("change", WRONG_KEYS_IN_FILES)
+def test_wrong_key_in_a_file(change, capsys):
+    Path("wrong.yaml").write_text(CIFAR10.replace(*change, 1))
+    text = refused(capsys, "--config", "wrong.yaml")
+    assert text.split("allowed: ")[0].strip() == WRONG_KEYS_IN_FILES[change]
+
+
+def test_wrong_key_of_a_callback_in_a_list(capsys):
+    config = CIFAR10[: CIFAR10.index("trainer:")] + "trainer:\n  max_steps: 4\n"
+    Path("wrong.yaml").write_text(config + CALLBACK % "loging_interval: step")
+    text = refused(capsys, "--config", "wrong.yaml")
+    assert "trainer.callbacks.0.loging_interval" in text
+    assert "did you mean logging_interval?" in text
+    Path("wrong.yaml").write_text(config + CALLBACK % "logging_interval: stp")
+    text = refused(capsys, "--config", "wrong.yaml")
+    assert text == (
+        "trainer.callbacks.0.logging_interval: 'stp' is not allowed; did you mean step? "
+        "allowed: step, epoch, null"
+    )
+
+
+def test_an_option_that_belongs_elsewhere_is_found(capsys):
+    assert "did you mean model.optimizer.lr?" in refused(capsys, "--config", "cifar.yaml", "--lr", "1")
+    assert "did you mean data.batch_size?" in refused(capsys, "--config", "cifar.yaml", "--batch_size", "1")
+
+
+WRONG_VALUES = {
+    "--data.last_batch shrt": "data.last_batch: 'shrt' is not allowed; did you mean short? "
+    "allowed: error, short, drop",
+    "--trainer.max_steps foo": "trainer.max_steps: 'foo' is not allowed; allowed: int",
+    "--data.batch_size 2.5": "data.batch_size: '2.5' is not allowed; allowed: int",
+    "--data.augment maybe": "data.augment: 'maybe' is not allowed; allowed: true, false",
+    "--model.optimizer.lr abc": "model.optimizer.lr: 'abc' is not allowed; allowed: float, ",
+    "--model.network.widths [3,a]": "model.network.widths: '[3,a]' is not allowed; allowed: list[int]",
+    "--data.fallback shape": "data.fallback: 'shape' is not allowed; did you mean shapes? "
+    "allowed: shapes, null",
+    "--model.network WideResNeet": "model.network: 'WideResNeet' is not allowed; did you mean WideResNet?\n"
+    "allowed: DeepLinear, MLP, WideResNet, the class path of another Module",
+    "--data.order RandomReshufling": "data.order: 'RandomReshufling' is not allowed; "
+    "did you mean RandomReshuffling?\nallowed: FixedList, ",
+    "--model.network sgdlit.models.WideResnet": "model.network: 'sgdlit.models.WideResnet' is not a class "
+    "that can be imported (module 'sgdlit.models' has no attribute 'WideResnet'); "
+    "did you mean sgdlit.models.WideResNet?",
+    "--model.network theirs.nets.Net": "model.network: 'theirs.nets.Net' is not a class that can be imported "
+    "(No module named 'theirs')",
+    "--model.network torch.nn.Linear": "model.network.in_features: missing, Linear needs it; allowed: int",
+    "--data.order FixedList": "data.order.rows: missing, FixedList needs it; allowed: list[int], str",
+    "--model.scheduler StepLR": "model.scheduler.step_size: missing, StepLR needs it; allowed: int",
+    "--model.objective.penalty_batch_size 5": "model.objective: which Objective? Name the class before its "
+    "options, such as --model.objective ",
+    "--seed_everything -1": "seed_everything: -1 is not allowed; allowed: 0 to 4294967295",
+    "--name ../elsewhere": "name: '../elsewhere' is not allowed; allowed: the name of a folder",
+    "--trainer.log_every_n_steps 0": "trainer.log_every_n_steps: 0 is not allowed; allowed: 1 or more",
+    "--trainer.accumulate_grad_batches 0": "trainer.accumulate_grad_batches: 0 is not allowed; allowed: 1 or",
+    "--trainer.val_check_interval 0": "trainer.val_check_interval: 0 is not allowed; allowed: 1 or more",
+    "--trainer.accelerator warp": "You selected an invalid accelerator name: `accelerator='warp'`",
+    "stray": "stray: not understood; options begin with --",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG_VALUES)
+def test_wrong_value(arguments, capsys):
+    assert refused(capsys, "--config", "cifar.yaml", *arguments.split()).startswith(WRONG_VALUES[arguments])
+
+
+def test_wrong_value_in_a_file(capsys):
+    Path("wrong.yaml").write_text(CIFAR10.replace("lr: 0.01", "lr: high"))
+    text = refused(capsys, "--config", "wrong.yaml")
+    assert text.startswith("model.optimizer.lr: 'high' is not allowed; allowed: float")
+
+
+IMPOSSIBLE = {
+    "--model.reg_strength -1": ("model.reg_strength: -1", "from 0 upwards"),
+    "--data.batch_size 200": ("data.batch_size: 200", "100 training examples", "allowed: 1 to 100"),
+    "--data.batch_size 30": ("data.batch_size: 30 does not divide the 100", "data.last_batch: short", "drop"),
+    "--data.train_size 101": ("data.train_size: 101", "100 examples"),
+    "--trainer.accumulate_grad_batches 3": ("data.batch_size: 20", "accumulate_grad_batches: 3", "of 3"),
+    "--trainer.accumulate_grad_batches 2 --model.reg_strength 0.1": (
+        "trainer.accumulate_grad_batches: 2",
+        "allowed: 1, or model.objective.penalty_batch_size",
+    ),
+    "--model.reg_strength 0.1 --model.objective ExactPenalty --model.objective.penalty_batch_size 7": (
+        "model.objective.penalty_batch_size: 7",
+        "allowed: 1, 2, 4, 5, 10, 20",
+    ),
+    "--model.optimizer.lr -1": ("model.optimizer", "Invalid learning rate: -1.0"),
+    "--model.network.widths [784,10]": ("model.network: ", "(3, 32, 32)", "3072 and 784"),
+    "--model.network.widths [3072,4]": ("model.loss, model.network: ", "label 9", "4 classes"),
+    "--model.loss logistic": ("model.loss", "-1 and +1"),
+    "--model.network WideResNet --model.network.depth 11": ("model.network.depth: 11", "10, 16, 22"),
+    "--data.batch_size 1 --data.order FixedList --data.order.rows [500]": (
+        "data.order.rows: row 500",
+        "0 to 99",
+    ),
+    "--trainer.val_check_interval 100": ("trainer.val_check_interval: 100", "1 to 5"),
+    "--trainer.max_steps -5": ("max_steps", "-5"),
+    "--data null": ("data: missing", "configs/"),
+}
+
+
+@pytest.mark.parametrize("arguments", IMPOSSIBLE)
+def test_impossible_combination(arguments, capsys):
+    text = refused(capsys, "--config", "cifar.yaml", *arguments.split())
+    assert all(part in text for part in IMPOSSIBLE[arguments]), text
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_without_a_config(command, capsys):
+    text = refused(capsys, command=command)
+    assert text.startswith("model: missing; give a config")
+    assert "--config configs/" in text
+
+
+def test_a_config_without_a_required_argument(capsys):
+    Path("wrong.yaml").write_text("model: {class_path: SingleRun}\n")
+    text = refused(capsys, "--config", "wrong.yaml")
+    assert text.startswith("model.network: missing, SingleRun needs it\nallowed: DeepLinear, MLP, WideResNet")
+
+
+def test_a_config_that_cannot_be_read(capsys):
+    Path("folder.yaml").mkdir()
+    Path("broken.yaml").write_text(CIFAR10 + "more: [1,\nbar: }\n")
+    Path("text.yaml").write_text("hello")
+    Path("bytes.yaml").write_bytes(bytes(range(128, 256)))
+    nope = refused(capsys, "--config", "cifr.yaml")
+    assert nope.startswith(
+        "config: 'cifr.yaml' does not exist; did you mean cifar.yaml?\nallowed: a YAML file"
+    )
+    assert "'folder.yaml' cannot be read: Is a directory" in refused(capsys, "--config", "folder.yaml")
+    line = CIFAR10.count("\n") + 2
+    assert f"'broken.yaml' is not valid YAML, line {line}" in refused(capsys, "--config", "broken.yaml")
+    assert "'text.yaml' holds a str, not options" in refused(capsys, "--config", "text.yaml")
+    assert "'bytes.yaml' cannot be read: it is not text" in refused(capsys, "--config", "bytes.yaml")
+
+
+def test_the_last_of_several_configs_is_blamed(capsys):
+    Path("overlay.yaml").write_text("data: {init_args: {batch_size: many}}\n")
+    text = refused(capsys, "--config", "cifar.yaml", "--config", "overlay.yaml")
+    assert text == "data.batch_size: 'many' is not allowed; allowed: int"
+
+
+def test_a_constructor_of_another_package_that_refuses_is_quoted_with_its_place(capsys, monkeypatch):
+    Path("theirs.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self, size: int):\n"
+        "        super().__init__()\n        raise ValueError(f'size {size} is odd')\n"
+    )
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    text = refused(
+        capsys, "--config", "cifar.yaml", "--model.network", "theirs.Net", "--model.network.size", "3"
+    )
+    assert text.startswith("size 3 is odd\n(ValueError at ")
+    assert "theirs.py:5" in text
+
+
+def test_missing_data_names_the_two_ways_out(capsys):
+    text = refused(capsys, "--config", "cifar.yaml", "--data.root", "nowhere")
+    assert "nowhere: no such folder" in text
+    assert "python -m sgdlit data cifar10 --root nowhere" in text
+    assert "--data.fallback shapes" in text
+
+
+def damage(path: str, content: bytes) -> Path:
+    assert Path(path).is_file()
+    Path(path).write_bytes(content)
+    return Path(path)
+
+
+def test_damaged_cifar10(capsys):
+    path = "data/cifar-10-batches-bin/data_batch_2.bin"
+    whole = Path(path).read_bytes()
+    damage(path, whole[:-5])
+    text = refused(capsys, "--config", "cifar.yaml")
+    assert path in text
+    assert "Truncated" in text
+    damage(path, b"\x0b" + whole[1:])
+    text = refused(capsys, "--config", "cifar.yaml")
+    assert f"{path}: label 11 in record 0" in text
+    assert "expected 0 to 9" in text
+
+
+def test_damaged_fashion_mnist(capsys):
+    path = "data/fashion-mnist/train-images-idx3-ubyte.gz"
+    packed = Path(path).read_bytes()
+    damage(path, packed[:-100])
+    assert f"{path}: truncated gzip file" in refused(capsys, "--config", "fashion.yaml")
+    damage(path, gzip.compress(b"\0\0\x08\x01" + gzip.decompress(packed)[4:]))
+    text = refused(capsys, "--config", "fashion.yaml")
+    assert f"{path}: magic number 0x00000801, expected 0x00000803" in text
+
+
+@pytest.mark.parametrize("logs", ["a_file", "a_file/below"])
+def test_logs_that_cannot_be_written(logs, capsys):
+    Path("a_file").write_text("kept")
+    text = refused(capsys, "--config", "cifar.yaml", "--logs", logs)
+    assert f"logs: {logs!r} cannot be written (Not a directory" in text
+    assert "--logs DIR" in text
+
+
+def test_checkpoint_of_another_model(run, capsys):
+    path = run / "checkpoints" / "resume.ckpt"
+    for command in ("fit", "test"):
+        text = refused(
+            capsys, "--config", "cifar.yaml", "--ckpt_path", path, "--model.network.widths", "[3072,9,10]",
+            command=command, untouched=run,
+        )  # fmt: skip
+        assert "belongs to another model: 3 parameters differ" in text
+        assert "(8, 3072) in the file, (9, 3072) in the model" in text
+
+
+class Hostile:
+    def __reduce__(self):
+        return open, ("pwned", "w")
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_checkpoint_that_carries_code(run, command, capsys):
+    content = torch.load(run / "checkpoints" / "resume.ckpt", weights_only=True)
+    torch.save({**content, "extra": Hostile()}, "hostile.ckpt")
+    for more in ([], ["--weights_only", "false"]):
+        arguments = ["--config", "cifar.yaml", "--ckpt_path", "hostile.ckpt", *more]
+        text = refused(capsys, *arguments, command=command)
+        assert "'hostile.ckpt' cannot be read safely: loading it would call io.open" in text
+        assert not Path("pwned").exists()
+    torch.load("hostile.ckpt", weights_only=False)["extra"].close()
+    assert Path("pwned").exists(), "the file was harmless, so the test showed nothing"
+
+
+def test_damaged_checkpoints(run, capsys):
+    whole = (run / "checkpoints" / "resume.ckpt").read_bytes()
+    Path("garbage.ckpt").write_bytes(b"garbage" * 50)
+    Path("half.ckpt").write_bytes(whole[: len(whole) // 2])
+    torch.save([1], "list.ckpt")
+    content = torch.load(run / "checkpoints" / "resume.ckpt", weights_only=True)
+    del content["optimizer_states"]
+    torch.save(content, "parts.ckpt")
+    expected = {
+        "garbage.ckpt": "is damaged, or no checkpoint",
+        "half.ckpt": "is damaged, or no checkpoint",
+        "list.ckpt": "not a whole checkpoint",
+        "parts.ckpt": "not a whole checkpoint: it has no 'optimizer_states'",
+        "none.ckpt": "does not exist",
+    }
+    for name, reason in expected.items():
+        text = refused(capsys, "--config", "cifar.yaml", "--ckpt_path", name)
+        assert text.startswith(f"ckpt_path: '{name}' ")
+        assert reason in text
+
+
+OTHER = {
+    "--data.batch_size 50": "batch_size: 20 there, 50 here",
+    "--data.train_size 60": "examples: 100 there, 60 here",
+    "--model.optimizer Adam": "another optimizer than Adam",
+}
+
+
+@pytest.mark.parametrize("arguments", OTHER)
+def test_a_run_is_not_resumed_as_another_and_stays_as_it_was(run, arguments, capsys):
+    root = ["--data.root", str(Path("data").resolve())]
+    text = refused(capsys, "--resume", run, *root, *arguments.split(), untouched=run)
+    assert text.startswith("ckpt_path: the checkpoint was made with ")
+    assert OTHER[arguments] in text
+
+
+def test_a_checkpoint_is_not_resumed_on_data_of_another_class(run, capsys):
+    arguments = ["--data", "Shapes", "--data.train_size", "40", "--data.test_size", "10"]
+    text = refused(capsys, "--resume", run, *arguments, untouched=run)
+    assert "made with other data than Shapes" in text
+
+
+def test_resuming_what_is_no_run(capsys):
+    assert "--resume: 'data' is not the folder of a run" in refused(capsys, "--resume", "data")
+    assert "--run: 'nowhere' is not the folder of a run" in refused(
+        capsys, "--run", "nowhere", command="test"
+    )
+    assert "--resume: the folder of a run is missing" in refused(capsys, "--resume")
+
+
+def test_the_command_itself_exits_with_2_and_says_no_more(folder):
+    command = [sys.executable, "-m", "sgdlit", "fit", "--config", "cifar.yaml", "--data.last_batch", "shrt"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    before = contents(folder)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "sgdlit: error: data.last_batch: 'shrt' is not allowed; did you mean short? "
+        "allowed: error, short, drop\n"
+    )
+    assert contents(folder) == before

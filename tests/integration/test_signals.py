@@ -1,0 +1,106 @@
+"""Ctrl-C, SIGTERM and kill −9: what is left behind resumes exactly; and what a checkpoint is on the disk."""
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from fit_runs import Runs, differences, processes, run_differences, wait_until
+
+ENDLESS = [
+    "--trainer.max_steps=1000000",
+    "--trainer.check_val_every_n_epoch=20",
+    "--trainer.log_every_n_steps=50",
+    "--checkpoints.every_n_steps=40",
+]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("signals"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """As in the processes that are compared with this one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def finish_and_compare(runs: Runs, name: str) -> None:
+    """Resume to 25 steps beyond the checkpoint, and hold that against a run that nothing stopped."""
+    end = f"--trainer.max_steps={runs.checkpoint(name)['global_step'] + 25}"
+    assert runs.resume(name, end) == 0
+    assert runs.fit(f"{name}_straight", *ENDLESS, end) == 0
+    assert run_differences(runs, f"{name}_straight", name) == []
+
+
+def test_ctrl_c_and_kill_leave_a_run_that_resumes_exactly(runs):
+    commands = [["-m", "sgdlit", *runs.arguments(name, *ENDLESS)] for name in ("interrupted", "killed")]
+    interrupted, killed = processes(commands, [{}, {}], runs.folder)
+    for name in ("interrupted", "killed"):
+        wait_until(lambda name=name: (runs.path(name) / "checkpoints" / "best.ckpt").exists())
+    killed.kill()
+    interrupted.send_signal(signal.SIGINT)
+    assert interrupted.wait(timeout=60) == 128 + signal.SIGINT
+    assert killed.wait(timeout=60) == -signal.SIGKILL
+    assert "press again to stop at once" in (runs.folder / "out_0").read_text()
+    assert runs.status("interrupted")["state"] == "stopped"
+    assert runs.status("interrupted")["step"] == runs.checkpoint("interrupted")["global_step"]
+    assert runs.status("killed")["state"] == "running"
+    assert runs.checkpoint("killed")["global_step"] % 40 == 0
+    finish_and_compare(runs, "interrupted")
+    finish_and_compare(runs, "killed")
+
+
+def test_handlers_are_put_back_and_a_second_ctrl_c_interrupts(runs):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    stop = ["--trainer.callbacks=fit_runs.SignalAt", "--trainer.callbacks={steps: [4], number: 10}"]
+    assert runs.fit("usr1", *stop) == 128 + signal.SIGUSR1
+    assert {number: signal.getsignal(number) for number in before} == before
+    twice = ["--trainer.callbacks=fit_runs.SignalAt", "--trainer.callbacks={steps: [4], number: 2, times: 2}"]
+    with pytest.raises(SystemExit):
+        runs.fit("twice", *twice)
+    assert runs.status("twice") == {"state": "failed", "step": 4, "error": "KeyboardInterrupt: "}
+    signal.signal(signal.SIGINT, before[signal.SIGINT])  # which Lightning ignores while it shuts down
+
+
+def test_nothing_is_written_outside_the_folder_of_the_run(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert runs.fit("clean", f"--logs={tmp_path / 'elsewhere'}") == 0
+    files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    run = Path("elsewhere", "clean", "version_0")
+    own = {"config.yaml", "status.json", "metrics.csv", "checkpoints/resume.ckpt", "checkpoints/best.ckpt"}
+    assert {str(run / name) for name in own} <= files
+    others = {Path(name).name for name in files} - {Path(name).name for name in own}
+    assert all(name.startswith("events.") or name == "hparams.yaml" for name in others)
+    assert {Path(name).parts[0] for name in files} == {"elsewhere"}
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint_and_says_so(runs, capsys):
+    """The limit on the size of a file cuts the second checkpoint off in its middle, as a full disk does."""
+    assert runs.fit("full", "--trainer.max_steps=4") == 0
+    folder = runs.path("full") / "checkpoints"
+    before = (folder / "resume.ckpt").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        code = runs.resume("full", "--trainer.max_steps=8")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capsys.readouterr().err
+    assert code == 2
+    assert "resume.ckpt: checkpoint not written" in said
+    assert "Traceback" not in said
+    assert (folder / "resume.ckpt").read_bytes() == before
+    assert sorted(p.name for p in folder.iterdir()) == ["best.ckpt", "resume.ckpt"]
+    assert runs.status("full")["state"] == "failed"
+    assert runs.resume("full", "--trainer.max_steps=8") == 0
+    assert runs.fit("not_full", "--trainer.max_steps=8") == 0
+    parts = ("state_dict", "optimizer_states")
+    a, b = runs.checkpoint("full"), runs.checkpoint("not_full")
+    assert differences({k: a[k] for k in parts}, {k: b[k] for k in parts}) == []
