@@ -41,3 +41,4 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     contact_sheet(args.path, args.seed)
+    print(f"written: {args.path}")

@@ -23,23 +23,35 @@ STUDIES: dict[str, tuple[type, str]] = {
         study_options.ModifiedFlowOptions,
         "the flow that discrete training follows (M1–M6, IGR)",
     ),
+    "noisy-quadratic": (
+        study_options.NoisyQuadraticOptions,
+        "steps to a target risk over batch size (G2, G3, G6–G11)",
+    ),
+    "linear-regression": (
+        study_options.LinearRegressionOptions,
+        "gradient noise, Kaczmarz, interpolation and momentum on least squares (G12–G15)",
+    ),
+    "online-convex": (
+        study_options.OnlineConvexOptions,
+        "one pass of SGD over convex Lipschitz losses (B10)",
+    ),
 }
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one study; returns the exit status."""
+    """Runs one study; returns the exit status.
+
+    Raises:
+        UserError: there is no such study, or its options cannot be used.
+    """
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(_overview())
         return 0 if argv else 2
     name, rest = argv[0], argv[1:]
-    try:
-        if name not in STUDIES:
-            raise UserError(f"theory {name}: there is no such study; there are {', '.join(STUDIES)}")
-        _run(name, rest)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if name not in STUDIES:
+        raise UserError(f"theory {name}: there is no such study; there are {', '.join(STUDIES)}")
+    _run(name, rest)
     return 0
 
 
@@ -59,7 +71,7 @@ def _overview() -> str:
 
 def _run(name: str, argv: list[str]) -> None:
     given = _parser(name).parse_args(argv).as_dict()
-    folder = Path(given.pop("out"))
+    folder = _folder(given.pop("out"))
     svg = given.pop("svg")
     given.pop("config")
     options = STUDIES[name][0](**given)
@@ -72,6 +84,16 @@ def _run(name: str, argv: list[str]) -> None:
         print(line)
     held = sum(claim.holds for claim in study.claims)
     print(f"{held} of {len(study.claims)} claims hold; wrote {', '.join(map(str, written))}")
+
+
+def _folder(out: str) -> Path:
+    """The folder for results, made before anything is computed."""
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out = {out}: no such folder can be made ({error.strerror})") from error
+    return folder
 
 
 def _parser(name: str):
@@ -107,7 +129,6 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def _write_csv(path: Path, rows: list[Row]) -> Path:
     """One line per row; an empty field where there is no value."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

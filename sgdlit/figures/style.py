@@ -38,7 +38,7 @@ def finish(ax: "Axes", title: str, x: str, y: str, legend: bool = True, log: str
     ax.set_title(title, fontsize=10)
     ax.set_xlabel(x, fontsize=9)
     ax.set_ylabel(y, fontsize=9)
-    ax.tick_params(labelsize=8)
+    ax.tick_params(which="both", labelsize=8)
     ax.grid(True, which="major", alpha=0.3, linewidth=0.6)
     if legend:
         ax.legend(fontsize=7.5, framealpha=0.9)

@@ -1,9 +1,9 @@
 """The two-dimensional example of implicit gradient regularization (Barrett & Dherin, arXiv 2009.11162).
 
 E(a, b) = ½ (y − a b x)². Its minima are the hyperbola ab = y/x, of which the flattest points have the
-smallest a² + b² (the trace of the Hessian there is x²(a² + b²)). Gradient flow keeps a² − b². Descent of step h
-follows instead, to one order more, the flow on Ẽ = E + λ R with λ = h·P/4, R = (1/P) Σ_i (∂_i E)² and P = 2
-parameters, that is on E + (h/4) ‖∇E‖²; it ends at a flatter minimum the larger h is.
+smallest a² + b² (there the trace of the Hessian is x²(a² + b²)). Gradient flow keeps a² − b². Descent of
+step h follows instead, to one order more, the flow on Ẽ = E + λR with λ = hP/4, R = (1/P) Σ_i (∂_i E)² and
+P = 2 parameters, that is on E + (h/4) ‖∇E‖²; it ends at a flatter minimum the larger h is.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgdlit.errors import UserError
-from sgdlit.theory.gradient_flow import follow
+from sgdlit.theory.flow import follow
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from torch.func import grad
 
 from sgdlit.errors import UserError
 from sgdlit.theory.epoch_orders import all_orders, mean_and_spread, paired_orders, sgd_endpoints
-from sgdlit.theory.gradient_flow import gradient_flow
+from sgdlit.theory.flow import gradient_flow
 from sgdlit.theory.losses import Loss, mean_loss
 from sgdlit.theory.minibatch_penalty import enumerated_square_norm, expected_square_norm, split_square_norm
-from sgdlit.theory.modified_loss import modified_loss, modified_loss_gd
+from sgdlit.theory.modified_losses import modified_loss, modified_loss_gd
 
 
 @dataclass(frozen=True)

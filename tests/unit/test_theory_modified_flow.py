@@ -1,6 +1,8 @@
 """The building blocks of the modified flow, each against a closed form or a second implementation."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 
 from sgdlit.errors import UserError
 from sgdlit.theory.epoch_orders import all_orders, mean_and_spread, paired_orders, sgd_endpoints
-from sgdlit.theory.gradient_flow import gradient_flow
+from sgdlit.theory.flow import gradient_flow
 from sgdlit.theory.implicit_gradient import BarrettDherin, descent_path, modified_path, squared_norm
 from sgdlit.theory.losses import flat_losses, flat_parameters, mean_loss
 from sgdlit.theory.minibatch_penalty import (
@@ -18,7 +20,7 @@ from sgdlit.theory.minibatch_penalty import (
     split_square_norm,
 )
 from sgdlit.theory.modified_flow import fitted_slope, orders_for, slope_curves
-from sgdlit.theory.modified_loss import modified_loss, modified_loss_gd
+from sgdlit.theory.modified_losses import modified_loss, modified_loss_gd
 
 
 def quadratics(m: int, size: int, seed: int = 0):
@@ -168,3 +170,13 @@ def test_descent_that_diverges_names_the_largest_step():
         descent_path(BarrettDherin(), 0.5, 5.0)
     with pytest.raises(UserError, match="step = 0"):
         descent_path(BarrettDherin(), 0.0, 5.0)
+
+
+def test_the_room_offers_its_names_and_imports_no_trainer():
+    script = (
+        "import sys, sgdlit.theory as t\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
+        "assert all(callable(getattr(t, name)) for name in t.__all__)\n"
+        "assert not {'lightning', 'pytorch_lightning', 'matplotlib'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -26,6 +26,8 @@ def run(options: ModifiedFlowOptions, progress: Progress = silent) -> Study:
     """All of it; tables ``slopes``, ``identities``, ``igr`` and ``igr_paths``."""
     if options.halvings < 1:
         raise UserError(f"halvings = {options.halvings}: a slope needs at least one")
+    if len(options.igr_steps) < 2:
+        raise UserError(f"igr_steps = {options.igr_steps}: at least two are compared")
     orders = orders_for(options.m, options.order_pairs, options.seed)
     problems, study = _problems(options), Study()
     total, done = len(problems) * (options.halvings + 1), 0

@@ -41,3 +41,117 @@ class ModifiedFlowOptions:
     igr_steps: list[float] = field(default_factory=lambda: [0.005, 0.01, 0.02, 0.04, 0.06, 0.08])
     igr_time: float = 5.0
     seed: int = 0
+
+
+@dataclass
+class NoisyQuadraticOptions:
+    """G2, G3 and G6 to G11: steps to a target risk over batch size, for five kinds of optimizer, and the
+    bound.
+
+    Symbols (Zhang et al. 2019, arXiv 1907.04164; Grosse, CSC 2541 lecture 7): L = ½ Σ_i h_i θ_i² in D
+    dimensions, curvatures h_i, gradient noise of variance c_i/B, batch size B, learning rate α, momentum β,
+    averaging decay μ, preconditioner H^γ. Here h_i = c_i = i^(−exponent) and θ_0 ~ N(0, I). D/(2 · target ·
+    B) is the number of steps below which no method can reach the target (in the limit of a start of
+    unbounded variance).
+
+    Args:
+        dimensions: D.
+        exponent: of the power law.
+        target: the risk to reach.
+        batch_sizes: B.
+        rates: number of learning rates, log-spaced below the largest stable one.
+        decades: powers of ten that the rates span.
+        preconditioners: γ, 0 being plain SGD.
+        one_minus_momentum: 1 − β, tuned over for each batch size.
+        one_minus_decay: 1 − μ, tuned over for each batch size.
+        pieces: of the optimised piecewise-constant schedules.
+        drop_dimensions: D of the Monte-Carlo run with a drop of the learning rate (G3).
+        drop_lr: its learning rate, divided by 10 half-way.
+        drop_steps: its steps.
+        drop_runs: its independent runs.
+        seed: of the Monte-Carlo runs.
+    """
+
+    dimensions: int = 10_000
+    exponent: float = 1.0
+    target: float = 0.01
+    batch_sizes: list[float] = field(default_factory=lambda: [4.0**k for k in range(10)])
+    rates: int = 100
+    decades: float = 9.0
+    preconditioners: list[float] = field(default_factory=lambda: [0.0, 0.25, 0.5, 0.75])
+    one_minus_momentum: list[float] = field(default_factory=lambda: [0.3, 0.1, 0.03, 0.01, 0.003, 0.001])
+    one_minus_decay: list[float] = field(default_factory=lambda: [10.0 ** (-k / 2) for k in range(2, 13)])
+    pieces: int = 10
+    drop_dimensions: int = 100
+    drop_lr: float = 0.5
+    drop_steps: int = 400
+    drop_runs: int = 200
+    seed: int = 0
+
+
+@dataclass
+class LinearRegressionOptions:
+    """G12 to G15: stochastic linear regression.
+
+    Symbols: x ~ N(0, Σ) the inputs, λ_i the eigenvalues of Σ; t = w_*ᵀx + N(0, σ²); δ = w_* − w; α the
+    learning rate, B or b the batch size (Grosse, CSC 2541 lecture 7; F10). Kaczmarz: Strohmer & Vershynin
+    2009 (F11). Interpolation: Ma, Bassily & Belkin, arXiv 1712.06559 (F12), β₀ = max_i ‖x_i‖². Momentum:
+    Kidambi et al., arXiv 1803.05591, κ the ratio of the two eigenvalues, c = E z⁴/2.
+
+    Args:
+        dimensions: D of the regression whose risk is followed.
+        exponent: of its power-law spectrum; an isotropic one is drawn beside it.
+        lr_share: α as a share of the largest stable rate.
+        batch_size: B.
+        label_variance: σ² where labels are noisy.
+        steps: of SGD.
+        runs: independent runs of every simulation.
+        covariance_samples: examples from which the gradient covariance is measured.
+        rows: N of the Gaussian system of Kaczmarz.
+        columns: its D.
+        kaczmarz_steps: steps on it.
+        examples: N of the interpolating least squares.
+        weights: its D (an eigenvalue problem of size D² is solved).
+        conditions: κ of the momentum instance.
+        spread: c of the momentum instance.
+        seed: of all draws.
+    """
+
+    dimensions: int = 20
+    exponent: float = 1.0
+    lr_share: float = 0.3
+    batch_size: int = 4
+    label_variance: float = 0.1
+    steps: int = 300
+    runs: int = 200
+    covariance_samples: int = 200_000
+    rows: int = 400
+    columns: int = 50
+    kaczmarz_steps: int = 1500
+    examples: int = 60
+    weights: int = 8
+    conditions: list[float] = field(default_factory=lambda: [64.0, 256.0, 1024.0, 4096.0])
+    spread: float = 5.0
+    seed: int = 0
+
+
+@dataclass
+class OnlineConvexOptions:
+    """B10: one pass of SGD over convex Lipschitz losses f_a(x) = |aᵀ(x − x*)|, ‖a‖ = 1.
+
+    Symbols (F1): K steps, 𝓑 = 1 the bound on the gradients, learning rate η = ‖x¹ − x*‖/(𝓑√K). The mean of
+    the best iterate's loss is at most ‖x¹ − x*‖𝓑/√K.
+
+    Args:
+        dimensions: of x.
+        distance: ‖x¹ − x*‖.
+        steps: the K.
+        runs: independent runs for each K.
+        seed: of all draws.
+    """
+
+    dimensions: int = 10
+    distance: float = 1.0
+    steps: list[int] = field(default_factory=lambda: [10, 30, 100, 300, 1000, 3000])
+    runs: int = 200
+    seed: int = 0

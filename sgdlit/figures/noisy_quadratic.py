@@ -1,0 +1,95 @@
+"""Figures of the noisy quadratic model: steps to target over batch size, best rates, and a rate drop."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, distinct, finish, panels, select
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TITLES = (
+    "preconditioners $H^\\gamma$ (G8)",
+    "momentum (G9)",
+    "iterate averaging, EMA (G9)",
+    "learning-rate schedules (G10)",
+)
+
+
+def draw(tables: dict[str, list[dict]]) -> dict[str, "Figure"]:
+    """The figures by file name."""
+    return {"steps_to_target": steps_to_target(tables["steps"]), "rates": rates(tables)}
+
+
+def steps_to_target(rows: Sequence[dict]) -> "Figure":
+    """Four panels, each with plain SGD, one family, and the information-theoretic bound."""
+    figure, axes = panels(2, 2, width=4.8, height=3.9)
+    curves = distinct(rows, "curve")
+    groups = [
+        [c for c in curves if "γ" in c],
+        [c for c in curves if c == "momentum"],
+        [c for c in curves if c == "EMA"],
+        [c for c in curves if c == "schedule"],
+    ]
+    plain = select(rows, curve="SGD")
+    for ax, title, group in zip(axes, _TITLES, groups, strict=True):
+        _curve(ax, plain, "SGD, best constant rate", 0)
+        for i, curve in enumerate(group):
+            label = {
+                "momentum": "heavy ball, tuned",
+                "EMA": "EMA, tuned",
+                "schedule": "SGD, optimised schedule",
+            }
+            _curve(ax, select(rows, curve=curve), label.get(curve, curve), i + 1)
+        ax.plot(
+            [r["batch_size"] for r in plain],
+            [r["bound"] for r in plain],
+            "k--",
+            lw=1,
+            label="bound D/(2·target·B)",
+        )
+        finish(ax, title, "batch size B (examples)", "steps to target risk")
+        ax.set_ylim(
+            bottom=max(1.0, 0.5 * min(r["steps"] for r in rows if r["steps"])) if _any(rows) else None
+        )
+        binary_ticks(ax, (r["batch_size"] for r in plain))
+    return figure
+
+
+def rates(tables: dict[str, list[dict]]) -> "Figure":
+    """Left: the best constant rate over batch size. Right: the risk around a drop of the rate."""
+    figure, (left, right) = panels(1, 2, width=4.8, height=3.9)
+    plain = [row for row in select(tables["steps"], curve="SGD") if row["lr"] is not None]
+    if plain:
+        sizes, lrs = [r["batch_size"] for r in plain], [r["lr"] for r in plain]
+        left.plot(sizes, lrs, "o", color=COLORS[0], label="best of the grid")
+        left.plot(sizes, [lrs[0] * b / sizes[0] for b in sizes], "--", color="black", lw=1, label="∝ B")
+        left.set_ylim(0.5 * min(lrs), 3 * max(lrs))
+    finish(
+        left,
+        "best constant rate of SGD (G7)",
+        "batch size B (examples)",
+        "learning rate α",
+        legend=bool(plain),
+    )
+    drop = tables["drop"]
+    steps = [r["step"] for r in drop]
+    right.plot(steps, [r["theory"] for r in drop], color=COLORS[0], label="theory, exact")
+    right.errorbar(
+        steps, [r["measured"] for r in drop], [2 * r["standard_error"] for r in drop],
+        fmt="o", color=COLORS[1], markersize=3, capsize=2, lw=1, label="simulated, mean ± 2 standard errors",
+    )  # fmt: skip
+    finish(right, "rate divided by 10 half-way (G3)", "step", "risk", log="y")
+    return figure
+
+
+def _any(rows: Sequence[dict]) -> bool:
+    return any(row["steps"] for row in rows)
+
+
+def _curve(ax, rows: Sequence[dict], label: str, i: int) -> None:
+    reached = [row for row in rows if row["steps"]]
+    ax.plot(
+        [row["batch_size"] for row in reached], [row["steps"] for row in reached],
+        marker=MARKERS[i], color=COLORS[i], markersize=4, linewidth=1.2, label=label,
+    )  # fmt: skip

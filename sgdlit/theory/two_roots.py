@@ -1,0 +1,220 @@
+"""The response of a linear recurrence with two roots: heavy ball and iterate averaging are both of this kind.
+
+For u_{k+1} = (r₁ + r₂) u_k − r₁r₂ u_{k−1} the response to a unit impulse is::
+
+    U_k = (r₁ᵏ − r₂ᵏ) / (r₁ − r₂),    U_0 = 0, U_1 = 1
+    S_k = Σ_{j=1}^k U_j² = [g(r₁²) + g(r₂²) − 2 g(r₁r₂)] / (r₁ − r₂)²,   g(q) = Σ_{j=1}^k qʲ
+
+Heavy ball has the roots of r² − (1 − αh + β) r + β = 0; averaging with decay μ has 1 − αh and μ. All roots
+are kept as logarithms and as distances from 1, so that geometric sums lose no digits at small rates. Where
+the roots nearly meet (critical damping) the formula for S_k cancels; there S_k is summed by doubling, in a
+basis in which every term is positive.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+Array = np.ndarray
+
+# Rounding in the closed form of S_k grows as 1/(separation · horizon)²; where that square is less, doubling.
+_CRITICAL = 2e-3
+
+
+@dataclass(frozen=True)
+class RealRoots:
+    """Pairs of real roots with 1 > |r₁| >= |r₂|; one entry per dimension.
+
+    Attributes:
+        sign1, sign2: signs of the roots, ±1.
+        log1, log2: log|r₁|, log|r₂| (−inf for a root 0).
+        away1, away2: 1 − |r₁|, 1 − |r₂|.
+        gap: |r₁ − r₂|.
+    """
+
+    sign1: Array
+    sign2: Array
+    log1: Array
+    log2: Array
+    away1: Array
+    away2: Array
+    gap: Array
+
+    @cached_property
+    def opposite(self) -> Array | None:
+        """Where the signs differ; None where they never do."""
+        differ = self.sign1 != self.sign2
+        return differ if differ.any() else None
+
+    def impulse(self, k: int) -> Array:
+        """U_k."""
+        if k < 2:
+            return np.full_like(self.gap, float(k))
+        out = np.exp((k - 1) * self.log1) * self._expm1_ratio(k)
+        if k % 2 == 0:
+            out *= self.sign1
+        if self.opposite is not None:
+            o = self.opposite
+            apart = _power(self.sign1[o], self.log1[o], k) - _power(self.sign2[o], self.log2[o], k)
+            out[o] = apart / (self.sign1[o] * self.gap[o])
+        return out
+
+    def energy(self, k: int) -> Array:
+        """S_k."""
+        if k < 2:
+            return np.full_like(self.gap, float(k))
+        first, second, product, away = self._geometric_factors
+        total = first * -np.expm1(2 * k * self.log1) + second * -np.expm1(2 * k * self.log2)
+        cross = product * -np.expm1(k * self._log_product)
+        if self.opposite is not None and k % 2:
+            o = self.opposite
+            cross[o] = product[o] * (1 + np.exp(k * self._log_product[o]))
+        total -= 2 * cross
+        critical = self._closeness < np.sqrt(_CRITICAL) * np.maximum(away, 1 / k)
+        out = total / np.where(critical, 1.0, self.gap) ** 2
+        if critical.any():
+            half1, half2 = np.exp(self.log1[critical] / 2), np.exp(self.log2[critical] / 2)
+            excess = (self.gap[critical] / (half1 + half2)) ** 2  # r₁ + r₂ − 2√(r₁r₂)
+            out[critical] = _energy_by_doubling(half1 * half2, excess, k)
+        return out
+
+    @cached_property
+    def _log_product(self) -> Array:
+        return self.log1 + self.log2
+
+    @cached_property
+    def _geometric_factors(self) -> tuple[Array, Array, Array, Array]:
+        """q/(1 − q) for q = r₁², r₂², r₁r₂, and 1 − |r₁r₂|."""
+        away = self.away1 + self.away2 - self.away1 * self.away2
+        sign, product = self.sign1 * self.sign2, np.exp(self._log_product)
+        return (
+            np.exp(2 * self.log1) / (self.away1 * (2 - self.away1)),
+            np.exp(2 * self.log2) / (self.away2 * (2 - self.away2)),
+            sign * product / np.where(sign > 0, away, 1 + product),
+            away,
+        )
+
+    @cached_property
+    def _closeness(self) -> Array:
+        """|r₁ − r₂|/|r₁|; infinite where the signs differ, since nothing cancels there."""
+        with np.errstate(divide="ignore", over="ignore"):
+            relative = self.gap * np.exp(-self.log1)
+        return relative if self.opposite is None else np.where(self.opposite, np.inf, relative)
+
+    @cached_property
+    def _quotient(self) -> tuple[Array, Array]:
+        """log|r₂/r₁| <= 0, exact where the roots nearly meet, and expm1 of it (1 where they are equal)."""
+        with np.errstate(divide="ignore"):
+            logs = np.log1p(-np.minimum(self._closeness, 1.0))
+        return logs, np.where(logs == 0, 1.0, np.expm1(logs))
+
+    def _expm1_ratio(self, k: int) -> Array:
+        """(1 − qᵏ)/(1 − q) for q = |r₂/r₁|; k where q = 1."""
+        logs, once = self._quotient
+        out = np.expm1(k * logs) / once
+        out[logs == 0] = k
+        return out
+
+
+@dataclass(frozen=True)
+class ComplexRoots:
+    """Pairs r = ±√p e^{±iω}.
+
+    Attributes:
+        log_product: log p, a number.
+        away: 1 − p, a number.
+        sign: ±1, one entry per dimension.
+        angle: ω in (0, π/2], so that it is exact also for roots near −√p.
+    """
+
+    log_product: float
+    away: float
+    sign: Array
+    angle: Array
+
+    def impulse(self, k: int) -> Array:
+        """U_k = (±1)^{k−1} p^{(k−1)/2} sin(kω)/sin ω."""
+        if k == 0:
+            return np.zeros_like(self.angle)
+        size = np.exp((k - 1) / 2 * self.log_product)
+        return self.sign ** (k - 1) * size * np.sin(k * self.angle) / self._factors[0]
+
+    def falling(self, k: int) -> Array:
+        """U_{k+1} − p U_k, with one sine and one cosine."""
+        phase = k * self.angle
+        return self.sign**k * np.exp(k / 2 * self.log_product) * (np.cos(phase) + self._slope * np.sin(phase))
+
+    def energy(self, k: int) -> Array:
+        """S_k = [g(p) − Re g(p e^{2iω})] / (2 p sin²ω)."""
+        if k < 2:
+            return np.full_like(self.angle, float(k))
+        p, decay = np.exp(self.log_product), np.exp(k * self.log_product)
+        sine, real, imaginary = self._factors
+        far_sine, far_cosine = np.sin(k * self.angle), np.cos(k * self.angle)
+        # 1 − zᵏ for z = p e^{2iω}, from its distance from 1.
+        far_real = -np.expm1(k * self.log_product) + 2 * decay * far_sine**2
+        far_imaginary = -2 * decay * far_sine * far_cosine
+        g = real * far_real - imaginary * far_imaginary
+        straight = p * -np.expm1(k * self.log_product) / self.away
+        horizon = min(k, 1 / self.away)
+        critical = np.minimum(2 * sine, 1.0) * horizon < np.sqrt(_CRITICAL)
+        out = (straight - g) / (2 * p * np.where(critical, 1.0, sine) ** 2)
+        if critical.any():
+            angle, root = self.angle[critical], np.exp(self.log_product / 2)
+            out[critical] = _energy_by_doubling(
+                np.full_like(angle, root), -4 * root * np.sin(angle / 2) ** 2, k
+            )
+        return out
+
+    @cached_property
+    def _slope(self) -> Array:
+        return (np.cos(self.angle) - self.sign * np.exp(self.log_product / 2)) / self._factors[0]
+
+    @cached_property
+    def _factors(self) -> tuple[Array, Array, Array]:
+        """sin ω, and the real and imaginary part of z/(1 − z) for z = p e^{2iω}."""
+        p, sine = np.exp(self.log_product), np.sin(self.angle)
+        z = p * (1 - 2 * sine**2 + 1j * np.sin(2 * self.angle))
+        quotient = z / (self.away + 2 * p * sine**2 - 1j * p * np.sin(2 * self.angle))
+        return sine, quotient.real.copy(), quotient.imag.copy()
+
+
+def _power(sign: Array, log: Array, k: int) -> Array:
+    """(sign·e^{log})^k, k >= 1."""
+    return sign**k * np.exp(k * log)
+
+
+def _energy_by_doubling(root: Array, excess: Array, k: int) -> Array:
+    """S_k in ⌈log₂ k⌉ doublings, for roots near each other.
+
+    With r = √(r₁r₂) and the pair (U_j, D_j), D_j = U_j − r U_{j−1}, one step is M = [[r + e, r], [e, r]]
+    where e = r₁ + r₂ − 2r is small; and P_{2j} = P_j + M^j P_j (M^j)ᵀ for P_j = Σ_{i<=j} (U_i, D_i)(U_i,
+    D_i)ᵀ.
+    """
+    step = (root + excess, root, excess, root)
+    power, p = step, (np.ones_like(root), np.ones_like(root), np.ones_like(root))
+    for bit in bin(k)[3:]:
+        p = tuple(a + b for a, b in zip(p, _congruence(power, p), strict=True))
+        power = _product(power, power)
+        if bit == "1":
+            p = tuple(1 + b for b in _congruence(step, p))
+            power = _product(power, step)
+    return p[0]
+
+
+def _product(m: tuple[Array, ...], n: tuple[Array, ...]) -> tuple[Array, ...]:
+    a, b, c, d = m
+    e, f, g, h = n
+    return a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h
+
+
+def _congruence(m: tuple[Array, ...], p: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The entries 11, 12, 22 of M P Mᵀ."""
+    a, b, c, d = m
+    x, y, z = p
+    return (
+        a * a * x + 2 * a * b * y + b * b * z,
+        a * c * x + (a * d + b * c) * y + b * d * z,
+        c * c * x + 2 * c * d * y + d * d * z,
+    )

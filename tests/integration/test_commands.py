@@ -1,0 +1,181 @@
+"""fit, validate, test and predict as a user calls them, on small files in the official format."""
+
+import csv
+import json
+import textwrap
+
+import pytest
+import torch
+import yaml
+from official_formats import write_cifar10
+
+from sgdlit.__main__ import main
+
+CONFIG = """
+name: tiny
+model:
+  class_path: sgdlit.training.single_run.SingleRun
+  init_args:
+    network:
+      class_path: sgdlit.models.MLP
+      init_args: {widths: [3072, 16, 10]}
+    reg_strength: 0.01
+    optimizer:
+      class_path: torch.optim.SGD
+      init_args: {lr: 0.05}
+data:
+  class_path: sgdlit.data.modules.CIFAR10
+  init_args: {root: files, batch_size: 10, val_size: 30, eval_batch_size: 17, augment: false}
+trainer: {max_steps: 40, accelerator: cpu, log_every_n_steps: 10, val_check_interval: 3}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def rows_of(run):
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_and_what_follows_it(folder, capsys):
+    write_cifar10(folder / "files", per_file=20, test=43)
+    assert main(["fit", "--config", "tiny.yaml"]) == 0
+    run = folder / "logs" / "tiny" / "version_0"
+    closing = capsys.readouterr().err.strip().splitlines()[-1]
+    assert closing.startswith("finished at step 40: ")
+    assert "logs/tiny/version_0" in closing
+
+    rows = rows_of(run)
+    tested = [float(row["test/accuracy"]) for row in rows if row["test/accuracy"]]
+    status = json.loads((run / "status.json").read_text())
+    assert (status["state"], status["step"]) == ("finished", 40)
+    assert status["test/highest_accuracy"] == max(tested)
+    validated = [
+        (float(row["val/accuracy"]), float(row["test/accuracy"])) for row in rows if row["val/accuracy"]
+    ]
+    best_val = max(val for val, _ in validated)
+    first_best = next(test for val, test in validated if val == best_val)
+    assert status["test/accuracy_at_best_val"] == first_best
+    assert [int(row["step"]) for row in rows if row["train/loss"]] == [0, 10, 20, 30]
+    assert any((run / "events").parent.glob("events.out.tfevents.*"))
+
+    assert main(["test", "--run", str(run)]) == 0
+    assert json.loads((run / "test.json").read_text())["test/accuracy"] == pytest.approx(first_best)
+    assert main(["validate", "--run", str(run)]) == 0
+    assert json.loads((run / "validate.json").read_text())["val/accuracy"] == pytest.approx(best_val)
+    assert main(["predict", "--run", str(run)]) == 0
+    with (run / "predictions.csv").open() as file:
+        predicted = list(csv.DictReader(file))
+    right = [row["label"] == row["predicted"] for row in predicted]
+    assert len(right) == 43
+    assert sum(right) / 43 == pytest.approx(first_best)
+    assert sorted(path.name for path in folder.iterdir()) == ["files", "logs", "tiny.yaml"]
+
+
+def test_rows_agree_with_each_other(folder):
+    write_cifar10(folder / "files")
+    assert main(["fit", "--config", "tiny.yaml", "--data.val_size", "0"]) == 0
+    trained = [row for row in rows_of(folder / "logs" / "tiny" / "version_0") if row["train/loss"]]
+    for row in trained:
+        loss, c_reg, strength = (float(row[key]) for key in ("train/loss", "train/C_reg", "reg_strength"))
+        assert float(row["train/modified_loss"]) == pytest.approx(loss + strength * c_reg)
+        assert (float(row["lr"]), strength) == (0.05, 0.01)
+
+
+def test_at_no_strength_c_reg_is_a_quarter_of_the_squared_gradient(folder):
+    write_cifar10(folder / "files")
+    plain = ["fit", "--config", "tiny.yaml", "--model.reg_strength", "0"]
+    assert main(plain) == 0
+    assert (
+        main([*plain, "--model.objective", "ExactPenalty", "--model.objective.penalty_batch_size", "10"]) == 0
+    )
+    own, measured = (rows_of(folder / "logs" / "tiny" / f"version_{k}") for k in (0, 1))
+    for row, other in zip(own, measured, strict=True):
+        if row["train/loss"]:
+            assert float(row["train/C_reg"]) == pytest.approx(float(row["train/gradient_norm"]) ** 2 / 4)
+            assert float(row["train/C_reg"]) == pytest.approx(float(other["train/C_reg"]), rel=1e-5)
+
+
+def test_the_built_in_images_take_the_place_of_missing_ones_only_where_asked(folder, capsys):
+    small = ["--data.train_size", "40", "--data.val_size", "10", "--trainer.max_steps", "2"]
+    assert main(["fit", "--config", "tiny.yaml", *small]) == 2
+    refusal = capsys.readouterr().err
+    assert "python -m sgdlit data cifar10 --root files" in refusal
+    assert "--data.fallback shapes" in refusal
+    assert not (folder / "logs").exists()
+
+    small += ["--trainer.limit_test_batches", "1", "--trainer.limit_val_batches", "1"]
+    assert main(["fit", "--config", "tiny.yaml", "--data.fallback", "shapes", *small]) == 0
+    assert "warning: no CIFAR-10 in 'files'" in capsys.readouterr().err
+    config = yaml.safe_load((folder / "logs" / "tiny_shapes" / "version_0" / "config.yaml").read_text())
+    assert config["data"]["class_path"].endswith("Shapes")
+    assert config["name"] == "tiny_shapes"
+
+
+def test_seeds_are_separate(folder):
+    write_cifar10(folder / "files")
+    for more in ([], ["--init_seed", "5"], ["--data.order_seed", "5"], ["--seed_everything", "5"]):
+        assert main(["fit", "--config", "tiny.yaml", "--trainer.max_steps", "1", *more]) == 0
+    first = [float(rows_of(folder / "logs" / "tiny" / f"version_{k}")[0]["train/loss"]) for k in range(4)]
+    assert len(set(first)) == 4
+
+
+OWN = """
+    import torch
+    from lightning.pytorch import LightningDataModule, LightningModule
+    from torch.nn import functional as F
+    from sgdlit.objectives import modified_loss
+
+    class Mine(LightningModule):
+        def __init__(self, reg_strength: float = 0.5):
+            super().__init__()
+            self.net, self.reg_strength = torch.nn.Linear(4, 1, bias=False), reg_strength
+
+        def training_step(self, batch, batch_idx):
+            cost = F.mse_loss(self.net(batch[0]), batch[1]) / 2
+            return modified_loss(cost, self.parameters(), self.reg_strength).loss
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    class Batches:
+        def __len__(self):
+            return 5
+
+        def __iter__(self):
+            x = torch.arange(32.0).view(8, 4).sin()
+            return iter([(x, x.sum(1, keepdim=True))] * 5)
+
+    class Numbers(LightningDataModule):
+        def train_dataloader(self):
+            return Batches()
+"""
+
+
+def test_the_regularizer_in_a_users_own_module_is_one_line(folder, monkeypatch):
+    """Against the closed form: for ½wᵀAw - bᵀw + c, one step is w - ε(g + λ/2·A g) with g = Aw - b."""
+    (folder / "own_experiment.py").write_text(textwrap.dedent(OWN))
+    monkeypatch.syspath_prepend(str(folder))
+    arguments = ["fit", "--model", "own_experiment.Mine", "--data", "own_experiment.Numbers"]
+    assert (
+        main([*arguments, "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--name", "own"]) == 0
+    )
+    checkpoint = torch.load(folder / "logs/own/version_0/checkpoints/resume.ckpt", weights_only=True)
+
+    from sgdlit.data.philox import derive_key
+
+    torch.manual_seed(derive_key(0, "initialisation").lo)
+    w = torch.nn.Linear(4, 1, bias=False).weight.detach().double().flatten()
+    x = torch.arange(32.0).view(8, 4).sin().double()
+    a, b = x.T @ x / 8, x.T @ x.sum(1) / 8
+    for _ in range(5):
+        g = a @ w - b
+        w = w - 0.1 * (g + 0.5 / 2 * a @ g)
+    torch.testing.assert_close(
+        checkpoint["state_dict"]["net.weight"].double().flatten(), w, atol=1e-6, rtol=0
+    )
