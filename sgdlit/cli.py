@@ -207,7 +207,10 @@ class RunCLI(LightningCLI):
             self.trainer.loggers = self._make_loggers()
             self._write_config()
             run_folder.write_status(self.folder, "running", self._checkpoint["step"])
-            say(f"writing to {self.folder}")
+            network = getattr(self.model, "network", self.model)
+            size = f"{sum(p.numel() for p in network.parameters()):,}".replace(",", " ")
+            device = self.trainer.strategy.root_device
+            say(f"{type(network).__name__}, {size} parameters, on {device}; writing to {self.folder}")
 
     def _make_loggers(self) -> list[Any]:
         purge = self._checkpoint["step"] + 1 if self.resumed else None

@@ -51,10 +51,11 @@ class SingleRun(LightningModule):
 
     Logged every ``trainer.log_every_n_steps`` steps at step t, about the parameters after t updates: the
     minibatch's ``train/loss``, ``train/modified_loss``, ``train/C_reg``, ``train/accuracy``,
-    ``train/gradient_norm`` (of what the optimizer receives, before clipping), and ``lr``, ``reg_strength``,
-    ``steps_per_second``. At each evaluation: loss and accuracy of every evaluation set (sums over all
-    examples and ranks), ``test/highest_accuracy`` so far (the metric of Smith et al. 2021) and, apart from
-    it, ``test/accuracy_at_best_val``, that of the parameters which validation chose.
+    ``train/gradient_norm`` (of what the optimizer receives, before clipping), ``train/lr``,
+    ``train/reg_strength`` and ``train/steps_per_second``. At each evaluation: loss and accuracy of every
+    evaluation set (sums over all examples and ranks), ``test/highest_accuracy`` so far (the metric of Smith
+    et al. 2021) and, apart from it, ``test/accuracy_at_best_val``, that of the parameters which validation
+    chose.
 
     Args:
         network: the network to train.
@@ -207,8 +208,8 @@ class SingleRun(LightningModule):
         squared_norm = row.pop("squared_norm", (norm / self._factor) ** 2)
         row["modified_loss"] = row["loss"] + strength / 4 * squared_norm
         row |= {"C_reg": squared_norm / 4, "gradient_norm": norm}
-        row = {f"train/{name}": value for name, value in row.items()}
-        self._write(row | {"lr": lr, "reg_strength": strength, **self._speed()})
+        row |= {"lr": lr, "reg_strength": strength, **self._speed()}
+        self._write({f"train/{name}": value for name, value in row.items()})
 
     def _is_due(self) -> bool:
         return self.global_step % self.trainer.log_every_n_steps == 0
@@ -230,11 +231,11 @@ class SingleRun(LightningModule):
         return dict(zip(names, means.tolist(), strict=True))
 
     def _speed(self) -> dict[str, float]:
+        """Steps per second of training since the last logged step, none at the first."""
         (step, then), now = self._clock, time.monotonic()
         self._clock = (self.global_step, now)
-        return (
-            {"steps_per_second": (self.global_step - step) / (now - then)} if self.global_step > step else {}
-        )
+        taken = self.global_step - step
+        return {"steps_per_second": taken / (now - then)} if taken else {}
 
     def _write(self, row: dict[str, float]) -> None:
         """One row to every logger, at the number of updates made; also for callbacks that monitor it."""

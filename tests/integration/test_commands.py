@@ -82,9 +82,11 @@ def test_rows_agree_with_each_other(folder):
     assert main(["fit", "--config", "tiny.yaml", "--data.val_size", "0"]) == 0
     trained = [row for row in rows_of(folder / "logs" / "tiny" / "version_0") if row["train/loss"]]
     for row in trained:
-        loss, c_reg, strength = (float(row[key]) for key in ("train/loss", "train/C_reg", "reg_strength"))
+        loss, c_reg, strength = (
+            float(row[key]) for key in ("train/loss", "train/C_reg", "train/reg_strength")
+        )
         assert float(row["train/modified_loss"]) == pytest.approx(loss + strength * c_reg)
-        assert (float(row["lr"]), strength) == (0.05, 0.01)
+        assert (float(row["train/lr"]), strength) == (0.05, 0.01)
 
 
 def test_at_no_strength_c_reg_is_a_quarter_of_the_squared_gradient(folder):
