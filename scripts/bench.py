@@ -226,7 +226,9 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of which the best counts")
-    parser.add_argument("--malloc", choices=("kept", "default"), default="kept", help="freed memory, as fit keeps it")
+    parser.add_argument(
+        "--malloc", choices=("kept", "default"), default="kept", help="freed memory, as fit keeps it"
+    )
     arguments = parser.parse_args()
     if arguments.malloc == "kept":
         keep_freed_memory()

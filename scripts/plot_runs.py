@@ -1,6 +1,6 @@
 """Draw the curves of some runs into one picture.
 
-python scripts/plot_runs.py docs/curves.png "λ = 0=logs/wrn_plain_loss/version_0" "λ = 2⁻⁵=logs/wrn_modified_loss/version_0"
+python scripts/plot_runs.py docs/curves.png "λ = 0=logs/plain/version_0" "λ = 2⁻⁵=logs/modified/version_0"
 """
 
 import sys
@@ -16,7 +16,9 @@ def main(arguments: list[str]) -> int:
         return 2
     target, runs = Path(arguments[0]), [run.rpartition("=") for run in arguments[1:]]
     try:
-        written = draw_runs([Path(folder) for *_, folder in runs], [name or folder for name, _, folder in runs], target)
+        written = draw_runs(
+            [Path(folder) for *_, folder in runs], [name or folder for name, _, folder in runs], target
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

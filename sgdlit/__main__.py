@@ -24,7 +24,7 @@ python -m sgdlit COMMAND --help tells more; configs/ holds the experiments.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0 for success and 2 for a mistake in the input."""
+    """Run one command; the exit code is 0 for success, 2 for a mistake in the input."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:10}{text}" for name, text in _COMMANDS.items())
@@ -58,6 +58,9 @@ def _run(command: str, arguments: list[str]) -> int:
     except UserError as error:
         say(f"sgdlit: error: {error}")
         return 2
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
     near = difflib.get_close_matches(command, _COMMANDS, n=1)
     meant = f"; did you mean {near[0]!r}?" if near else ""
     say(f"sgdlit: error: there is no command {command!r}{meant}\nallowed: {', '.join(_COMMANDS)}")

@@ -18,6 +18,8 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 import sgdlit.data.modules
 import sgdlit.models
@@ -139,7 +141,8 @@ class RunCLI(LightningCLI):
             )
             config = self.config[self.subcommand]
             config.name += "_" + class_path.rsplit(".", 1)[-1].lower()
-            warn(f"{why}; this run is named {config.name!r}")
+            if rank_zero_only.rank == 0:
+                warn(f"{why}; this run is named {config.name!r}")
 
     def instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
@@ -164,6 +167,8 @@ class RunCLI(LightningCLI):
             kwargs["enable_checkpointing"] = False
         plugins = config.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
+        if config.accelerator == "auto" and torch.backends.mps.is_available():
+            config.accelerator = "cpu"  # Apple's GPUs have no float64, which keyed data and exact means need
         self._loggers = config.logger
         config.callbacks, config.plugins = own + given, [*plugins, AtomicCheckpointIO()]
         config.logger = False
@@ -199,6 +204,7 @@ class RunCLI(LightningCLI):
     def before_fit(self) -> None:
         callback = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
         self.keeper = callback
+        self.trainer.loggers = [DummyLogger()]  # other ranks, too, may have callbacks that ask for a logger
         if self.trainer.fast_dev_run:
             self.trainer.callbacks.remove(callback)
         elif self.trainer.is_global_zero:
@@ -243,6 +249,8 @@ class RunCLI(LightningCLI):
             state = "finished"
         run_folder.write_status(self.folder, state, step, **reached)
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in reached.items())
+        if numbers and self.trainer.limit_val_batches not in (0, 1.0):
+            numbers += f" (of {self.trainer.limit_val_batches} batches per evaluation set)"
         resume = f"; go on with: python -m sgdlit fit --resume {self.folder}" if state == "stopped" else ""
         say(f"{state} at step {step}: {numbers or 'no evaluation yet'}; {self.folder}{resume}")
 
@@ -256,18 +264,30 @@ class RunCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         numbers = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        source = (
+            f"{self.config[self.subcommand].ckpt_path or 'no checkpoint'} (step {self._checkpoint['step']})"
+        )
         where = ""
         if self.resumed is not None:
             path = self.resumed / f"{command}.json"
-            run_folder.write_atomically(path, json.dumps(numbers, indent=1) + "\n")
+            facts = {"checkpoint": source, **numbers}
+            run_folder.write_atomically(path, json.dumps(facts, indent=1) + "\n")
             where = f"; written to {path}"
-        say(", ".join(f"{name} {value:.4g}" for name, value in numbers.items()) + where)
+        say(f"{source}: {', '.join(f'{name} {value:.4g}' for name, value in numbers.items())}{where}")
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if "verbose" in kwargs:
+            kwargs["verbose"] = False  # the closing line says it
+        return kwargs
 
     def predict(self, model: Any, datamodule: Any = None, **kwargs: Any) -> None:
         if self.trainer.world_size > 1:
             raise UserError(
                 f"trainer.devices: predict writes one file, from one process, not {self.trainer.world_size}"
             )
+        if hasattr(model, "loss"):
+            model.loss.classify(torch.zeros(1, 2))  # a loss without classes refuses before any work
         kwargs.pop("return_predictions", None)
         batches = self.trainer.predict(model, datamodule=datamodule, **kwargs)
         path = (self.resumed or Path()) / "predictions.csv"
@@ -307,6 +327,8 @@ def main(command: str, arguments: list[str]) -> int:
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")  # ours spans epochs
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what we log is over all ranks already
     keep_freed_memory()
+    torch.backends.cudnn.deterministic = True  # a resumed run is to end bitwise where it would have ended
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32; trainer.precision offers bf16-mixed
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:

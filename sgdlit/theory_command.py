@@ -35,6 +35,10 @@ STUDIES: dict[str, tuple[type, str]] = {
         study_options.OnlineConvexOptions,
         "one pass of SGD over convex Lipschitz losses (B10)",
     ),
+    "least-squares": (
+        study_options.LeastSquaresOptions,
+        "matrix sensing without a prior on the rank, the baseline of SGD (B2)",
+    ),
 }
 
 

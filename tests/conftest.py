@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder with Fashion-MNIST and the JPEG copy of CIFAR-10, or a skip that says where it was looked for."""
+    """The folder with Fashion-MNIST and the JPEG copy of CIFAR-10, or a skip that says why."""
     folder = Path(os.environ.get("SGDLIT_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no data folder at SGDLIT_DATA or {folder.name} beside the repository")

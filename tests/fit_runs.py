@@ -74,7 +74,7 @@ class Runs:
         """``metrics.csv`` without the one column that is a matter of time."""
         with (self.path(name) / "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        return [{k: v for k, v in row.items() if k != "steps_per_second"} for row in rows]
+        return [{k: v for k, v in row.items() if k != "train/steps_per_second"} for row in rows]
 
     def checkpoint(self, name: str, which: str = "resume") -> dict[str, Any]:
         path = self.path(name) / "checkpoints" / f"{which}.ckpt"
@@ -82,7 +82,7 @@ class Runs:
 
 
 def datamodule(runs: Runs, accumulate: int = 1, **values: Any) -> FashionMNIST:
-    """The data of the base config with a clock in the trainer's place, for loops that a test writes itself."""
+    """The data of the base config, with a clock in the trainer's place, for loops by hand."""
     data = FashionMNIST(root=str(runs.folder), val_size=10, **{"batch_size": 10, "seed": 0, **values})
     data.setup()
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
@@ -113,7 +113,7 @@ def base_config(folder: Path) -> dict[str, Any]:
 
 
 def differences(a: Any, b: Any, where: str = "", tolerance: float = 0.0) -> list[str]:
-    """Where two trees of tensors and plain values differ: bitwise, or by more than ``tolerance · (1 + size)``."""
+    """Where two trees of tensors and values differ: bitwise, or by more than ``tolerance · (1 + size)``."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         if a.shape == b.shape and (
             torch.equal(a, b) or bool(((a - b).abs() <= tolerance * (1 + b.abs())).all())
@@ -166,7 +166,8 @@ def processes(
     """Start ``python ARGUMENTS`` for each, with one thread each, and their output kept in ``cwd/out_K``."""
     started = []
     for k, (command, environment) in enumerate(zip(commands, environments, strict=True)):
-        shared = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        shared = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path.rstrip(os.pathsep)}
         with (cwd / f"out_{k}").open("w") as out:
             started.append(
                 subprocess.Popen(

@@ -1,7 +1,7 @@
-"""Random crops and flips, on the device, as a pure function of (seed, visit, position in the batch).
+"""Random crops and flips, on the device, as a pure function of (seed, minibatch, position in it).
 
-The random numbers of many visits are made at once (a page), because a step's own share is far too small to
-be worth a call of the generator.
+The random numbers of many minibatches are made at once (a page), because a step's own share is far too small
+to be worth a call of the generator.
 """
 
 import torch
@@ -19,13 +19,13 @@ class CropAndFlip:
         padding: pixels added on each side (4 in Smith et al. 2021, the field's CIFAR-10 protocol).
         flip: whether images are flipped.
         seed: seed of the augmentation.
-        batch_size: examples per visit, so that example j of visit v has the number v·batch_size + j.
+        batch_size: examples per minibatch: example j of minibatch v has the number v·batch_size + j.
     """
 
     def __init__(self, padding: int, flip: bool, seed: int, batch_size: int) -> None:
         self.padding, self.flip, self.batch_size = padding, flip, batch_size
         self._key = derive_key(seed, "augmentation")
-        self._visits = max(1, _PAGE // batch_size)
+        self._per_page = max(1, _PAGE // batch_size)
         self._page, self._shape, self._rows = -1, torch.Size(), torch.empty(0)
 
     def draws(self, first: int, count: int, device: torch.device | str = "cpu") -> Tensor:
@@ -35,8 +35,8 @@ class CropAndFlip:
         flips = integers(self._key, index, 1, 2, stream=1) * int(self.flip)
         return torch.cat((shifts, flips), -1)
 
-    def __call__(self, images: Tensor, visit: int, part: slice) -> Tensor:
-        """Augment ``images`` ``[b, C, H, W]``, the examples ``part`` of a visit, by one indexing operation.
+    def __call__(self, images: Tensor, minibatch: int, part: slice) -> Tensor:
+        """Augment ``images`` ``[b, C, H, W]``, examples ``part`` of a minibatch, by one indexing operation.
 
         Each image is laid out padded, as it is and mirrored; a row of the result is then ``W`` consecutive
         pixels from one of these, and the page holds where each row starts.
@@ -46,15 +46,15 @@ class CropAndFlip:
         both[:, 0, :, p : p + h, p : p + w] = images
         both[:, 1, :, p : p + h, p : p + w] = images.flip(-1)
         image = torch.arange(0, both.numel(), both.stride(0), device=images.device)
-        starts = self._row_starts(visit, images.shape[1:], images.device)[part] + image.unsqueeze(-1)
+        starts = self._row_starts(minibatch, images.shape[1:], images.device)[part] + image.unsqueeze(-1)
         rows = both.view(-1).as_strided((both.numel() - w + 1, w), (1, 1))
         return rows.index_select(0, starts.flatten()).view(images.shape)
 
-    def _row_starts(self, visit: int, shape: torch.Size, device: torch.device) -> Tensor:
-        """Where each row of each example of a visit starts in its pair of padded images: ``[B, C·H]``."""
-        page, place = divmod(visit, self._visits)
+    def _row_starts(self, minibatch: int, shape: torch.Size, device: torch.device) -> Tensor:
+        """Where each row of each example of a minibatch starts in its pair of padded images: ``[B, C·H]``."""
+        page, place = divmod(minibatch, self._per_page)
         if (self._page, self._shape, self._rows.device) != (page, shape, device):
-            count = self._visits * self.batch_size
+            count = self._per_page * self.batch_size
             down, right, flip = self.draws(page * count, count, device).unbind(-1)
             c, h, w = shape
             height, width = h + 2 * self.padding, w + 2 * self.padding

@@ -47,9 +47,10 @@ class StepLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         # Not a generator: the position must be read now, before anything is prefetched.
+        # As many steps as an epoch has, from wherever the clock stands: Lightning ends its own epochs by
+        # counting, and may make them shorter (limit_train_batches) than those of the data.
         start = self.clock.global_step
-        end = start - start % self.steps + self.steps
-        return self._batches(start, end)
+        return self._batches(start, start + self.steps)
 
     def _batches(self, start: int, end: int) -> Iterator[Batch]:
         micro, ranks, rank = self.clock.accumulate_grad_batches, self.clock.world_size, self.clock.global_rank
@@ -86,6 +87,6 @@ def check_shares(batch_sizes: dict[str, int], clock: Clock) -> None:
     for name, size in batch_sizes.items():
         if size % parts:
             raise UserError(
-                f"{name}: {size} examples cannot be shared equally by {clock.world_size} process(es) with "
-                f"trainer.accumulate_grad_batches: {clock.accumulate_grad_batches}; allowed: multiples of {parts}"
+                f"{name}: {size} examples cannot be shared equally by {clock.world_size} process(es) and "
+                f"{clock.accumulate_grad_batches} accumulated batch(es); allowed: multiples of {parts}"
             )

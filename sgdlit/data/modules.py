@@ -5,6 +5,7 @@ standardised there. No worker processes, nothing to shuffle, no state: see ``ord
 """
 
 from abc import abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,13 +82,14 @@ class ImageShards(LightningDataModule):
         self.order_seed = self.seed if order_seed is None else order_seed
         self.augmentation_seed = self.seed if augmentation_seed is None else augmentation_seed
         self.split_seed = split_seed
+        self.device = torch.device("cpu")  # where data that is made, not read, is made
         self.subsets: dict[str, Subset] = {}
 
     @abstractmethod
     def read_splits(self) -> dict[str, Subset]:
         """The examples of "train", "val" and "test" (the second may be empty)."""
 
-    @property
+    @cached_property
     @abstractmethod
     def standardise(self) -> PerChannel | PerImage:
         """From pixels to the network's input."""
@@ -124,9 +126,16 @@ class ImageShards(LightningDataModule):
         Raises:
             UserError: naming the key, its value and what is allowed.
         """
+        self.device = trainer.strategy.root_device
         self.setup()
         names = ["data.batch_size", "the last minibatch of an epoch (data.last_batch: short)"]
         check_shares(dict(zip(names, self.step_sizes, strict=False)), trainer)
+        for name in self.evaluation_splits:
+            if len(self.subsets[name]) < trainer.world_size:
+                raise UserError(
+                    f"data: {len(self.subsets[name])} {name} examples cannot be shared by "
+                    f"{trainer.world_size} processes; allowed: at least one for each"
+                )
         self.itinerary.rows(0)
         self._check_validation_interval(trainer)
 
@@ -143,8 +152,8 @@ class ImageShards(LightningDataModule):
         """A training example of the highest label, on the host: input ``[1, C, H, W]`` and label ``[1]``."""
         train = self.subsets["train"]
         row = train.shard.labels[train.rows].argmax().view(1)
-        images, labels = train.take(row, torch.device("cpu"))
-        return self.standardise(images), labels
+        images, labels = train.take(row)
+        return self.standardise(images.cpu()), labels.cpu()
 
     def train_dataloader(self) -> StepLoader:
         device = self.trainer.strategy.root_device
@@ -153,10 +162,11 @@ class ImageShards(LightningDataModule):
         augment = CropAndFlip(padding, self.augment, self.augmentation_seed, self.batch_size)
 
         def batch(step: int, part: slice) -> Batch:
-            images, labels = subset.take(self.itinerary.rows(step, device)[part], device)
+            images, labels = subset.take(self.itinerary.rows(step, subset.device)[part])
+            images = images.to(device)
             if self.augment:
-                images = augment(images, self.itinerary.visit(step), part)
-            return self.standardise(images), labels
+                images = augment(images, self.itinerary.minibatch(step), part)
+            return self.standardise(images), labels.to(device)
 
         return StepLoader(batch, self.itinerary.size, self.itinerary.steps_per_epoch, self.trainer)
 
@@ -172,11 +182,11 @@ class ImageShards(LightningDataModule):
     def _evaluation_loader(self, name: str) -> EvaluationLoader:
         device = self.trainer.strategy.root_device
         subset = self.subsets[name].stored(self.storage, device)
-        rows = torch.arange(len(subset), device=device)
+        rows = torch.arange(len(subset), device=subset.device)
 
         def batch(part: slice) -> Batch:
-            images, labels = subset.take(rows[part], device)
-            return self.standardise(images), labels
+            images, labels = subset.take(rows[part])
+            return self.standardise(images.to(device)), labels.to(device)
 
         return EvaluationLoader(batch, len(subset), self.eval_batch_size, self.trainer)
 
@@ -184,9 +194,10 @@ class ImageShards(LightningDataModule):
         """What decides the data of a run, so that a checkpoint cannot be resumed on other data."""
         return {
             "class": type(self).__name__,
-            "examples": len(self.subsets["train"]),
+            "examples": [len(self.subsets[name]) for name in ("train", "val", "test")],
+            "balanced": self.balanced,
             "batch_size": self.batch_size,
-            "order": type(self.order).__name__,
+            "order": self.order.description,
             "repeats": self.repeats,
             "last_batch": self.last_batch,
             "augment": self.augment,
@@ -244,10 +255,12 @@ class CIFAR10(ImageShards):
         try:
             train, test = read_cifar10(root, train=True), read_cifar10(root, train=False)
         except DataMissing as error:
+            if self.fallback is not None:  # some of the files are there: a fall-back would hide what is wrong
+                raise
             raise UserError(f"{error}\nor run on the built-in images: --data.fallback shapes") from error
         return self.split_pool(shard_from_arrays(*train), shard_from_arrays(*test))
 
-    @property
+    @cached_property
     def standardise(self) -> PerChannel:
         return PerChannel(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 
@@ -270,7 +283,7 @@ class FashionMNIST(ImageShards):
         )
         return self.split_pool(train, test)
 
-    @property
+    @cached_property
     def standardise(self) -> PerImage:
         return PerImage()
 
@@ -306,11 +319,14 @@ class Shapes(ImageShards):
 
     def _draw(self, name: str, size: int) -> Shard:
         key = derive_key(self.data_seed, f"shapes {name}")
-        chunks = torch.arange(size).split(2000)
+        chunks = torch.arange(size, device=self.device).split(2000)
         drawn = [shapes.draw(key, chunk) for chunk in track(chunks, f"drawing {size} {name} images")]
         images, labels = zip(*drawn, strict=True)
         return Shard(torch.cat(images), torch.cat(labels))
 
-    @property
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"data_seed": self.data_seed}
+
+    @cached_property
     def standardise(self) -> PerChannel:
         return PerChannel(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))

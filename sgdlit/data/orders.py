@@ -6,6 +6,7 @@ repeats, seed) and answers the one question of a training step: which rows does 
 pure function of (seed, t), so it does not depend on ranks, restarts or on how many steps a call takes.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Literal
@@ -33,6 +34,15 @@ class Order(ABC):
     def position(self, epoch: int, k: int, batches: int) -> int:
         """Which of the epoch's minibatches comes ``k``-th (0 ≤ k < batches)."""
         return k
+
+    def origin(self, epoch: int) -> int:
+        """A number that two epochs share if they have the same minibatches, down to the augmentation."""
+        return epoch
+
+    @property
+    def description(self) -> str:
+        """Equal for orders that visit the same rows, given the seed; kept in checkpoints."""
+        return type(self).__name__
 
 
 class RandomReshuffling(Order):
@@ -71,6 +81,11 @@ class FixedList(Order):
         if not self._rows:
             raise UserError("data.order.rows: the list is empty; it must name at least one row")
 
+    @property
+    def description(self) -> str:
+        text = " ".join(map(str, self._rows))
+        return f"FixedList({hashlib.blake2b(text.encode(), digest_size=8).hexdigest()})"
+
     def length(self, examples: int) -> int:
         return len(self._rows)
 
@@ -82,7 +97,7 @@ class FixedList(Order):
 
 
 class ForwardThenReversed(Order):
-    """Epochs in pairs: the minibatches of another order, then the same minibatches in reverse.
+    """Epochs in pairs: the minibatches of another order, then the same, augmentation included, in reverse.
 
     The pair follows the modified flow without averaging over orders (Smith et al. 2021, section 2).
     """
@@ -96,6 +111,13 @@ class ForwardThenReversed(Order):
     def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
         return self._forward.rows(epoch // 2, examples, key, device)
 
+    def origin(self, epoch: int) -> int:
+        return epoch // 2
+
+    @property
+    def description(self) -> str:
+        return f"ForwardThenReversed({self._forward.description})"
+
     def position(self, epoch: int, k: int, batches: int) -> int:
         return k if epoch % 2 == 0 else batches - 1 - k
 
@@ -104,8 +126,7 @@ class Itinerary:
     """Which rows of a shard each step of a run sees.
 
     Each minibatch is visited ``repeats`` times in a row before the next one comes (n-step SGD, Smith et al.
-    2021, section 4), so an epoch has ``batches * repeats`` steps and ``visit(t) = t // repeats`` counts the
-    minibatches drawn.
+    2021, section 4), so an epoch has ``batches * repeats`` steps.
 
     Args:
         order: the recipe.
@@ -145,7 +166,7 @@ class Itinerary:
         self.batches = length // batch_size if last_batch == "drop" else -(-length // batch_size)
         self.smallest = length - (self.batches - 1) * batch_size if last_batch == "short" else batch_size
         self._key = derive_key(seed, "order")
-        self._epoch, self._rows = -1, torch.empty(0)
+        self._epoch, self._device, self._rows = -1, torch.device("cpu"), torch.empty(0)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -153,26 +174,34 @@ class Itinerary:
 
     def size(self, step: int) -> int:
         """Number of examples that ``step`` sees, over all ranks."""
-        epoch, k = divmod(self.visit(step), self.batches)
-        last = self.order.position(epoch, k, self.batches) == self.batches - 1
-        return self.smallest if last else self.batch_size
+        _, position = self._place(step)
+        return self.smallest if position == self.batches - 1 else self.batch_size
 
-    def visit(self, step: int) -> int:
-        """How many minibatches were drawn before the one that ``step`` sees."""
-        return step // self.repeats
+    def minibatch(self, step: int) -> int:
+        """The number of the minibatch that ``step`` sees: equal numbers are augmented equally."""
+        epoch, position = self._place(step)
+        return self.order.origin(epoch) * self.batches + position
 
     def rows(self, step: int, device: torch.device | str = "cpu") -> Tensor:
         """Rows of the shard that ``step`` sees: int64 ``[B]``, fewer in a short last minibatch."""
-        epoch, k = divmod(self.visit(step), self.batches)
+        epoch, position = self._place(step)
         device = torch.device(device)
-        if self._epoch != epoch or self._rows.device != device:
-            self._rows, self._epoch = self.order.rows(epoch, self.examples, self._key, device), epoch
-        start = self.order.position(epoch, k, self.batches) * self.batch_size
+        if (self._epoch, self._device) != (epoch, device):
+            self._rows = self.order.rows(epoch, self.examples, self._key, device)
+            self._epoch, self._device = epoch, device
+        start = position * self.batch_size
         return self._rows[start : start + self.batch_size]
+
+    def _place(self, step: int) -> tuple[int, int]:
+        """The epoch of a step, and which of its minibatches the step sees."""
+        epoch, k = divmod(step // self.repeats, self.batches)
+        return epoch, self.order.position(epoch, k, self.batches)
 
 
 def _read_rows(path: str) -> list[int]:
     try:
         return [int(line) for line in Path(path).read_text().split()]
     except (OSError, ValueError) as error:
-        raise UserError(f"data.order.rows: cannot read {path!r} as one row number per line: {error}") from error
+        raise UserError(
+            f"data.order.rows: cannot read {path!r} as one row number per line: {error}"
+        ) from error

@@ -84,7 +84,7 @@ def integers(key: Key, index: Tensor, count: int, high: int, stream: int = 0) ->
 def normal(
     key: Key, index: Tensor, count: int, stream: int = 0, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Standard normals by Box–Muller, shape ``index.shape + (count,)``; a longer row begins with a shorter one."""
+    """Standard normals by Box–Muller, shape ``index.shape + (count,)``; a longer row begins as a shorter."""
     drawn = words(key, index, count + count % 2, stream).unflatten(-1, (-1, 2)).to(torch.float64)
     radius = torch.sqrt(-2.0 * torch.log((drawn[..., 0] + 0.5) / 2.0**32))
     angle = drawn[..., 1] * (2.0 * math.pi / 2.0**32)

@@ -35,17 +35,17 @@ _LABEL, _SCENE, _NOISE = 0, 1, 2  # Philox streams
 _CHUNK = {"cpu": 64}  # pictures drawn at a time: fits the cache of one core
 _CHUNK_ELSEWHERE = 4096  # few launches, about 1 GB of temporaries
 
-_BEHIND, _IN_FRONT = 2, 1  # pieces of clutter
-_RADIUS = (8.5, 11.5)  # radius in pixels of the disc of the shape's area
-_OFFSET = 3.5  # largest distance of the centre from the middle, per axis, in pixels
+_BEHIND, _IN_FRONT = 3, 2  # pieces of clutter
+_RADIUS = (7.5, 11.0)  # radius in pixels of the disc of the shape's area
+_OFFSET = 4.5  # largest distance of the centre from the middle, per axis, in pixels
 _STRETCH = 0.12  # log of the largest ratio between an axis and the mean axis
 _PERIOD = (4.5, 7.5)  # of the patterns, in pixels
 _LEVELS = (0.8, 0.5, 0.2)  # mean lightness of the pattern's two colours and of the ground
 _TINT = 0.5  # width of the uniform colour added to them, per channel
 _SHADING = 0.12  # of the ground, at its strongest
 _BACKDROP = 0.1  # largest amplitude of the ground's own pattern
-_CONTRAST = (0.6, 1.0)
-_NOISE_AMPLITUDE = (0.02, 0.12)  # half-width of the uniform pixel noise; the full range of a pixel is 1
+_CONTRAST = (0.5, 1.0)
+_NOISE_AMPLITUDE = (0.03, 0.18)  # half-width of the uniform pixel noise; the full range of a pixel is 1
 
 
 class _Outline(NamedTuple):

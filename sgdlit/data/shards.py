@@ -51,6 +51,15 @@ class Shard:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def device(self) -> torch.device:
+        """Where row numbers have to be."""
+        return self.labels.device
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Images uint8 ``[b, C, H, W]`` and labels ``[b]`` of the given rows, where the shard lies."""
+        return self.images.index_select(0, rows), self.labels.index_select(0, rows)
+
 
 @dataclass
 class Subset:
@@ -62,22 +71,26 @@ class Subset:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def stored(self, storage: Storage, device: torch.device) -> "Subset":
-        """The same examples where training wants them: copied to the device, or left on the host."""
+    @property
+    def device(self) -> torch.device:
+        """Where row numbers have to be."""
+        return self.rows.device
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Images uint8 ``[b, C, H, W]`` and labels ``[b]`` of the given rows of the subset."""
+        return self.shard.take(self.rows.index_select(0, rows))
+
+    def stored(self, storage: Storage, device: torch.device) -> "Shard | Subset":
+        """The same examples where training wants them: copied to the device, or left where they are."""
         if storage == "host":
             return self
-        return whole(Shard(self.shard.images[self.rows].to(device), self.shard.labels[self.rows].to(device)))
-
-    def take(self, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Images uint8 ``[b, C, H, W]`` and labels ``[b]`` of the given rows of the subset, on ``device``."""
-        at = self.rows.index_select(0, rows.to(self.rows.device))
-        images, labels = self.shard.images.index_select(0, at), self.shard.labels.index_select(0, at)
-        return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        images, labels = self.take(torch.arange(len(self), device=self.device))
+        return Shard(images.to(device), labels.to(device))
 
 
 def whole(shard: Shard) -> Subset:
     """Every row of a shard."""
-    return Subset(shard, torch.arange(len(shard)))
+    return Subset(shard, torch.arange(len(shard), device=shard.device))
 
 
 def shard_from_arrays(images: np.ndarray, labels: np.ndarray) -> Shard:

@@ -46,6 +46,7 @@ def draw_runs(folders: Sequence[Path], names: Sequence[str], target: Path, svg: 
             if noisy:
                 ax.plot(steps, values, color=color, alpha=0.2, linewidth=0.6)
             shown = running_mean(values, _WINDOW) if noisy else values
-            ax.plot(steps, shown, color=color, linewidth=1.5, marker=None if noisy else "o", markersize=3, label=name)
+            marker = None if noisy else "o"
+            ax.plot(steps, shown, color=color, linewidth=1.5, marker=marker, markersize=3, label=name)
         style.finish(ax, title + (f" (mean of {_WINDOW} logged)" if noisy else ""), "step", column, log=log)
     return style.save(figure, target.parent, target.stem, svg)

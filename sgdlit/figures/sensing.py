@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 BASELINE = 0.5**0.5
 
 _ERRORS = {
-    "sensing/relative_error": ("‖M − T‖ / ‖T‖", BASELINE),
-    "sensing/relative_squared_error": ("Σ(y − p)² / Σy², unseen minibatches", BASELINE**2),
+    "sensing/relative_error": ("‖M − T‖ / ‖T‖", BASELINE, "0.707"),
+    "sensing/relative_squared_error": ("Σ(y − p)² / Σy², unseen minibatches", BASELINE**2, "0.707² = 0.5"),
 }
 
 
@@ -51,11 +51,11 @@ def draw(rows: Sequence[dict[str, float]]) -> "Figure":
     name = next(name for name in _ERRORS if name in rows[0])
     spectra = [row for row in rows if "sensing/singular_value_1" in row]
     figure, axes = panels(1, 2 if spectra else 1, width=5.2, height=3.8)
-    label, baseline = _ERRORS[name]
+    label, baseline, value = _ERRORS[name]
     samples = [row["sensing/samples"] for row in rows]
     axes[0].plot(samples, [row[name] for row in rows], color=COLORS[0], label="trained network")
     axes[0].axhline(baseline, color=COLORS[6], linestyle="--", linewidth=1,
-                    label=f"least squares, d²/2 samples: {baseline:.3g}")  # fmt: skip
+                    label=f"least squares, d²/2 samples: {value}")  # fmt: skip
     finish(axes[0], "Matrix sensing", "samples seen, each once", label, log="y")
     if spectra:
         _draw_spectra(axes[1], spectra)

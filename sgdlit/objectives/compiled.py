@@ -33,6 +33,8 @@ class CompiledPenalty(Objective):
             compiled already, or a penalty's batch that lies over several ranks.
     """
 
+    may_span_ranks = False
+
     def __init__(
         self,
         penalty_batch_size: int | None = None,
@@ -46,7 +48,7 @@ class CompiledPenalty(Objective):
 
     def __getstate__(self) -> dict[str, Any]:
         """Compiled graphs are neither copied nor pickled."""
-        return {**self.__dict__, "graphs": {}}
+        return super().__getstate__() | {"graphs": {}}
 
     def check_network(self, network: nn.Module) -> None:
         refuse_compiled(network, "CompiledPenalty")
@@ -58,7 +60,7 @@ class CompiledPenalty(Objective):
                 )
 
     def evaluate_plain(self, network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Evaluation:
-        self.check_network(network)
+        self.accept(network)
         return self.evaluate(network, loss, inputs, targets, None)
 
     def evaluate_penalized(
@@ -83,7 +85,10 @@ class CompiledPenalty(Objective):
         parameters = dict(network.named_parameters())
         strength = None
         if reg_strength is not None:
-            strength = next(iter(parameters.values())).new_tensor(reg_strength)
+            like = next(iter(parameters.values()))
+            strength = torch.full(
+                (), reg_strength, dtype=like.dtype, device=like.device
+            )  # no copy from the host
         graph = self.graph(network, loss, parameters, inputs, targets, strength)
         with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
             gradient, cost, squared_norm, outputs = graph(

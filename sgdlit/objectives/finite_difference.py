@@ -46,7 +46,12 @@ class FiniteDifferencePenalty(Objective):
         self.delta = delta
 
     def check_network(self, network: nn.Module) -> None:
-        """Only first derivatives are taken, which every network has."""
+        """Only first derivatives are taken, which every network has; but twice, so they must be the same."""
+        if any(isinstance(module, nn.modules.dropout._DropoutNd) for module in network.modules()):
+            raise UserError(
+                "FiniteDifferencePenalty: its two gradients would draw different dropout masks; use "
+                "ExactPenalty"
+            )
 
     def evaluate_penalized(
         self,

@@ -29,6 +29,14 @@ class Loss(ABC):
         """Whether each example is classified correctly, bool (batch,); None where nothing is classified."""
         return None
 
+    def classify(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The predicted class of each example and its probability, each of shape (batch,).
+
+        Raises:
+            UserError: a loss whose outputs are no class.
+        """
+        raise UserError(f"{type(self).__name__}: its outputs are no classes, so there is nothing to predict")
+
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise UserError if the targets are not what this loss is defined for."""
         if len(outputs) != len(targets):
@@ -50,6 +58,10 @@ class CrossEntropy(Loss):
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs.argmax(1) == (targets.argmax(1) if targets.is_floating_point() else targets)
+
+    def classify(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        probability, guess = torch.softmax(outputs.double(), 1).max(1)
+        return guess, probability
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         super().check_targets(outputs, targets)
@@ -97,6 +109,10 @@ class Logistic(Loss):
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return targets * outputs.reshape(targets.shape) > 0
+
+    def classify(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = outputs.double().flatten()
+        return torch.where(outputs > 0, 1, -1), torch.sigmoid(outputs.abs())
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         super().check_targets(outputs, targets)

@@ -6,11 +6,12 @@ holds several of those batches takes them one by one, and where one of them lies
 exchange their gradients.
 """
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,16 +47,31 @@ class Evaluation(NamedTuple):
 class Objective(ABC):
     """objective(network, loss, inputs, targets, reg_strength) -> Evaluation.
 
+    BatchNorm's running statistics move once per call, by the first batch of the penalty.
+
     Args:
         penalty_batch_size: number of examples of the global batch over which each gradient norm is taken;
             None means the whole global batch. It divides this rank's slice, or is a multiple of it that
             divides the global batch.
     """
 
+    may_span_ranks = True  # whether ranks can exchange gradients in the middle of the computation
+
     def __init__(self, penalty_batch_size: int | None = None) -> None:
         if penalty_batch_size is not None and penalty_batch_size < 1:
             raise UserError(f"penalty_batch_size: {penalty_batch_size} is not allowed; give 1 or more")
         self.penalty_batch_size = penalty_batch_size
+        self._accepted: weakref.ref | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what holds for this process alone."""
+        return {**self.__dict__, "_accepted": None}
+
+    def accept(self, network: nn.Module) -> None:
+        """``check_network``, once per network: walking through its modules at every step would cost time."""
+        if self._accepted is None or self._accepted() is not network:
+            self.check_network(network)
+            self._accepted = weakref.ref(network)
 
     def __call__(
         self, network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, reg_strength: float
@@ -69,11 +85,11 @@ class Objective(ABC):
         check_strength(reg_strength)
         if reg_strength == 0:
             return self.evaluate_plain(network, loss, inputs, targets)
-        self.check_network(network)
+        self.accept(network)
         size, ranks = penalty_scope(self.penalty_batch_size, len(inputs))
         parts = []
         for k, (x, y) in enumerate(zip(inputs.split(size), targets.split(size), strict=True)):
-            with frozen_statistics(network, frozen=k > 0):
+            with frozen_statistics(network) if k else nullcontext():
                 parts.append(self.evaluate_penalized(network, loss, x, y, reg_strength, ranks))
         return mean_of(parts)
 
@@ -155,11 +171,11 @@ def contiguous_ranks(world: "dist.ProcessGroup", span: int) -> "dist.ProcessGrou
 
 
 @contextmanager
-def frozen_statistics(network: nn.Module, frozen: bool = True) -> Iterator[None]:
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
     """Inside, BatchNorm in training mode uses the batch's statistics but does not update the running ones."""
     layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     for layer in layers:
-        layer.track_running_stats = not frozen
+        layer.track_running_stats = False
     try:
         yield
     finally:
@@ -169,7 +185,7 @@ def frozen_statistics(network: nn.Module, frozen: bool = True) -> Iterator[None]
 
 def refuse_compiled(network: nn.Module, objective: str) -> None:
     """Raise UserError if torch.compile was applied to the network itself or to a part of it."""
-    if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in network.modules()):
+    if any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in network.modules()):
         raise UserError(
             f"{objective} cannot differentiate a network that torch.compile was applied to; compile the "
             "whole gradient computation instead: objective CompiledPenalty"

@@ -20,7 +20,12 @@ from sgdlit.errors import UserError
 from sgdlit.training.divergence import diverged
 from sgdlit.training.metrics_file import MetricsFile
 from sgdlit.training.run_folder import write_status
-from sgdlit.training.step_end import end_training_here, step_is_complete, validation_is_due
+from sgdlit.training.step_end import (
+    end_training_here,
+    repair_resumed_epoch,
+    step_is_complete,
+    validation_is_due,
+)
 
 _RANKS_AGREE_EVERY = 16  # steps between two exchanges of the flag over ranks
 
@@ -118,6 +123,7 @@ class Checkpoints(Callback):
         self.folder = trainer.strategy.broadcast(self.folder)  # known to the first rank, which made it
         self._last_step = trainer.estimated_stepping_batches
         self.stopped_by, self._due, self._max_steps = 0, False, None
+        repair_resumed_epoch(trainer)
         # Lightning has installed its own handlers by now, and restores what was there before at the end.
         self.signals.listen()
 

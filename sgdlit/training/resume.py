@@ -77,9 +77,16 @@ def check_same_run(content: dict[str, Any], model: LightningModule, data: Lightn
 
 
 def _check_same_optimizer(there: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    own, keys = optimizer.state_dict()["param_groups"][0].keys(), there["param_groups"][0].keys()
-    if not own <= keys:
+    own, kept = optimizer.state_dict()["param_groups"][0], there["param_groups"][0]
+    if not own.keys() <= kept.keys():
         raise UserError(
             f"ckpt_path: the checkpoint was made with another optimizer than {type(optimizer).__name__} "
-            f"and cannot be resumed: it has no {min(own - keys)!r}; allowed: the checkpoint's optimizer"
+            f"and cannot be resumed: it has no {min(own.keys() - kept.keys())!r}; allowed: its own optimizer"
         )
+    started_with = kept | {"lr": kept.get("initial_lr", kept["lr"])}  # a schedule has moved the rate since
+    for name, value in own.items():
+        if name != "params" and value != started_with[name]:
+            raise UserError(
+                f"model.optimizer.{name}: {value} here, {started_with[name]} in the checkpoint; "
+                "a resumed run goes on with the optimizer that it had"
+            )

@@ -107,22 +107,41 @@ class SingleRun(LightningModule):
         self._check_optimizer()
         if hasattr(datamodule, "example"):
             self._check_example(*datamodule.example())
+        limit, micro = trainer.limit_train_batches, trainer.accumulate_grad_batches
+        if isinstance(limit, int) and limit % micro:
+            raise UserError(
+                f"trainer.limit_train_batches: {limit} ends in the middle of a step; allowed with "
+                f"trainer.accumulate_grad_batches: {micro}: multiples of {micro}"
+            )
         if self.strength == ConstantStrength(0.0):
             return
-        size, micro = self.objective.penalty_batch_size, trainer.accumulate_grad_batches
+        if trainer.precision in ("16-mixed", "16-true"):
+            raise UserError(
+                f"trainer.precision: {trainer.precision} loses small gradients before they are squared; "
+                "allowed with model.reg_strength above 0: 32-true, 64-true, bf16-mixed"
+            )
+        self._check_penalty_batch(trainer, getattr(datamodule, "step_sizes", []))
+        self.objective.accept(self.network)
+
+    def _check_penalty_batch(self, trainer: Trainer, step_sizes: list[int]) -> None:
+        size, micro, ranks = (
+            self.objective.penalty_batch_size,
+            trainer.accumulate_grad_batches,
+            trainer.world_size,
+        )
         if micro > 1 and size is None:
             raise UserError(
                 f"trainer.accumulate_grad_batches: {micro} never shows the whole batch, so its gradient norm "
                 "cannot be penalised; allowed: 1, or model.objective.penalty_batch_size up to a micro-batch"
             )
-        for batch in getattr(datamodule, "step_sizes", []):
-            allowed = allowed_sizes(batch // micro // trainer.world_size, trainer.world_size)
-            if size is not None and size not in allowed:
+        for batch in step_sizes:
+            local = batch // micro // ranks
+            allowed = allowed_sizes(local, ranks if self.objective.may_span_ranks else 1)
+            if (local * ranks if size is None else size) not in allowed:
                 raise UserError(
                     f"model.objective.penalty_batch_size: {size} does not fit a batch of {batch} examples; "
                     f"allowed: {', '.join(map(str, allowed))}"
                 )
-        self.objective.check_network(self.network)
 
     def _check_optimizer(self) -> None:
         try:
@@ -139,7 +158,7 @@ class SingleRun(LightningModule):
         training = self.network.training
         try:
             with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-                outputs = self.network.eval()(inputs.to(dtype))
+                outputs = self.network.eval()(self._in_memory_format(inputs.to(dtype)))
         except (UserError, RuntimeError, ValueError) as error:
             shape = tuple(inputs.shape[1:])
             raise UserError(f"model.network: does not take inputs of shape {shape}: {error}") from error
@@ -163,7 +182,10 @@ class SingleRun(LightningModule):
         if self.make_scheduler is None:
             return optimizer
         scheduler = self.make_scheduler(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        plan = {"scheduler": scheduler, "interval": "step"}
+        if hasattr(scheduler, "monitor"):  # ReduceLROnPlateau looks at an evaluation, not at a step
+            plan |= {"interval": "epoch", "monitor": scheduler.monitor}
+        return {"optimizer": optimizer, "lr_scheduler": plan}
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(self._in_memory_format(x))
@@ -191,7 +213,7 @@ class SingleRun(LightningModule):
 
     def _norm_needs_its_own_batch(self) -> bool:
         """Whether C_reg is taken over another batch than the gradient that the optimizer receives anyway."""
-        return self.objective.penalty_batch_size is not None or self.trainer.accumulate_grad_batches > 1
+        return self.objective.penalty_batch_size is not None
 
     # What is logged
 
@@ -254,7 +276,7 @@ class SingleRun(LightningModule):
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Label, predicted class and its probability: float64 ``[b, 3]``."""
         x, y = batch
-        probability, guess = torch.softmax(self(x).double(), -1).max(-1)
+        guess, probability = self.loss.classify(self(x))
         return torch.stack((y.double(), guess.double(), probability), -1).cpu()
 
     def on_validation_epoch_end(self) -> None:
@@ -289,14 +311,15 @@ class SingleRun(LightningModule):
 
     def _records(self, row: dict[str, float]) -> dict[str, float]:
         """The best so far, after this evaluation; ``improved`` says whether validation chose it."""
-        best, test = self.best, row.get("test/accuracy")
-        if test is not None:
-            best["test/highest_accuracy"] = max(test, best.get("test/highest_accuracy", 0.0))
-        self.improved = row.get("val/accuracy", -1.0) > best.get("val/highest_accuracy", -1.0)
-        if self.improved:
-            best["val/highest_accuracy"] = row["val/accuracy"]
-            if test is not None:
-                best["test/accuracy_at_best_val"] = test
+        classified = any(name.endswith("/accuracy") for name in row)
+        figure, word, better = ("accuracy", "highest", max) if classified else ("loss", "lowest", min)
+        best, before = self.best, self.best.get(f"val/{word}_{figure}")
+        for split in self.splits:
+            record = f"{split}/{word}_{figure}"
+            best[record] = better(row[f"{split}/{figure}"], best.get(record, row[f"{split}/{figure}"]))
+        self.improved = "val" in self.splits and best[f"val/{word}_{figure}"] != before
+        if self.improved and "test" in self.splits:
+            best[f"test/{figure}_at_best_val"] = row[f"test/{figure}"]
         return best
 
     def reached(self) -> dict[str, float]:

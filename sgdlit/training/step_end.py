@@ -1,4 +1,4 @@
-"""The end of a step, as Lightning's fit loop has it: the few places where sgdlit looks inside that loop.
+"""The ends of steps and epochs, as Lightning's fit loop has them: where sgdlit looks inside that loop.
 
 ``on_train_batch_end`` is called once per micro-batch, before Lightning decides whether to validate.
 """
@@ -27,3 +27,18 @@ def end_training_here(trainer: Trainer) -> int:
     before = trainer.fit_loop.epoch_loop.max_steps
     trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
     return before
+
+
+def repair_resumed_epoch(trainer: Trainer) -> None:
+    """Count the new epoch of a run that is resumed from the last step of the one before.
+
+    Lightning (2.6) finishes the old epoch's counters then, but takes the run for one in mid-epoch and does
+    not count the new epoch as begun; resumed again within it, it would begin that epoch once more. To be
+    called in ``on_train_start``.
+    """
+    loop = trainer.fit_loop
+    if (
+        loop.restarted_mid_epoch
+        and loop.epoch_progress.current.processed == loop.epoch_progress.current.started
+    ):
+        loop.reset_restart_stage()

@@ -2,11 +2,12 @@
 
 import csv
 import json
-import textwrap
+import re
 
 import pytest
 import torch
 import yaml
+from conftest import REPOSITORY
 from official_formats import write_cifar10
 
 from sgdlit.__main__ import main
@@ -96,11 +97,24 @@ def test_at_no_strength_c_reg_is_a_quarter_of_the_squared_gradient(folder):
     assert (
         main([*plain, "--model.objective", "ExactPenalty", "--model.objective.penalty_batch_size", "10"]) == 0
     )
-    own, measured = (rows_of(folder / "logs" / "tiny" / f"version_{k}") for k in (0, 1))
-    for row, other in zip(own, measured, strict=True):
-        if row["train/loss"]:
-            assert float(row["train/C_reg"]) == pytest.approx(float(row["train/gradient_norm"]) ** 2 / 4)
-            assert float(row["train/C_reg"]) == pytest.approx(float(other["train/C_reg"]), rel=1e-5)
+    assert main([*plain, "--trainer.accumulate_grad_batches", "5"]) == 0
+    own, measured, accumulated = (rows_of(folder / "logs" / "tiny" / f"version_{k}") for k in range(3))
+    own, measured, accumulated = (
+        [r for r in rows if r["train/loss"]] for rows in (own, measured, accumulated)
+    )
+    for row, *others in zip(own, measured, accumulated, strict=True):
+        assert float(row["train/C_reg"]) == pytest.approx(float(row["train/gradient_norm"]) ** 2 / 4)
+        for other in others:
+            assert float(row["train/C_reg"]) == pytest.approx(float(other["train/C_reg"]), rel=1e-2)
+
+
+def test_predict_refuses_a_loss_without_classes(folder, capsys):
+    write_cifar10(folder / "files")
+    regress = ["--model.loss", "half_squared_error", "--model.optimizer.lr", "1e-4"]
+    assert main(["fit", "--config", "tiny.yaml", *regress]) == 0
+    run = str(folder / "logs" / "tiny" / "version_0")
+    assert main(["predict", "--run", run]) == 2
+    assert "no classes" in capsys.readouterr().err
 
 
 def test_the_built_in_images_take_the_place_of_missing_ones_only_where_asked(folder, capsys):
@@ -127,41 +141,26 @@ def test_seeds_are_separate(folder):
     assert len(set(first)) == 4
 
 
-OWN = """
-    import torch
-    from lightning.pytorch import LightningDataModule, LightningModule
-    from torch.nn import functional as F
-    from sgdlit.objectives import modified_loss
+DATA = """
+class Batches:
+    def __len__(self):
+        return 5
 
-    class Mine(LightningModule):
-        def __init__(self, reg_strength: float = 0.5):
-            super().__init__()
-            self.net, self.reg_strength = torch.nn.Linear(4, 1, bias=False), reg_strength
+    def __iter__(self):
+        x = torch.arange(32.0).view(8, 4).sin()
+        return iter([(x, x.sum(1, keepdim=True))] * 5)
 
-        def training_step(self, batch, batch_idx):
-            cost = F.mse_loss(self.net(batch[0]), batch[1]) / 2
-            return modified_loss(cost, self.parameters(), self.reg_strength).loss
 
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    class Batches:
-        def __len__(self):
-            return 5
-
-        def __iter__(self):
-            x = torch.arange(32.0).view(8, 4).sin()
-            return iter([(x, x.sum(1, keepdim=True))] * 5)
-
-    class Numbers(LightningDataModule):
-        def train_dataloader(self):
-            return Batches()
+class Numbers(lightning.LightningDataModule):
+    def train_dataloader(self):
+        return Batches()
 """
 
 
 def test_the_regularizer_in_a_users_own_module_is_one_line(folder, monkeypatch):
     """Against the closed form: for ½wᵀAw - bᵀw + c, one step is w - ε(g + λ/2·A g) with g = Aw - b."""
-    (folder / "own_experiment.py").write_text(textwrap.dedent(OWN))
+    snippet = re.search("```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)[1]
+    (folder / "own_experiment.py").write_text(snippet + DATA)
     monkeypatch.syspath_prepend(str(folder))
     arguments = ["fit", "--model", "own_experiment.Mine", "--data", "own_experiment.Numbers"]
     assert (

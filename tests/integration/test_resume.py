@@ -19,8 +19,8 @@ CASES = {
             "--trainer.check_val_every_n_epoch=null",
         ],
     ),
-    "fixed list, validation twice per epoch, epochs as the limit": (
-        [1, 3, 5],
+    "fixed list, an epoch's end and then its second step, epochs as the limit": (
+        [3, 5],
         [
             f"--data.order={ORDERS}FixedList",
             f"--data.order.rows={[7, 1, 1, 30, 22, 9] * 5}",
@@ -85,3 +85,62 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(runs, case):
         assert runs.checkpoint(f"{name}_stopped")["global_step"] == step
         assert runs.resume(f"{name}_stopped") == (0 if k == len(stops) - 1 else 128 + 15)
     assert run_differences(runs, f"{name}_straight", f"{name}_stopped") == []
+
+
+@pytest.mark.parametrize(("steps", "extra_rows"), [(12, 0), (10, 1)])
+def test_a_finished_run_made_longer_is_the_longer_run(runs, steps, extra_rows):
+    """Step 12 ends an epoch and is evaluated anyway; at step 10 the end of the run adds an evaluation."""
+    name = f"longer_{steps}"
+    assert runs.fit(name, f"--trainer.max_steps={steps}") == 0
+    assert runs.status(name)["step"] == steps
+    assert runs.resume(name, "--trainer.max_steps=20") == 0
+    assert runs.fit(f"{name}_straight") == 0
+    rows = [row for row in runs.rows(name) if extra_rows == 0 or row["step"] != str(steps)]
+    assert len(runs.rows(name)) == len(rows) + extra_rows
+    a, b = runs.checkpoint(name), runs.checkpoint(f"{name}_straight")
+    parts = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch")
+    assert differences({k: a[k] for k in parts}, {k: b[k] for k in parts}) == []
+    if extra_rows == 0:
+        assert run_differences(runs, f"{name}_straight", name) == []
+
+
+def test_rows_after_the_checkpoint_are_measured_again(runs):
+    """As after kill −9: the table is ahead of the checkpoint, here by the second half of the run."""
+    assert runs.fit("half", "--trainer.max_steps=12") == 0
+    assert runs.fit("whole") == 0
+    assert runs.fit("thrown_back") == 0
+    early, late = (runs.path(name) / "checkpoints" / "resume.ckpt" for name in ("half", "thrown_back"))
+    late.write_bytes(early.read_bytes())
+    assert runs.resume("thrown_back") == 0
+    assert run_differences(runs, "whole", "thrown_back") == []
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(runs):
+    assert runs.fit("done") == 0
+    rows, before = runs.rows("done"), runs.checkpoint("done")
+    assert runs.resume("done") == 0
+    assert runs.rows("done") == rows
+    assert runs.status("done")["state"] == "finished"
+    assert differences(runs.checkpoint("done"), before) == []
+
+
+def test_a_resume_on_other_data_is_refused_and_changes_nothing(runs, capsys):
+    assert runs.fit("refused", "--trainer.max_steps=7", "--checkpoints.every_n_steps=5") == 0
+    files = {p: p.read_bytes() for p in runs.path("refused").rglob("*") if p.is_file()}
+    assert runs.resume("refused", "--trainer.max_steps=20", "--data.batch_size=5") == 2
+    assert "batch_size" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in runs.path("refused").rglob("*") if p.is_file()} == files
+
+
+@pytest.mark.parametrize("stop", [5, 7])
+def test_epochs_cut_short_visit_the_same_steps(runs, stop):
+    """trainer.limit_train_batches makes Lightning's epoch shorter than the data's: steps go on regardless."""
+    arguments = ["--trainer.limit_train_batches=4", "--trainer.max_steps=-1", "--trainer.max_epochs=3"]
+    name = f"short_epochs_{stop}"
+    callback = ["--trainer.callbacks=fit_runs.SignalAt", f"--trainer.callbacks.steps={[stop]}"]
+    assert runs.fit(name, *arguments, *callback) == 128 + 15
+    assert runs.resume(name) == 0
+    assert runs.fit(f"{name}_whole", "--trainer.max_steps=12") == 0
+    a, b = runs.checkpoint(name), runs.checkpoint(f"{name}_whole")
+    assert a["global_step"] == 12
+    assert differences(a["state_dict"], b["state_dict"]) == []

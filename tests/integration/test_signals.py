@@ -1,6 +1,5 @@
 """Ctrl-C, SIGTERM and kill −9: what is left behind resumes exactly; and what a checkpoint is on the disk."""
 
-import os
 import resource
 import signal
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What each order visits, as properties over sizes, seeds and repeats."""
 
+from itertools import chain
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -33,7 +35,7 @@ def test_each_example_exactly_once_per_epoch(order, sizes, seed, e, extra):
     batch_size, batches = sizes
     n = batch_size * batches + extra
     itinerary = Itinerary(order(), n, batch_size, last_batch="short", seed=seed)
-    assert sorted(sum(epoch(itinerary, e), [])) == list(range(n))
+    assert sorted(chain(*epoch(itinerary, e))) == list(range(n))
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -68,6 +70,14 @@ def test_forward_then_reversed_mirrors_the_minibatches(sizes, extra, seed):
     assert epoch(itinerary, 3) == epoch(itinerary, 2)[::-1]
 
 
+def test_mirrored_minibatches_are_augmented_alike():
+    itinerary = Itinerary(ForwardThenReversed(), 12, 3, repeats=2)
+    numbers = [itinerary.minibatch(step) for step in range(4 * itinerary.steps_per_epoch)]
+    assert numbers[:8] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert numbers[8:16] == numbers[:8][::-1]
+    assert set(numbers[16:]) == {4, 5, 6, 7}
+
+
 def test_single_shuffle_repeats_and_reshuffling_does_not():
     single, again = (Itinerary(order(), 60, 10) for order in (SingleShuffle, RandomReshuffling))
     assert epoch(single, 0) == epoch(single, 4)
@@ -78,7 +88,7 @@ def test_with_replacement_draws_independently():
     itinerary = Itinerary(WithReplacement(), 50, 10)
     drawn = torch.bincount(torch.tensor([epoch(itinerary, e) for e in range(400)]).flatten(), minlength=50)
     assert (drawn - 400).abs().max() < 5 * 20
-    assert any(len(set(sum(epoch(itinerary, e), []))) < 50 for e in range(3))
+    assert any(len(set(chain(*epoch(itinerary, e)))) < 50 for e in range(3))
 
 
 def test_fixed_list_from_numbers_and_from_a_file(tmp_path):

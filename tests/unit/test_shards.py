@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses import FakeTensorMode
 
 from sgdlit.data.loaders import EvaluationLoader, StepLoader, check_shares
 from sgdlit.data.orders import Itinerary, RandomReshuffling
@@ -41,7 +42,7 @@ def test_smaller_training_sets_are_nested_and_validation_stays():
 
 @pytest.mark.parametrize(("val", "train"), [(-1, 5), (5, 6), (10, None), (0, 0)])
 def test_impossible_splits_are_refused(val, train):
-    with pytest.raises(UserError, match="data.train_size"):
+    with pytest.raises(UserError, match=r"data\.train_size"):
         split(torch.zeros(10, dtype=torch.int64), val, train, 0, False)
 
 
@@ -64,7 +65,7 @@ def test_storage_does_not_change_what_is_taken(tmp_path):
     subset, cpu = Subset(shard, torch.tensor([9, 3, 40])), torch.device("cpu")
     rows = torch.tensor([2, 0, 2])
     for kept in (subset.stored("host", cpu), subset.stored("device", cpu)):
-        taken, labels = kept.take(rows, cpu)
+        taken, labels = kept.take(rows)
         assert torch.equal(taken, torch.from_numpy(np.array(images))[[40, 9, 40]])
         assert labels.tolist() == [0, 9, 0]
 
@@ -88,9 +89,8 @@ def test_what_a_step_sees_does_not_depend_on_how_it_is_shared(ranks, micro, star
         for rank in range(ranks)
     ]
     shares = [list(loader) for loader in loaders]
-    left = itinerary.steps_per_epoch - start % itinerary.steps_per_epoch
-    assert {len(share) for share in shares} == {left * micro}
-    for k in range(left):
+    assert {len(share) for share in shares} == {itinerary.steps_per_epoch * micro}
+    for k in range(itinerary.steps_per_epoch):
         parts = [shares[rank][k * micro + m][0] for m in range(micro) for rank in range(ranks)]
         assert torch.equal(torch.cat(parts), itinerary.rows(start + k))
 
@@ -109,8 +109,19 @@ def test_evaluation_sees_every_example_once(examples, ranks, batch_size):
 
 
 def test_unequal_shares_are_refused():
-    with pytest.raises(UserError, match="data.batch_size: 10.*multiples of 4"):
+    with pytest.raises(UserError, match=r"data\.batch_size: 10.*multiples of 4"):
         check_shares({"data.batch_size": 10}, clock(micro=2, ranks=2))
+
+
+def test_a_batch_is_taken_where_the_shard_is_stored():
+    """Without a GPU: fake tensors refuse to mix devices as real ones do."""
+    with FakeTensorMode():
+        gpu = torch.device("cuda:0")
+        shard = Shard(torch.zeros(50, 3, 32, 32, dtype=torch.uint8), torch.zeros(50, dtype=torch.int64))
+        kept = Subset(shard, torch.arange(40)).stored("device", gpu)
+        assert kept.device == gpu
+        images, labels = kept.take(torch.arange(10, device=gpu))
+        assert PerChannel((0.5,) * 3, (0.2,) * 3)(images).device == labels.device == gpu
 
 
 def test_whole_is_every_row():

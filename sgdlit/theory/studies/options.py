@@ -155,3 +155,27 @@ class OnlineConvexOptions:
     steps: list[int] = field(default_factory=lambda: [10, 30, 100, 300, 1000, 3000])
     runs: int = 200
     seed: int = 0
+
+
+@dataclass
+class LeastSquaresOptions:
+    """B2: the matrix of smallest norm that agrees with n rank-one measurements y = aᵀTb.
+
+    Symbols: T = G·G′ of rank r, d × d; a, b ~ N(0, I); M what is found. It misses the part of T outside the
+    span of the a bᵀ: E ‖M − T‖²/‖T‖² = 1 − n/d², so the ratio is 0.707 at n = d²/2.
+
+    Args:
+        d: side of T. At 256 a draw at n = d²/2 takes about half a minute.
+        r: rank of T, which plays no part.
+        shares: the n/d², below 1.
+        draws: of T and of the measurements, for each n.
+        tolerance: of conjugate gradients, on the residual relative to y.
+        seed: of all draws.
+    """
+
+    d: int = 64
+    r: int = 2
+    shares: list[float] = field(default_factory=lambda: [0.125, 0.25, 0.5, 0.75])
+    draws: int = 10
+    tolerance: float = 1e-5
+    seed: int = 0

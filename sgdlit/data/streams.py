@@ -1,0 +1,318 @@
+"""Streams: data that never ends, each example seen once, made on the training device from (seed, step).
+
+A :class:`StreamData` is a distribution from which example i of a split is drawn as a pure function of
+(seed, split, i). Minibatch k of the stream is the examples kB … (k+1)B − 1 of the training split, so what a
+step sees depends on nothing but the seed and the step. The same distribution has a finite form: with
+``shard_size: n`` training visits the first n examples of the stream in epochs, in a chosen order, and the
+validation and test sets stay what they are.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from sgdlit.data.loaders import Batch, Clock, EvaluationLoader, StepLoader, check_shares
+from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
+from sgdlit.data.philox import Key, derive_key, normal
+from sgdlit.errors import UserError
+
+Split = Literal["train", "val", "test"]
+
+_NUMBERS = {"cpu": 2**18}  # random numbers made at a time: temporaries that fit the cache
+_NUMBERS_ELSEWHERE = 2**22  # few launches, some hundred MB of temporaries
+_PAGE_MINIBATCHES = 1024
+_FIRST = 64  # examples among which one is looked for to try a network on
+
+
+class Pages:
+    """Consecutive minibatches made together, and kept until the next page is asked for.
+
+    Args:
+        draw: int64 indices ``[n]`` -> inputs ``[n, ...]`` and targets ``[n, ...]``, a function of each index
+            alone.
+        batch_size: B, examples of a minibatch over all ranks.
+        length: minibatches in a page.
+        device: where the indices, and so the examples, are made.
+    """
+
+    def __init__(
+        self, draw: Callable[[Tensor], Batch], batch_size: int, length: int, device: torch.device
+    ) -> None:
+        self.draw, self.batch_size, self.length, self.device = draw, batch_size, length, device
+        self._pages: dict[tuple[int, int], tuple[int, list[Batch]]] = {}
+
+    def batch(self, number: int, part: slice) -> Batch:
+        """The examples ``part`` of minibatch ``number``."""
+        page, place = divmod(number, self.length)
+        held, batches = self._pages.get((part.start, part.stop), (-1, []))
+        if held != page:
+            batches = self._make(page, part)
+            self._pages[part.start, part.stop] = page, batches
+        return batches[place]
+
+    def _make(self, page: int, part: slice) -> list[Batch]:
+        minibatches = torch.arange(page * self.length, (page + 1) * self.length, device=self.device)
+        within = torch.arange(part.start, part.stop, device=self.device)
+        inputs, targets = self.draw((minibatches.unsqueeze(1) * self.batch_size + within).flatten())
+        shape = (self.length, len(within))
+        return list(zip(inputs.unflatten(0, shape), targets.unflatten(0, shape), strict=True))
+
+
+class StreamData(LightningDataModule):
+    """A distribution of examples as an endless stream, or as a finite shard of it.
+
+    Args:
+        steps: length of a run; the training loader's one epoch, so that ``trainer.max_epochs: 1`` makes
+            this many steps.
+        batch_size: B, examples per step over all ranks and accumulated micro-batches.
+        shard_size: None for the stream; n to visit its first n examples in epochs.
+        order: of the visits to a shard (default: random reshuffling).
+        repeats: n, steps taken on each minibatch (n-step SGD).
+        last_batch: where B does not divide ``shard_size``: "error", "short" or "drop".
+        val_size: number of validation examples; 0 for none.
+        test_size: number of test examples.
+        seed: decides the examples; None takes the run's ``seed_everything``.
+        order_seed: a seed for the order of a shard alone.
+        eval_batch_size: examples per rank in one evaluation batch.
+        page_minibatches: minibatches made together; None chooses by the device. It decides the speed, never
+            the numbers.
+        dtype: of inputs and real targets.
+
+    Raises:
+        UserError: a size or length that is not possible.
+    """
+
+    key_name: str
+
+    def __init__(
+        self,
+        steps: int,
+        batch_size: int = 1,
+        shard_size: int | None = None,
+        order: Order | None = None,
+        repeats: int = 1,
+        last_batch: LastBatch = "error",
+        val_size: int = 0,
+        test_size: int = 1000,
+        seed: int | None = None,
+        order_seed: int | None = None,
+        eval_batch_size: int = 1000,
+        page_minibatches: int | None = None,
+        dtype: Literal["float32", "float64"] = "float32",
+    ) -> None:
+        super().__init__()
+        at_least_one = {"steps": steps, "batch_size": batch_size, "repeats": repeats, "test_size": test_size}
+        at_least_one |= {"eval_batch_size": eval_batch_size}
+        for name, optional in (("shard_size", shard_size), ("page_minibatches", page_minibatches)):
+            if optional is not None:
+                at_least_one[name] = optional
+        for name, value in at_least_one.items():
+            require(value >= 1, name, value, "1 or more")
+        require(val_size >= 0, "val_size", val_size, "0 or more")
+        if shard_size is None and order is not None:
+            raise UserError(
+                f"data.order: {type(order).__name__} has nothing to order in a stream, where each example is "
+                "seen once; allowed: none, or data.shard_size with it"
+            )
+        self.steps, self.batch_size, self.shard_size, self.repeats = steps, batch_size, shard_size, repeats
+        self.order, self.last_batch = order or RandomReshuffling(), last_batch
+        self.sizes = {"val": val_size, "test": test_size}
+        self.seed = 0 if seed is None else seed
+        self.order_seed = self.seed if order_seed is None else order_seed
+        self.eval_batch_size, self.page_minibatches = eval_batch_size, page_minibatches
+        self.dtype = getattr(torch, dtype)
+        self.itinerary: Itinerary | None = None
+        if shard_size is not None:
+            self.itinerary = Itinerary(
+                self.order, shard_size, batch_size, repeats, last_batch, self.order_seed
+            )
+        self._held: dict[tuple[str, torch.device], Batch] = {}
+
+    # What a distribution says about itself
+
+    @abstractmethod
+    def draw(self, split: Split, index: Tensor) -> Batch:
+        """Inputs ``[n, ...]`` and targets ``[n, ...]`` of a split's examples ``index``, int64 ``[n]``, on its
+        device. Example i must not depend, to the last bit, on what else is asked for."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What decides the distribution, in plain types: a checkpoint is only resumed on the same."""
+
+    @property
+    @abstractmethod
+    def numbers(self) -> int:
+        """Random numbers per example, roughly: how many examples make a page."""
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """From what is stored to the network's input."""
+        return inputs
+
+    def key(self, split: Split) -> Key:
+        """The key of a split's examples."""
+        return derive_key(self.seed, f"{self.key_name} {split}")
+
+    # What Lightning and the command line ask
+
+    @property
+    def evaluation_splits(self) -> list[str]:
+        """Names of the evaluation sets, in the order of ``val_dataloader()``."""
+        return ["val", "test"] if self.sizes["val"] else ["test"]
+
+    @property
+    def step_sizes(self) -> list[int]:
+        """How many examples a step can see, over all ranks: B, and those of a short last minibatch."""
+        short = set() if self.itinerary is None else {self.itinerary.smallest}
+        return sorted({self.batch_size} | short, reverse=True)
+
+    def check(self, trainer: Clock) -> None:
+        """Refuse what ranks and micro-batches cannot share equally, before the run leaves a trace.
+
+        Raises:
+            UserError: naming the key, its value and what is allowed.
+        """
+        names = ["data.batch_size", "the last minibatch of an epoch (data.last_batch: short)"]
+        check_shares(dict(zip(names, self.step_sizes, strict=False)), trainer)
+
+    def example(self) -> Batch:
+        """One training example on the host, of the highest class among the first: two of ``[1, ...]``."""
+        inputs, targets = self.draw("train", torch.arange(_FIRST))
+        row = 0 if targets.is_floating_point() else int(targets.argmax())
+        return self.prepare(inputs[row : row + 1]), targets[row : row + 1]
+
+    def train_dataloader(self) -> StepLoader:
+        device = self.trainer.strategy.root_device
+        if self.itinerary is None:
+            batch, size = self._stream_batch(device), lambda step: self.batch_size
+        else:
+            batch, size = self._shard_batch(self.itinerary, device), self.itinerary.size
+        return StepLoader(batch, size, self.steps, self.trainer)
+
+    def val_dataloader(self) -> list[EvaluationLoader]:
+        return [self._evaluation_loader(name) for name in self.evaluation_splits]
+
+    def test_dataloader(self) -> EvaluationLoader:
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> EvaluationLoader:
+        return self._evaluation_loader("test")
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Batches are made where they are needed."""
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides the data of a run, so that a checkpoint cannot be resumed on other data."""
+        return {
+            "class": type(self).__name__,
+            "batch_size": self.batch_size,
+            "shard_size": self.shard_size,
+            "order": type(self.order).__name__,
+            "repeats": self.repeats,
+            "last_batch": self.last_batch,
+            "dtype": str(self.dtype),
+            "seeds": [self.seed, self.order_seed],
+            **self.describe(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        own = self.state_dict()
+        changed = [
+            f"{k}: {state_dict.get(k)!r} there, {own[k]!r} here" for k in own if own[k] != state_dict.get(k)
+        ]
+        if changed:
+            raise UserError(
+                f"the checkpoint was made with other data and cannot be resumed: {'; '.join(changed)}"
+            )
+
+    # How batches are made
+
+    def _stream_batch(self, device: torch.device) -> Callable[[int, slice], Batch]:
+        length = self.page_minibatches
+        if length is None:
+            length = min(_PAGE_MINIBATCHES, max(1, self._at_a_time(device) // self.batch_size))
+        pages = Pages(lambda index: self.draw("train", index), self.batch_size, length, device)
+
+        def batch(step: int, part: slice) -> Batch:
+            inputs, targets = pages.batch(step // self.repeats, part)
+            return self.prepare(inputs), targets
+
+        return batch
+
+    def _at_a_time(self, device: torch.device) -> int:
+        """How many examples to make in one call."""
+        return max(1, _NUMBERS.get(device.type, _NUMBERS_ELSEWHERE) // self.numbers)
+
+    def _shard_batch(self, itinerary: Itinerary, device: torch.device) -> Callable[[int, slice], Batch]:
+        inputs, targets = self._finite("train", itinerary.examples, device)
+
+        def batch(step: int, part: slice) -> Batch:
+            rows = itinerary.rows(step, device)[part]
+            return self.prepare(inputs.index_select(0, rows)), targets.index_select(0, rows)
+
+        return batch
+
+    def _evaluation_loader(self, split: Split) -> EvaluationLoader:
+        inputs, targets = self._finite(split, self.sizes[split], self.trainer.strategy.root_device)
+
+        def batch(part: slice) -> Batch:
+            return self.prepare(inputs[part]), targets[part]
+
+        return EvaluationLoader(batch, len(targets), self.eval_batch_size, self.trainer)
+
+    def _finite(self, split: Split, size: int, device: torch.device) -> Batch:
+        """The first ``size`` examples of a split, drawn once and kept on the device."""
+        if (split, device) not in self._held:
+            chunks = torch.arange(size, device=device).split(self._at_a_time(device))
+            inputs, targets = zip(*(self.draw(split, chunk) for chunk in chunks), strict=True)
+            self._held[split, device] = torch.cat(inputs), torch.cat(targets)
+        return self._held[split, device]
+
+
+class TeacherStream(StreamData):
+    """A stream whose targets come from a teacher, drawn once from a seed of its own, and normal noise.
+
+    Args:
+        label_noise: σ, standard deviation of the noise added to every target, in every split.
+        teacher_seed: a seed for the teacher alone; None takes ``seed``.
+        label_noise_seed: a seed for the noise alone; None takes ``seed``.
+    """
+
+    def __init__(
+        self,
+        label_noise: float = 0.0,
+        teacher_seed: int | None = None,
+        label_noise_seed: int | None = None,
+        **stream: Any,
+    ) -> None:
+        super().__init__(**stream)
+        require(0 <= label_noise < float("inf"), "label_noise", label_noise, "a number from 0 upwards")
+        self.label_noise = label_noise
+        self.teacher_seed = self.seed if teacher_seed is None else teacher_seed
+        self.label_noise_seed = self.seed if label_noise_seed is None else label_noise_seed
+        self.teacher_key = derive_key(self.teacher_seed, f"{self.key_name} teacher")
+
+    def noisy(self, split: Split, index: Tensor, targets: Tensor) -> Tensor:
+        """Targets ``[n]`` or ``[n, k]`` with the noise of the examples ``index``."""
+        if self.label_noise == 0:
+            return targets
+        key = derive_key(self.label_noise_seed, f"{self.key_name} {split} label noise")
+        noise = normal(key, index, targets[0].numel(), dtype=targets.dtype)
+        return targets + self.label_noise * noise.view_as(targets)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **super().state_dict(),
+            "label_noise": self.label_noise,
+            "teacher_seeds": [self.teacher_seed, self.label_noise_seed],
+        }
+
+
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    """Raise a UserError about ``data.<name>`` unless ``holds``."""
+    if not holds:
+        raise UserError(f"data.{name}: {value} is not possible; allowed: {allowed}")

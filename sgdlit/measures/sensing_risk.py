@@ -1,0 +1,17 @@
+"""Population risk of matrix sensing, in closed form."""
+
+from torch import Tensor
+
+
+def sensing_risk(matrix: Tensor, target: Tensor, label_noise: float = 0.0) -> Tensor:
+    """E ½(y − aᵀMb)² = ½‖M − T‖²_F + ½σ², a scalar, for y = aᵀTb + σ·noise.
+
+    Holds for independent a and b of any distribution with mean zero and identity covariance, because then
+    E (aᵀΔb)² = E tr(Δᵀaaᵀ Δbbᵀ) = tr(ΔᵀΔ).
+
+    Args:
+        matrix: M (d, d).
+        target: T (d, d).
+        label_noise: σ.
+    """
+    return 0.5 * ((matrix - target).square().sum() + label_noise**2)
