@@ -4,6 +4,10 @@ import os
 import sys
 from pathlib import Path
 
+# Before torch is imported, here and in the processes that tests start: the networks of the tests are small,
+# and threads that wait for each other on a busy machine take many times as long as one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -12,6 +12,8 @@ def attach(data, step=0, ranks=1, rank=0, accumulate=1):
         accumulate_grad_batches=accumulate,
         world_size=ranks,
         global_rank=rank,
+        val_check_interval=1.0,
+        check_val_every_n_epoch=1,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )
     return data

@@ -6,8 +6,9 @@ Lightning's own counters stay right.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
+from lightning.pytorch import Trainer
 from torch import Tensor
 
 from sgdlit.errors import UserError
@@ -77,16 +78,54 @@ class EvaluationLoader:
             yield self.batch(slice(start, min(start + self.batch_size, self.last)))
 
 
-def check_shares(batch_sizes: dict[str, int], clock: Clock) -> None:
-    """Refuse a global batch that its ranks and micro-batches cannot share equally.
+def check_loaders(
+    step_sizes: list[int], steps_per_epoch: int, evaluation_sizes: dict[str, int], trainer: Trainer
+) -> None:
+    """Refuse data that the processes of a run cannot share, or that it would never evaluate.
+
+    Args:
+        step_sizes: how many examples a step can see: B, then those of a short last minibatch, if any.
+        steps_per_epoch: length of the training loader's epoch.
+        evaluation_sizes: examples of each evaluation set.
+        trainer: the trainer of the run.
 
     Raises:
-        UserError: naming the batch, its size and what it must be divisible by.
+        UserError: naming the key, its value and what is allowed.
     """
-    parts = clock.accumulate_grad_batches * clock.world_size
-    for name, size in batch_sizes.items():
-        if size % parts:
+    micro, ranks = trainer.accumulate_grad_batches, trainer.world_size
+    names = ["data.batch_size", "the last minibatch of an epoch (data.last_batch: short)"]
+    for name, size in zip(names, step_sizes, strict=False):
+        if size % (micro * ranks):
             raise UserError(
-                f"{name}: {size} examples cannot be shared equally by {clock.world_size} process(es) and "
-                f"{clock.accumulate_grad_batches} accumulated batch(es); allowed: multiples of {parts}"
+                f"{name}: {size} examples cannot be shared equally by {ranks} process(es) with "
+                f"trainer.accumulate_grad_batches: {micro}; allowed: multiples of {micro * ranks}"
             )
+    for name, size in evaluation_sizes.items():
+        if size < ranks:
+            raise UserError(
+                f"data: {size} {name} examples cannot be shared by {ranks} processes; "
+                "allowed: at least one for each"
+            )
+    interval, batches = trainer.val_check_interval, steps_per_epoch * micro
+    if trainer.check_val_every_n_epoch is not None and isinstance(interval, int) and interval > batches:
+        raise UserError(
+            f"trainer.val_check_interval: {interval} is more than the {batches} batches of an epoch; "
+            f"allowed: 1 to {batches}, or trainer.check_val_every_n_epoch: null, which counts over epochs"
+        )
+
+
+def check_same_data(here: dict[str, Any], there: dict[str, Any]) -> None:
+    """Refuse to go on from a checkpoint that was made with other data.
+
+    Args:
+        here: what decides the data of this run, in plain types.
+        there: the same, as the checkpoint has it.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    changed = [f"{k}: {there.get(k)!r} there, {here[k]!r} here" for k in here if here[k] != there.get(k)]
+    if changed:
+        raise UserError(
+            f"ckpt_path: the checkpoint was made with other data and cannot be resumed: {'; '.join(changed)}"
+        )

@@ -15,7 +15,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from sgdlit.console import track
 from sgdlit.data import shapes
 from sgdlit.data.augmentation import CropAndFlip
-from sgdlit.data.loaders import Batch, EvaluationLoader, StepLoader, check_shares
+from sgdlit.data.loaders import Batch, EvaluationLoader, StepLoader, check_loaders, check_same_data
 from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
 from sgdlit.data.philox import derive_key
 from sgdlit.data.readers import (
@@ -128,25 +128,9 @@ class ImageShards(LightningDataModule):
         """
         self.device = trainer.strategy.root_device
         self.setup()
-        names = ["data.batch_size", "the last minibatch of an epoch (data.last_batch: short)"]
-        check_shares(dict(zip(names, self.step_sizes, strict=False)), trainer)
-        for name in self.evaluation_splits:
-            if len(self.subsets[name]) < trainer.world_size:
-                raise UserError(
-                    f"data: {len(self.subsets[name])} {name} examples cannot be shared by "
-                    f"{trainer.world_size} processes; allowed: at least one for each"
-                )
         self.itinerary.rows(0)
-        self._check_validation_interval(trainer)
-
-    def _check_validation_interval(self, trainer: Trainer) -> None:
-        interval = trainer.val_check_interval
-        batches = self.itinerary.steps_per_epoch * trainer.accumulate_grad_batches
-        if trainer.check_val_every_n_epoch is not None and isinstance(interval, int) and interval > batches:
-            raise UserError(
-                f"trainer.val_check_interval: {interval} is more than the {batches} batches of an epoch; "
-                f"allowed: 1 to {batches}, or trainer.check_val_every_n_epoch: null, which counts over epochs"
-            )
+        evaluated = {name: len(self.subsets[name]) for name in self.evaluation_splits}
+        check_loaders(self.step_sizes, self.itinerary.steps_per_epoch, evaluated, trainer)
 
     def example(self) -> Batch:
         """A training example of the highest label, on the host: input ``[1, C, H, W]`` and label ``[1]``."""
@@ -194,7 +178,8 @@ class ImageShards(LightningDataModule):
         """What decides the data of a run, so that a checkpoint cannot be resumed on other data."""
         return {
             "class": type(self).__name__,
-            "examples": [len(self.subsets[name]) for name in ("train", "val", "test")],
+            "examples": len(self.subsets["train"]),
+            "held out": [len(self.subsets[name]) for name in ("val", "test")],
             "balanced": self.balanced,
             "batch_size": self.batch_size,
             "order": self.order.description,
@@ -205,15 +190,7 @@ class ImageShards(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        own = self.state_dict()
-        changed = [
-            f"{k}: {state_dict.get(k)!r} there, {own[k]!r} here" for k in own if own[k] != state_dict.get(k)
-        ]
-        if changed:
-            raise UserError(
-                "ckpt_path: the checkpoint was made with other data and cannot be resumed: "
-                + "; ".join(changed)
-            )
+        check_same_data(self.state_dict(), state_dict)
 
 
 class CIFAR10(ImageShards):

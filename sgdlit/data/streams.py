@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 
-from sgdlit.data.loaders import Batch, Clock, EvaluationLoader, StepLoader, check_shares
+from sgdlit.data.loaders import Batch, EvaluationLoader, StepLoader, check_loaders, check_same_data
 from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
 from sgdlit.data.philox import Key, derive_key, normal
 from sgdlit.errors import UserError
@@ -169,14 +169,14 @@ class StreamData(LightningDataModule):
         short = set() if self.itinerary is None else {self.itinerary.smallest}
         return sorted({self.batch_size} | short, reverse=True)
 
-    def check(self, trainer: Clock) -> None:
-        """Refuse what ranks and micro-batches cannot share equally, before the run leaves a trace.
+    def check(self, trainer: Trainer) -> None:
+        """Everything that can be wrong about the data of a run, before the run leaves a trace.
 
         Raises:
             UserError: naming the key, its value and what is allowed.
         """
-        names = ["data.batch_size", "the last minibatch of an epoch (data.last_batch: short)"]
-        check_shares(dict(zip(names, self.step_sizes, strict=False)), trainer)
+        evaluated = {name: self.sizes[name] for name in self.evaluation_splits}
+        check_loaders(self.step_sizes, self.steps, evaluated, trainer)
 
     def example(self) -> Batch:
         """One training example on the host, of the highest class among the first: two of ``[1, ...]``."""
@@ -211,7 +211,7 @@ class StreamData(LightningDataModule):
             "class": type(self).__name__,
             "batch_size": self.batch_size,
             "shard_size": self.shard_size,
-            "order": type(self.order).__name__,
+            "order": self.order.description,
             "repeats": self.repeats,
             "last_batch": self.last_batch,
             "dtype": str(self.dtype),
@@ -220,14 +220,7 @@ class StreamData(LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        own = self.state_dict()
-        changed = [
-            f"{k}: {state_dict.get(k)!r} there, {own[k]!r} here" for k in own if own[k] != state_dict.get(k)
-        ]
-        if changed:
-            raise UserError(
-                f"the checkpoint was made with other data and cannot be resumed: {'; '.join(changed)}"
-            )
+        check_same_data(self.state_dict(), state_dict)
 
     # How batches are made
 

@@ -8,7 +8,7 @@ from sgdlit.errors import UserError
 from sgdlit.figures import style
 
 PANELS = (
-    ("train/loss", "training loss of minibatches", "y"),
+    ("train/loss", "training loss of minibatches", ""),
     ("train/C_reg", "C_reg = ¼‖∇Ĉ‖² of minibatches", "y"),
     ("test/accuracy", "test accuracy", ""),
 )

@@ -8,6 +8,7 @@ from conftest import REPOSITORY
 from official_formats import write_cifar10, write_fashion_mnist
 
 from sgdlit.__main__ import main
+from sgdlit.config_options import find_class, parameters
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 RUNS = [path for path in CONFIGS if "model" in yaml.safe_load(path.read_text())]
@@ -18,7 +19,7 @@ ONE_STEP = ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "1", "--t
 def tiny_data(tmp_path_factory) -> Path:
     """Files in the official formats, with room for the configs' validation sets of about 5 000."""
     root = tmp_path_factory.mktemp("data")
-    write_cifar10(root, per_file=1100, test=20)
+    write_cifar10(root, per_file=1104, test=20)
     write_fashion_mnist(root, train=5200, test=20)
     return root
 
@@ -53,3 +54,11 @@ def test_the_saved_config_repeats_the_run(tiny_data, tmp_path, monkeypatch):
     assert main(["fit", "--config", str(first / "config.yaml")]) == 0
     second = tmp_path / "logs" / "fashion_mlp" / "version_1"
     assert (first / "metrics.csv").read_text() == (second / "metrics.csv").read_text()
+
+
+def test_the_reference_config_names_every_field():
+    config = yaml.safe_load((REPOSITORY / "configs" / "reference.yaml").read_text())
+    model, data = config["model"], config["data"]
+    for part in (model, model["init_args"]["network"], model["init_args"]["objective"], data):
+        cls = find_class(part["class_path"], [])
+        assert set(part["init_args"]) == set(parameters(cls)), part["class_path"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 
-from sgdlit.data.loaders import EvaluationLoader, StepLoader, check_shares
+from sgdlit.data.loaders import EvaluationLoader, StepLoader, check_loaders
 from sgdlit.data.orders import Itinerary, RandomReshuffling
 from sgdlit.data.shards import PerChannel, PerImage, Shard, Subset, shard_from_arrays, split, whole
 from sgdlit.errors import UserError
@@ -108,9 +108,20 @@ def test_evaluation_sees_every_example_once(examples, ranks, batch_size):
     assert [int(i) for b in batches for x, _ in b for i in x] == list(range(examples))
 
 
-def test_unequal_shares_are_refused():
-    with pytest.raises(UserError, match=r"data\.batch_size: 10.*multiples of 4"):
-        check_shares({"data.batch_size": 10}, clock(micro=2, ranks=2))
+@pytest.mark.parametrize(
+    ("sizes", "evaluated", "interval", "words"),
+    [
+        ([10], {}, 1.0, r"data\.batch_size: 10.*multiples of 4"),
+        ([8, 2], {}, 1.0, r"last minibatch.*: 2 examples.*multiples of 4"),
+        ([8], {"val": 1}, 1.0, "1 val examples cannot be shared by 2"),
+        ([8], {"val": 2}, 11, r"val_check_interval: 11 is more than the 10 batches"),
+    ],
+)
+def test_data_that_a_run_cannot_use_is_refused(sizes, evaluated, interval, words):
+    trainer = clock(micro=2, ranks=2)
+    trainer.val_check_interval, trainer.check_val_every_n_epoch = interval, 1
+    with pytest.raises(UserError, match=words):
+        check_loaders(sizes, 5, evaluated, trainer)
 
 
 def test_a_batch_is_taken_where_the_shard_is_stored():
