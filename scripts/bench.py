@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from sgdlit.console import track
 from sgdlit.data.modules import ImageShards
 from sgdlit.data.sensing import MatrixSensing
-from sgdlit.data.shards import PerImage, Shard, Subset, whole
+from sgdlit.data.shards import PerChannel, PerImage, Shard, Subset, whole
 from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import (
@@ -67,7 +67,7 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("WRN-10-1, B=32", lambda: WideResNet(10, 1), (3, 32, 32), 32, True, 160),
+    Case("WRN-10-1, B=32", lambda: WideResNet(10, 1), (3, 32, 32), 32, True, 260),
     Case("MLP 784-4096x3-10, B=16", lambda: MLP([784, 4096, 4096, 4096, 10]), (1, 28, 28), 16, False, 60),
 )
 
@@ -95,8 +95,8 @@ class RandomImages(ImageShards):
         return Shard(images, torch.randint(0, 10, (size,)))
 
     @cached_property
-    def standardise(self) -> PerImage:
-        return PerImage()
+    def standardise(self) -> PerChannel | PerImage:
+        return PerChannel((0.5,) * 3, (0.25,) * 3) if self.image[0] == 3 else PerImage()
 
 
 class StandIn:
@@ -319,19 +319,18 @@ def without_our_convolution(rounds: int) -> list[Row]:
 
 
 class Stopwatch(Callback):
-    """Seconds per step of a fit, the first steps left out."""
+    """Seconds per step of a fit, without the first steps and without the checkpoint at the end."""
 
-    def __init__(self) -> None:
-        self.start, self.seconds = 0.0, 0.0
+    def __init__(self, last: int) -> None:
+        self.last, self.start, self.seconds = last, 0.0, 0.0
 
     def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
         if trainer.global_step == SKIPPED:
             synchronize()
             self.start = time.perf_counter()
-
-    def on_train_end(self, trainer: Trainer, *_: object) -> None:
-        synchronize()
-        self.seconds = (time.perf_counter() - self.start) / (trainer.global_step - SKIPPED)
+        if trainer.global_step == self.last:
+            synchronize()
+            self.seconds = (time.perf_counter() - self.start) / (self.last - SKIPPED)
 
 
 def fit_step(case: Case, strength: float) -> float:
@@ -346,7 +345,7 @@ def fit_step(case: Case, strength: float) -> float:
 
 def seconds_in_fit(model: SingleRun, data: LightningDataModule, steps: int, log_every: int) -> float:
     """Seconds per step under the Trainer that the command line makes."""
-    watch, keeper = Stopwatch(), Checkpoints()
+    watch, keeper = Stopwatch(steps - 1), Checkpoints()
     with tempfile.TemporaryDirectory() as folder:
         keeper.folder = Path(folder)
         trainer = Trainer(

@@ -163,6 +163,10 @@ class ImageShards(LightningDataModule):
     def predict_dataloader(self) -> EvaluationLoader:
         return self._evaluation_loader("test")
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Batches are made where they are needed."""
+        return batch
+
     def _evaluation_loader(self, name: str) -> EvaluationLoader:
         device = self.trainer.strategy.root_device
         subset = self.subsets[name].stored(self.storage, device)
