@@ -2,9 +2,7 @@
 
 import contextlib
 import gzip
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +17,6 @@ from official_formats import (
 
 from sgdlit.data.readers import DataMissing, memory_map_records, read_cifar10, read_fashion_mnist
 from sgdlit.errors import UserError
-
-SHARED = Path(os.environ.get("SGDLIT_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
 
 def refusal(call, *args, kind=UserError, **kwargs) -> str:
@@ -205,27 +201,27 @@ def test_images_and_labels_of_unequal_length(tmp_path):
     assert re.search(r"train-images\S+ holds 60 images but \S+train-labels\S+ holds 59 labels", text)
 
 
-def test_real_fashion_mnist():
+def test_real_fashion_mnist(real_data):
     """Counts and pixel statistics: mean 0.2860, standard deviation 0.3530, 6000 images of each class."""
-    if not (SHARED / "fashion-mnist").is_dir():
-        pytest.skip(f"no real Fashion-MNIST in {SHARED} (set SGDLIT_DATA)")
-    images, labels = read_fashion_mnist(SHARED, train=True)
+    if not (real_data / "fashion-mnist").is_dir():
+        pytest.skip(f"no real Fashion-MNIST in {real_data} (set SGDLIT_DATA)")
+    images, labels = read_fashion_mnist(real_data, train=True)
     assert np.bincount(labels).tolist() == [6000] * 10
     pixels = np.bincount(images.ravel(), minlength=256) / images.size
     mean = pixels @ np.arange(256) / 255
     std = np.sqrt(pixels @ (np.arange(256) / 255) ** 2 - mean**2)
     assert (round(mean, 4), round(std, 4)) == (0.2860, 0.3530)
-    images, labels = read_fashion_mnist(SHARED, train=False)
+    images, labels = read_fashion_mnist(real_data, train=False)
     assert images.shape == (10_000, 1, 28, 28)
     assert np.bincount(labels).tolist() == [1000] * 10
 
 
-def test_real_cifar10():
+def test_real_cifar10(real_data):
     """Counts; channel means within 0.0005 of the published 0.4914 0.4822 0.4465 (for JPEG copies)."""
-    if not (SHARED / "cifar-10-batches-bin").is_dir():
-        pytest.skip(f"no CIFAR-10 in the binary layout in {SHARED} (set SGDLIT_DATA)")
-    images, labels = read_cifar10(SHARED, train=True)
+    if not (real_data / "cifar-10-batches-bin").is_dir():
+        pytest.skip(f"no CIFAR-10 in the binary layout in {real_data} (set SGDLIT_DATA)")
+    images, labels = read_cifar10(real_data, train=True)
     assert np.bincount(labels).tolist() == [5000] * 10
     means = images.sum((0, 2, 3), dtype=np.int64) / (255 * 50_000 * 1024)
     np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=5e-4)
-    assert np.bincount(read_cifar10(SHARED, train=False)[1]).tolist() == [1000] * 10
+    assert np.bincount(read_cifar10(real_data, train=False)[1]).tolist() == [1000] * 10
