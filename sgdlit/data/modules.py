@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Trainer
 
 from sgdlit.console import track
 from sgdlit.data import shapes
 from sgdlit.data.augmentation import CropAndFlip
-from sgdlit.data.loaders import Batch, EvaluationLoader, StepLoader, check_loaders, check_same_data
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.loaders import Batch, EvaluationLoader, StepLoader, check_loaders
 from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
 from sgdlit.data.philox import derive_key
 from sgdlit.data.readers import (
@@ -30,10 +31,8 @@ from sgdlit.data.readers import (
 from sgdlit.data.shards import PerChannel, PerImage, Shard, Storage, Subset, shard_from_arrays, split, whole
 from sgdlit.errors import UserError
 
-Splits = Literal["val", "test"]
 
-
-class ImageShards(LightningDataModule):
+class ImageShards(KeyedData):
     """A finite set of labelled images, cut into training, validation and test examples.
 
     Args:
@@ -95,8 +94,7 @@ class ImageShards(LightningDataModule):
         """From pixels to the network's input."""
 
     @property
-    def evaluation_splits(self) -> list[Splits]:
-        """Names of the evaluation sets, in the order of ``val_dataloader()``."""
+    def evaluation_splits(self) -> list[str]:
         return ["val", "test"] if self.val_size else ["test"]
 
     @property
@@ -154,22 +152,9 @@ class ImageShards(LightningDataModule):
 
         return StepLoader(batch, self.itinerary.size, self.itinerary.steps_per_epoch, self.trainer)
 
-    def val_dataloader(self) -> list[EvaluationLoader]:
-        return [self._evaluation_loader(name) for name in self.evaluation_splits]
-
-    def test_dataloader(self) -> EvaluationLoader:
-        return self._evaluation_loader("test")
-
-    def predict_dataloader(self) -> EvaluationLoader:
-        return self._evaluation_loader("test")
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Batches are made where they are needed."""
-        return batch
-
-    def _evaluation_loader(self, name: str) -> EvaluationLoader:
+    def evaluation_loader(self, split: str) -> EvaluationLoader:
         device = self.trainer.strategy.root_device
-        subset = self.subsets[name].stored(self.storage, device)
+        subset = self.subsets[split].stored(self.storage, device)
         rows = torch.arange(len(subset), device=subset.device)
 
         def batch(part: slice) -> Batch:
@@ -179,7 +164,6 @@ class ImageShards(LightningDataModule):
         return EvaluationLoader(batch, len(subset), self.eval_batch_size, self.trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """What decides the data of a run, so that a checkpoint cannot be resumed on other data."""
         return {
             "class": type(self).__name__,
             "examples": len(self.subsets["train"]),
@@ -192,9 +176,6 @@ class ImageShards(LightningDataModule):
             "augment": self.augment,
             "seeds": [self.order_seed, self.augmentation_seed, self.split_seed],
         }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        check_same_data(self.state_dict(), state_dict)
 
 
 class CIFAR10(ImageShards):

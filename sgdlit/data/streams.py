@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor
 
-from sgdlit.data.loaders import Batch, EvaluationLoader, StepLoader, check_loaders, check_same_data
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.loaders import Batch, EvaluationLoader, StepLoader, check_loaders
 from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
 from sgdlit.data.philox import Key, derive_key, normal
 from sgdlit.errors import UserError
@@ -62,7 +63,7 @@ class Pages:
         return list(zip(inputs.unflatten(0, shape), targets.unflatten(0, shape), strict=True))
 
 
-class StreamData(LightningDataModule):
+class StreamData(KeyedData):
     """A distribution of examples as an endless stream, or as a finite shard of it.
 
     Args:
@@ -160,7 +161,6 @@ class StreamData(LightningDataModule):
 
     @property
     def evaluation_splits(self) -> list[str]:
-        """Names of the evaluation sets, in the order of ``val_dataloader()``."""
         return ["val", "test"] if self.sizes["val"] else ["test"]
 
     @property
@@ -192,21 +192,7 @@ class StreamData(LightningDataModule):
             batch, size = self._shard_batch(self.itinerary, device), self.itinerary.size
         return StepLoader(batch, size, self.steps, self.trainer)
 
-    def val_dataloader(self) -> list[EvaluationLoader]:
-        return [self._evaluation_loader(name) for name in self.evaluation_splits]
-
-    def test_dataloader(self) -> EvaluationLoader:
-        return self._evaluation_loader("test")
-
-    def predict_dataloader(self) -> EvaluationLoader:
-        return self._evaluation_loader("test")
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Batches are made where they are needed."""
-        return batch
-
     def state_dict(self) -> dict[str, Any]:
-        """What decides the data of a run, so that a checkpoint cannot be resumed on other data."""
         return {
             "class": type(self).__name__,
             "batch_size": self.batch_size,
@@ -218,9 +204,6 @@ class StreamData(LightningDataModule):
             "seeds": [self.seed, self.order_seed],
             **self.describe(),
         }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        check_same_data(self.state_dict(), state_dict)
 
     # How batches are made
 
@@ -249,7 +232,7 @@ class StreamData(LightningDataModule):
 
         return batch
 
-    def _evaluation_loader(self, split: Split) -> EvaluationLoader:
+    def evaluation_loader(self, split: Split) -> EvaluationLoader:
         inputs, targets = self._finite(split, self.sizes[split], self.trainer.strategy.root_device)
 
         def batch(part: slice) -> Batch:
