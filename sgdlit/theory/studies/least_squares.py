@@ -30,8 +30,8 @@ def run(options: LeastSquaresOptions, progress: Progress = silent) -> Study:
 def _check(options: LeastSquaresOptions) -> None:
     if not 1 <= options.r <= options.d:
         raise UserError(f"r = {options.r}: allowed are 1 to d = {options.d}")
-    if options.draws < 2 or not options.shares:
-        raise UserError(f"draws = {options.draws}, shares = {options.shares}: at least 2 and 1 are needed")
+    if options.draws < 5 or not options.shares:
+        raise UserError(f"draws = {options.draws}, shares = {options.shares}: at least 5 and 1 are needed")
     for share in options.shares:
         if not 1 <= round(share * options.d**2) < options.d**2:
             raise UserError(f"shares = {share}: allowed is what makes 1 to d² − 1 samples")
@@ -60,11 +60,15 @@ def _row(options: LeastSquaresOptions, samples: int, squares: np.ndarray) -> dic
 
 
 def _claim(options: LeastSquaresOptions, row: dict[str, object]) -> Claim:
+    from scipy import stats
+
     share, expected, spread = row["share"], row["expected"], row["standard_error_of_square"]
     statement = (
         f"relative error of minimum-norm least squares from {share:.3g} d² samples (root mean square, "
         f"{options.draws} draws)"
     )
-    holds = abs(row["squared_error"] - expected**2) <= 4 * spread
+    # The spread is an estimate from few draws: Student's quantile at the level of four standard errors.
+    limit = stats.t.ppf(stats.norm.cdf(4), options.draws - 1)
+    holds = abs(row["squared_error"] - expected**2) <= limit * spread
     found = f"{row['error']:.4g} (square {row['squared_error']:.4g} ± {2 * spread:.2g})"
     return Claim("B2", statement, f"√(1 − n/d²) = {expected:.4g}", found, holds)
