@@ -1,16 +1,49 @@
 """What shards and streams have in common: batches that are made on the device, without a state."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 
-from sgdlit.data.loaders import Batch, EvaluationLoader, check_same_data
+from sgdlit.data.loaders import (
+    Batch,
+    Batches,
+    BlockLoader,
+    EvaluationLoader,
+    StepLoader,
+    check_same_data,
+)
 
 
 class KeyedData(LightningDataModule):
     """Data of which every batch is a function of (seed, step)."""
+
+    block_length: Callable[[int], int] | None = None
+    """step -> steps that the module takes per call from there; None where a call takes one batch."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read what has to be read, once."""
+
+    @property
+    @abstractmethod
+    def source(self) -> dict[str, Any]:
+        """What decides the examples of every split, whatever the order in which they are visited."""
+
+    @abstractmethod
+    def take_over(self, other: "KeyedData") -> None:
+        """Use the examples that ``other`` holds, which has the same class and ``source``."""
+
+    @abstractmethod
+    def batches(self, device: torch.device) -> Batches:
+        """What each step sees, made on the device."""
+
+    def train_dataloader(self) -> StepLoader | BlockLoader:
+        batches = self.batches(self.trainer.strategy.root_device)
+        if self.block_length is None:
+            return StepLoader(batches, self.trainer)
+        return BlockLoader([batches], self.trainer, self.block_length)
 
     @property
     @abstractmethod
