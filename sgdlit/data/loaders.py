@@ -33,10 +33,12 @@ class Batches(ABC):
     Args:
         batch_size: examples in a step's global batch.
         steps: steps in one epoch.
+        origin: the data module; batches of the same one are the same.
     """
 
-    def __init__(self, batch_size: int, steps: int) -> None:
+    def __init__(self, batch_size: int, steps: int, origin: object = None) -> None:
         self.batch_size, self.steps = batch_size, steps
+        self.origin = self if origin is None else origin
 
     @abstractmethod
     def batch(self, step: int, part: slice) -> Batch:
@@ -79,7 +81,17 @@ class Block:
     def batch(self, k: int, members: slice) -> Batch:
         """What some members see at step ``start + k``: inputs and targets ``[K, B, ...]``."""
         chosen = self.members[members]
-        return chosen[0].across(chosen, self.start + k)
+        distinct = {id(member.origin): member for member in chosen}
+        inputs, targets = chosen[0].across(list(distinct.values()), self.start + k)
+        if len(distinct) == len(chosen):
+            return inputs, targets
+        if len(distinct) == 1:
+            return inputs.expand(len(chosen), *inputs.shape[1:]), targets.expand(
+                len(chosen), *targets.shape[1:]
+            )
+        places = list(distinct)
+        which = torch.tensor([places.index(id(member.origin)) for member in chosen], device=inputs.device)
+        return inputs.index_select(0, which), targets.index_select(0, which)
 
     def pieces(self, member: int) -> Iterator[Batch]:
         """What one member sees, in pieces of consecutive steps: inputs and targets ``[k, B, ...]``."""
@@ -136,7 +148,7 @@ class BlockLoader:
         self.members, self.clock, self.length = members, clock, length
 
     def __len__(self) -> int:
-        return self.members[0].steps
+        return max(member.steps for member in self.members)
 
     def __iter__(self) -> Iterator[Block]:
         start = self.clock.global_step

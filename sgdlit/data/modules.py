@@ -103,8 +103,11 @@ class ImageShards(KeyedData):
         return ["val", "test"] if self.val_size else ["test"]
 
     @property
+    def steps_per_epoch(self) -> int:
+        return self.itinerary.steps_per_epoch
+
+    @property
     def step_sizes(self) -> list[int]:
-        """How many examples a step can see, over all ranks: B, and those of a short last minibatch."""
         return sorted({self.batch_size, self.itinerary.smallest}, reverse=True)
 
     def setup(self, stage: str | None = None) -> None:
@@ -141,10 +144,9 @@ class ImageShards(KeyedData):
         self.setup()
         self.itinerary.rows(0)
         evaluated = {name: len(self.subsets[name]) for name in self.evaluation_splits}
-        check_loaders(self.step_sizes, self.itinerary.steps_per_epoch, evaluated, trainer)
+        check_loaders(self.step_sizes, self.steps_per_epoch, evaluated, trainer)
 
     def example(self) -> Batch:
-        """A training example of the highest label, on the host: input ``[1, C, H, W]`` and label ``[1]``."""
         train = self.subsets["train"]
         row = train.shard.labels[train.rows].argmax().view(1)
         images, labels = train.take(row)
@@ -188,7 +190,7 @@ class ImageBatches(Batches):
     """
 
     def __init__(self, data: ImageShards, device: torch.device) -> None:
-        super().__init__(data.batch_size, data.itinerary.steps_per_epoch)
+        super().__init__(data.batch_size, data.steps_per_epoch, data)
         self.subset = data.subsets["train"].stored(data.storage, device)
         self.itinerary, self.standardise, self.device = data.itinerary, data.standardise, device
         self.augment = None

@@ -129,8 +129,11 @@ class StreamData(KeyedData):
         return ["val", "test"] if self.sizes["val"] else ["test"]
 
     @property
+    def steps_per_epoch(self) -> int:
+        return self.steps
+
+    @property
     def step_sizes(self) -> list[int]:
-        """How many examples a step can see, over all ranks: B, and those of a short last minibatch."""
         short = set() if self.itinerary is None else {self.itinerary.smallest}
         return sorted({self.batch_size} | short, reverse=True)
 
@@ -141,10 +144,10 @@ class StreamData(KeyedData):
             UserError: naming the key, its value and what is allowed.
         """
         evaluated = {name: self.sizes[name] for name in self.evaluation_splits}
-        check_loaders(self.step_sizes, self.steps, evaluated, trainer)
+        check_loaders(self.step_sizes, self.steps_per_epoch, evaluated, trainer)
 
     def example(self) -> Batch:
-        """One training example on the host, of the highest class among the first: two of ``[1, ...]``."""
+        """Of the highest class among the first examples."""
         inputs, targets = self.draw("train", torch.arange(_FIRST))
         row = 0 if targets.is_floating_point() else int(targets.argmax())
         return self.prepare(inputs[row : row + 1]), targets[row : row + 1]
@@ -207,7 +210,7 @@ class StreamBatches(Batches):
     """
 
     def __init__(self, data: StreamData, device: torch.device) -> None:
-        super().__init__(data.batch_size, data.steps)
+        super().__init__(data.batch_size, data.steps_per_epoch, data)
         self.data, self.device, self.repeats = data, device, data.repeats
         chosen = min(_PAGE_MINIBATCHES, max(1, data.at_a_time(device) // data.batch_size))
         self.length = data.page_minibatches or chosen
@@ -257,7 +260,7 @@ class ShardBatches(Batches):
     """
 
     def __init__(self, data: StreamData, itinerary: Itinerary, device: torch.device) -> None:
-        super().__init__(data.batch_size, data.steps)
+        super().__init__(data.batch_size, data.steps_per_epoch, data)
         self.data, self.itinerary, self.device = data, itinerary, device
         self.inputs, self.targets = data.finite("train", itinerary.examples, device)
         self._most = max(1, data.at_a_time(device) // data.batch_size)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.keyed_data import OnDeviceData
 from sgdlit.errors import UserError
 from sgdlit.training import cadence
 
@@ -55,7 +55,7 @@ def single_steps_because(
         base: the class whose steps ``module`` takes, unless it has hooks of its own.
         datamodule: where the batches come from.
     """
-    if not isinstance(datamodule, KeyedData):
+    if not isinstance(datamodule, OnDeviceData):
         return f"data: {type(datamodule).__name__} makes one batch after another"
     own = cadence.acts_inside_steps(module, base)
     if own is not None:
@@ -73,14 +73,16 @@ def single_steps_because(
     return next((f"trainer.callbacks: {reason}" for reason in reasons if reason), None)
 
 
-def check_steps_per_call(steps_per_call: StepsPerCall, reason: str | None) -> None:
-    """Refuse a number of steps per call that a run cannot take.
+def check_steps_per_call(steps_per_call: StepsPerCall, engine: str, reason: str | None) -> None:
+    """Refuse a number of steps per call, or an engine, that a run cannot take.
 
     Raises:
-        UserError: below 1, or above 1 where there is a reason for single steps.
+        UserError: below 1; above 1, or an engine by name, where there is a reason for single steps.
     """
     key = f"model.steps_per_call: {steps_per_call}"
     if steps_per_call != "auto" and (isinstance(steps_per_call, str) or steps_per_call < 1):
         raise UserError(f"{key} is not possible; allowed: auto, or 1 or more")
     if reason is not None and steps_per_call not in ("auto", 1):
         raise UserError(f"{key} is not possible with {reason}; allowed: auto or 1, which go step by step")
+    if reason is not None and engine != "auto":
+        raise UserError(f"model.engine: {engine} is not possible with {reason}; allowed: auto")

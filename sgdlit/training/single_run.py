@@ -6,8 +6,6 @@ by an engine (``sgdlit.training.engines``) and counted one by one by the Trainer
 except at the steps that are logged.
 """
 
-import math
-import time
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -16,8 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
+from sgdlit.data.keyed_data import OnDeviceData
 from sgdlit.data.loaders import Block
 from sgdlit.errors import UserError
 from sgdlit.objectives import (
@@ -30,33 +28,12 @@ from sgdlit.objectives import (
 )
 from sgdlit.objectives.objective import allowed_sizes
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
-from sgdlit.training.engines import Crew, EngineName, Member, Observation
+from sgdlit.training.engines import Crew, EngineName, Member, Observation, check_engine
+from sgdlit.training.evaluation import EvaluationMeans, Records
 from sgdlit.training.fit_loop import advance_clock, share_clock
+from sgdlit.training.rows import Stopwatch, training_row
 
 LossName = Literal["cross_entropy", "half_squared_error", "logistic"]
-
-
-class EvaluationMeans(nn.Module):
-    """Loss and accuracy over a whole set: sums over examples and ranks, then one division."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        # torchmetrics would leave a NaN out of the mean, and so hide that a run has diverged.
-        self.loss, self.accuracy = (MeanMetric(nan_strategy="disable") for _ in range(2))
-
-    def add(self, losses: Tensor, correct: Tensor | None) -> None:
-        """The losses of some examples, and whether each is classified correctly (None where nothing is)."""
-        self.loss.update(losses.float())
-        if correct is not None:
-            self.accuracy.update(correct.float())
-
-    def result(self, name: str) -> dict[str, float]:
-        """Means under ``name/``, and a clean slate."""
-        parts = {"loss": self.loss, "accuracy": self.accuracy}
-        means = {f"{name}/{part}": float(m.compute()) for part, m in parts.items() if m.update_called}
-        for metric in parts.values():
-            metric.reset()
-        return means
 
 
 class SingleRun(LightningModule):
@@ -108,16 +85,17 @@ class SingleRun(LightningModule):
         self.reduction = reduction
         self.steps_per_call, self.engine = steps_per_call, engine
         self.crew: Crew | None = None
+        self._crew_before: dict[str, Any] | None = None
         self.single_steps: str | None = None
         self._factor = 1
         self.objective = objective or ExactPenalty()
         self.strength = reg_strength if isinstance(reg_strength, Strength) else ConstantStrength(reg_strength)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.evaluations = nn.ModuleDict()
-        self.best: dict[str, float] = {}
+        self.records = Records()
         self.improved = False
         self._pending: dict[str, Tensor] = {}
-        self._clock = (0, 0.0)
+        self._stopwatch = Stopwatch(0)
 
     def check(self, trainer: Trainer, datamodule: Any) -> None:
         """Refuse what cannot work, before a run leaves a trace.
@@ -127,6 +105,7 @@ class SingleRun(LightningModule):
         """
         self._check_optimizer()
         self._choose_call(trainer, datamodule)
+        check_engine(self.engine, [Member(self, *self._optimizers())])
         if hasattr(datamodule, "example"):
             self._check_example(*datamodule.example())
         limit, micro = trainer.limit_train_batches, trainer.accumulate_grad_batches
@@ -206,10 +185,12 @@ class SingleRun(LightningModule):
             reason = f"trainer.devices: {trainer.world_size} ranks, which exchange gradients at every step"
         if hasattr(self._optimizers()[1], "monitor"):
             reason = f"model.scheduler: {type(self._optimizers()[1]).__name__}, which waits for evaluations"
-        check_steps_per_call(self.steps_per_call, reason)
-        self.single_steps = reason if self.steps_per_call != 1 else "model.steps_per_call: 1"
+        check_steps_per_call(self.steps_per_call, self.engine, reason)
+        if self.steps_per_call == 1 and self.engine == "auto":
+            reason = "model.steps_per_call: 1"
+        self.single_steps = reason
         self.automatic_optimization = self.single_steps is not None
-        if hasattr(datamodule, "block_length"):
+        if isinstance(datamodule, OnDeviceData):
             plan = BlockPlan(trainer, self.steps_per_call)
             datamodule.block_length = None if self.automatic_optimization else plan
 
@@ -254,7 +235,7 @@ class SingleRun(LightningModule):
         if self.crew is None:
             schedules = [config.scheduler for config in self.trainer.lr_scheduler_configs] or [None]
             member = Member(self, self.trainer.optimizers[0], schedules[0])
-            self.crew = Crew([member], self.engine, self.trainer, block)
+            self.crew = Crew([member], self.engine, self.trainer, block, self._crew_before)
         if self._is_due():
             self._write_training(*(None if v is None else float(v) for v in self.crew.observe(block)))
         losses = self.crew.run(block)
@@ -291,7 +272,7 @@ class SingleRun(LightningModule):
 
     def on_train_start(self) -> None:
         self.crew = None
-        self._clock = (self.global_step, time.monotonic())
+        self._stopwatch = Stopwatch(self.global_step)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not self._is_due() or not self.automatic_optimization:
@@ -303,14 +284,10 @@ class SingleRun(LightningModule):
     def _write_training(
         self, cost: float, squared_norm: float, gradient_norm: float, accuracy: float | None
     ) -> None:
-        """The row of a step, about the minibatch that it sees and the parameters before its update."""
         lr = self._rate()
         strength = self.strength(self.global_step, lr)
-        row = {"loss": cost} | ({} if accuracy is None else {"accuracy": accuracy})
-        row["modified_loss"] = cost + strength / 4 * squared_norm
-        row |= {"C_reg": squared_norm / 4, "gradient_norm": gradient_norm}
-        row |= {"lr": lr, "reg_strength": strength, **self._speed()}
-        row = {f"train/{name}": value for name, value in row.items()}
+        row = training_row(cost, squared_norm, gradient_norm, accuracy, lr, strength)
+        row |= self._stopwatch.row(self.global_step)
         self._write(row, monitored=[name for name in ("train/loss", "train/accuracy") if name in row])
 
     def _is_due(self) -> bool:
@@ -331,13 +308,6 @@ class SingleRun(LightningModule):
         self._pending = {}
         means = self.trainer.strategy.reduce(sums, reduce_op="mean") / self.trainer.accumulate_grad_batches
         return dict(zip(names, means.tolist(), strict=True))
-
-    def _speed(self) -> dict[str, float]:
-        """Steps per second of training since the last logged step, none at the first."""
-        (step, then), now = self._clock, time.monotonic()
-        self._clock = (self.global_step, now)
-        taken = self.global_step - step
-        return {"steps_per_second": taken / (now - then)} if taken else {}
 
     def _write(self, row: dict[str, float], monitored: Iterable[str]) -> None:
         """One row to every logger, at the number of updates made; some of it also for callbacks.
@@ -367,16 +337,16 @@ class SingleRun(LightningModule):
         if self.trainer.sanity_checking:
             return
         self.improved = False
-        if self.trainer.state.fn == TrainerFn.FITTING and all(map(math.isfinite, row.values())):
-            row |= self._records(row)
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.improved = self.records.update(row, self.splits)
+            row |= self.records.best
         self._write(row, monitored=row)
 
     def on_validation_start(self) -> None:
-        self._paused = time.monotonic()
+        self._stopwatch.pause()
 
     def on_validation_end(self) -> None:
-        step, then = self._clock
-        self._clock = (step, then + time.monotonic() - self._paused)  # evaluation is not training time
+        self._stopwatch.go_on()
 
     def on_test_epoch_end(self) -> None:
         self.log_dict(self._evaluated())
@@ -392,28 +362,17 @@ class SingleRun(LightningModule):
             row |= evaluation.result(name)
         return row
 
-    def _records(self, row: dict[str, float]) -> dict[str, float]:
-        """The best so far, after this evaluation; ``improved`` says whether validation chose it."""
-        classified = any(name.endswith("/accuracy") for name in row)
-        figure, word, better = ("accuracy", "highest", max) if classified else ("loss", "lowest", min)
-        best, before = self.best, self.best.get(f"val/{word}_{figure}")
-        for split in self.splits:
-            record = f"{split}/{word}_{figure}"
-            best[record] = better(row[f"{split}/{figure}"], best.get(record, row[f"{split}/{figure}"]))
-        self.improved = "val" in self.splits and best[f"val/{word}_{figure}"] != before
-        if self.improved and "test" in self.splits:
-            best[f"test/{figure}_at_best_val"] = row[f"test/{figure}"]
-        return best
-
     def reached(self) -> dict[str, float]:
         """What the run reached so far, for its closing line."""
-        return dict(self.best)
+        return dict(self.records.best)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sgdlit_best"] = dict(self.best)
+        checkpoint["sgdlit_best"] = dict(self.records.best)
+        checkpoint["sgdlit_crew"] = self.crew.description() if self.crew else self._crew_before
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.best = dict(checkpoint.get("sgdlit_best", {}))
+        self.records = Records(checkpoint.get("sgdlit_best"))
+        self._crew_before = checkpoint.get("sgdlit_crew")
         share_clock(checkpoint)
 
 

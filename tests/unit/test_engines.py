@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from engine_runs import batches, member, parameters, sgd, train
+from engine_runs import batches, member, parameters, sgd, train, trainer
 
 from sgdlit.data.modules import Shapes
 from sgdlit.data.sensing import MatrixSensing
@@ -11,7 +11,8 @@ from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.models.diagonal import DiagonalLinear
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import ExactPenalty, LinearRampStrength
-from sgdlit.training.engines import build
+from sgdlit.training.engines import Crew, build
+from sgdlit.training.engines.stacked import StackedEngine
 
 needs_compiler = pytest.mark.skipif(build.compiler() is None, reason="no C compiler on this machine")
 
@@ -158,6 +159,35 @@ def states_differ(a, b):
             torch.as_tensor(a[k][name]).double(), torch.as_tensor(b[k][name]).double(), rtol=0, atol=1e-10
         )
     ]
+
+
+def test_groups_of_members_change_nothing():
+    run, make_data, _ = CASES["MLP, momentum, decay"]
+    data = [batches(make_data(seed)) for seed in range(5)]
+    ends = []
+    for size in (5, 2, 1):
+        members = [member(seed=seed, **run) for seed in range(5)]
+        crew = Crew(members, "auto", trainer(), Block(0, 9, data), {"engine": "stacked", "group_size": size})
+        assert [len(engine.members) for engine in crew.engines] == {5: [5], 2: [2, 2, 1], 1: [1] * 5}[size]
+        found = crew.run(Block(0, 9, data))
+        ends.append(torch.cat([found.cost.flatten(), *map(parameters, members)]))
+    for other in ends[1:]:
+        torch.testing.assert_close(ends[0], other, rtol=0, atol=1e-12)
+
+
+def test_memory_that_is_short_makes_the_groups_smaller(monkeypatch):
+    run, make_data, _ = CASES["MLP"]
+    record = StackedEngine.record
+
+    def short(engine, *arguments):
+        if len(engine.members) > 2:
+            raise torch.OutOfMemoryError("no memory for so many")
+        return record(engine, *arguments)
+
+    monkeypatch.setattr(StackedEngine, "record", short)
+    members = [member(seed=seed, **run) for seed in range(5)]
+    crew = Crew(members, "stacked", trainer(), Block(0, 1, [batches(make_data(seed)) for seed in range(5)]))
+    assert crew.description() == {"engine": "stacked", "group_size": 2}
 
 
 @pytest.mark.parametrize(("case", "engine"), [*ENGINES, ("MLP", "loop"), ("WRN, momentum", "loop")])

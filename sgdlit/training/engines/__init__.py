@@ -13,6 +13,6 @@ rounding:
 """
 
 from sgdlit.training.engines.base import Losses, Member, Observation
-from sgdlit.training.engines.crew import Crew, EngineName
+from sgdlit.training.engines.crew import Crew, EngineName, check_engine
 
-__all__ = ["Crew", "EngineName", "Losses", "Member", "Observation"]
+__all__ = ["Crew", "EngineName", "Losses", "Member", "Observation", "check_engine"]
