@@ -4,6 +4,7 @@ import pytest
 import torch
 from engine_runs import batches, member, parameters, sgd, train, trainer
 
+from sgdlit.data.loaders import Block
 from sgdlit.data.modules import Shapes
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.teachers import LinearTeacher, MLPTeacher
