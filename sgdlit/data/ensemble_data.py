@@ -1,6 +1,7 @@
 """The data of several runs that are trained together: each sees its own batches, and shares what is equal."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -23,22 +24,25 @@ class AsOneProcess:
 
 
 class EnsembleEvaluation:
-    """Every example of an evaluation set once, for all members: (members, (inputs, targets)).
+    """Every example of an evaluation set once, for all members.
+
+    Yields batch i of each set that differs from the others: a list of (members, (inputs, targets)).
 
     Args:
-        loaders: of each set that differs from the others, with the members that are evaluated on it.
+        loaders: of those sets, with the members that are evaluated on each.
     """
 
     def __init__(self, loaders: Sequence[tuple[list[int], EvaluationLoader]]) -> None:
         self.loaders = loaders
 
     def __len__(self) -> int:
-        return sum(len(loader) for _, loader in self.loaders)
+        return max(len(loader) for _, loader in self.loaders)
 
-    def __iter__(self) -> Iterator[tuple[list[int], Batch]]:
-        for members, loader in self.loaders:
-            for batch in loader:
-                yield members, batch
+    def __iter__(self) -> Iterator[list[tuple[list[int], Batch]]]:
+        members = [members for members, _ in self.loaders]
+        for batches in zip_longest(*(loader for _, loader in self.loaders)):
+            pairs = zip(members, batches, strict=True)
+            yield [(who, batch) for who, batch in pairs if batch is not None]
 
 
 class EnsembleData(OnDeviceData):

@@ -44,6 +44,7 @@ class StreamData(KeyedData):
         seed: decides the examples; None takes the run's ``seed_everything``.
         order_seed: a seed for the order of a shard alone.
         eval_batch_size: examples per rank in one evaluation batch.
+        evaluate_train: whether the shard is evaluated beside the other sets, as ``train_set``.
         page_minibatches: minibatches made together; None chooses by the device. It decides the speed, never
             the numbers.
         dtype: of inputs and real targets.
@@ -67,6 +68,7 @@ class StreamData(KeyedData):
         seed: int | None = None,
         order_seed: int | None = None,
         eval_batch_size: int = 1000,
+        evaluate_train: bool = False,
         page_minibatches: int | None = None,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
@@ -86,7 +88,12 @@ class StreamData(KeyedData):
             )
         self.steps, self.batch_size, self.shard_size, self.repeats = steps, batch_size, shard_size, repeats
         self.order, self.last_batch = order or RandomReshuffling(), last_batch
-        self.sizes = {"val": val_size, "test": test_size}
+        if evaluate_train and shard_size is None:
+            raise UserError(
+                "data.evaluate_train: true is not possible for a stream, whose training set never ends; "
+                "allowed: false, or data.shard_size with it"
+            )
+        self.sizes, self.evaluate_train = {"val": val_size, "test": test_size}, evaluate_train
         self.seed = 0 if seed is None else seed
         self.order_seed = self.seed if order_seed is None else order_seed
         self.eval_batch_size, self.page_minibatches = eval_batch_size, page_minibatches
@@ -96,7 +103,7 @@ class StreamData(KeyedData):
             self.itinerary = Itinerary(
                 self.order, shard_size, batch_size, repeats, last_batch, self.order_seed
             )
-        self._held: dict[tuple[str, torch.device], Batch] = {}
+        self._held: dict[tuple[str, int, torch.device], Batch] = {}
 
     # What a distribution says about itself
 
@@ -126,7 +133,7 @@ class StreamData(KeyedData):
 
     @property
     def evaluation_splits(self) -> list[str]:
-        return ["val", "test"] if self.sizes["val"] else ["test"]
+        return ["val"] * (self.sizes["val"] > 0) + ["test"] + ["train_set"] * self.evaluate_train
 
     @property
     def steps_per_epoch(self) -> int:
@@ -143,7 +150,7 @@ class StreamData(KeyedData):
         Raises:
             UserError: naming the key, its value and what is allowed.
         """
-        evaluated = {name: self.sizes[name] for name in self.evaluation_splits}
+        evaluated = {name: self._size(name) for name in self.evaluation_splits}
         check_loaders(self.step_sizes, self.steps_per_epoch, evaluated, trainer)
 
     def example(self) -> Batch:
@@ -154,8 +161,7 @@ class StreamData(KeyedData):
 
     @property
     def source(self) -> dict[str, Any]:
-        sizes = {**self.sizes, "train": self.shard_size}
-        return {"sizes": sizes, "seed": self.seed, "dtype": str(self.dtype), **self.describe()}
+        return {"sizes": self.sizes, "seed": self.seed, "dtype": str(self.dtype), **self.describe()}
 
     def take_over(self, other: KeyedData) -> None:
         self._held = other._held
@@ -184,21 +190,25 @@ class StreamData(KeyedData):
         """How many examples to make in one call."""
         return max(1, _NUMBERS.get(device.type, _NUMBERS_ELSEWHERE) // self.numbers)
 
-    def evaluation_loader(self, split: Split) -> EvaluationLoader:
-        inputs, targets = self.finite(split, self.sizes[split], self.trainer.strategy.root_device)
+    def _size(self, split: str) -> int:
+        return self.shard_size if split == "train_set" else self.sizes[split]
+
+    def evaluation_loader(self, split: str, batch_size: int | None = None) -> EvaluationLoader:
+        drawn = "train" if split == "train_set" else split
+        inputs, targets = self.finite(drawn, self._size(split), self.trainer.strategy.root_device)
 
         def batch(part: slice) -> Batch:
             return self.prepare(inputs[part]), targets[part]
 
-        return EvaluationLoader(batch, len(targets), self.eval_batch_size, self.trainer)
+        return EvaluationLoader(batch, len(targets), batch_size or self.eval_batch_size, self.trainer)
 
     def finite(self, split: Split, size: int, device: torch.device) -> Batch:
         """The first ``size`` examples of a split, drawn once and kept on the device."""
-        if (split, device) not in self._held:
+        if (split, size, device) not in self._held:
             chunks = torch.arange(size, device=device).split(self.at_a_time(device))
             inputs, targets = zip(*(self.draw(split, chunk) for chunk in chunks), strict=True)
-            self._held[split, device] = torch.cat(inputs), torch.cat(targets)
-        return self._held[split, device]
+            self._held[split, size, device] = torch.cat(inputs), torch.cat(targets)
+        return self._held[split, size, device]
 
 
 class StreamBatches(Batches):

@@ -27,6 +27,7 @@ from sgdlit.training.side_by_side import SideBySide
 from sgdlit.training.single_run import SingleRun
 
 Point = Mapping[str, Any]
+Evaluated = list[tuple[list[int], Batch]]  # batches, with the members that are evaluated on each
 
 
 class Ensemble(LightningModule):
@@ -183,17 +184,16 @@ class Ensemble(LightningModule):
 
     # What is evaluated
 
-    def validation_step(
-        self, batch: tuple[list[int], Batch], batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self._evaluate(self.splits[dataloader_idx], batch)
+    def validation_step(self, batch: Evaluated, batch_idx: int, dataloader_idx: int = 0) -> None:
+        for members, seen in batch:
+            self._evaluate(self.splits[dataloader_idx], members, *seen)
 
-    def test_step(self, batch: tuple[list[int], Batch], batch_idx: int) -> None:
-        self._evaluate("test", batch)
+    def test_step(self, batch: Evaluated, batch_idx: int) -> None:
+        for members, seen in batch:
+            self._evaluate("test", members, *seen)
 
-    def _evaluate(self, split: str, batch: tuple[list[int], Batch]) -> None:
-        """Add up losses, correct answers and examples of each member on a batch."""
-        members, (inputs, targets) = batch
+    def _evaluate(self, split: str, members: list[int], inputs: Tensor, targets: Tensor) -> None:
+        """Add up losses, correct answers and examples of some members on a batch."""
 
         def one(k: int) -> Tensor:
             member = self.members[k]
