@@ -8,6 +8,7 @@ validation and test sets stay what they are.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -125,6 +126,16 @@ class StreamData(KeyedData):
         """From what is stored to the network's input."""
         return inputs
 
+    def prepare_training(self, inputs: Tensor, minibatches: Iterable[int], part: slice) -> Tensor:
+        """The same for examples that are trained on, where that is something else (augmentation).
+
+        Args:
+            inputs: of the examples ``part`` of some minibatches, one after another.
+            minibatches: their numbers; equal numbers are augmented equally.
+            part: of each.
+        """
+        return self.prepare(inputs)
+
     def key(self, split: Split) -> Key:
         """The key of a split's examples."""
         return derive_key(self.seed, f"{self.key_name} {split}")
@@ -229,7 +240,7 @@ class StreamBatches(Batches):
     def batch(self, step: int, part: slice) -> Batch:
         page, place = divmod(step // self.repeats, self.length)
         inputs, targets = self.page(page, part)
-        return self.data.prepare(inputs[place]), targets[place]
+        return self.data.prepare_training(inputs[place], [step // self.repeats], part), targets[place]
 
     def stack(self, first: int, count: int) -> Batch:
         page, place = divmod(first // self.repeats, self.length)
@@ -241,7 +252,9 @@ class StreamBatches(Batches):
             steps = torch.arange(first, first + count, device=self.device)
             places = steps // self.repeats - page * self.length
             inputs, targets = inputs.index_select(0, places), targets.index_select(0, places)
-        return self.data.prepare(inputs), targets
+        minibatches = (step // self.repeats for step in range(first, first + count))
+        prepared = self.data.prepare_training(inputs.flatten(0, 1), minibatches, slice(0, self.batch_size))
+        return prepared.unflatten(0, (count, -1)), targets
 
     def page(self, page: int, part: slice) -> Batch:
         """The examples ``part`` of a page's minibatches: inputs and targets ``[length, b, ...]``."""
@@ -279,16 +292,19 @@ class ShardBatches(Batches):
         return self.itinerary.size(step)
 
     def batch(self, step: int, part: slice) -> Batch:
-        return self.take(self.itinerary.rows(step, self.device)[part])
+        return self.take(self.itinerary.rows(step, self.device)[part], [step], part)
 
     def stack(self, first: int, count: int) -> Batch:
         rows = self.itinerary.stack(first, min(count, self._most), self.device)
-        inputs, targets = self.take(rows.flatten())
+        steps, whole = range(first, first + len(rows)), slice(0, self.size(first))
+        inputs, targets = self.take(rows.flatten(), steps, whole)
         return inputs.unflatten(0, rows.shape), targets.unflatten(0, rows.shape)
 
-    def take(self, rows: Tensor) -> Batch:
-        """The examples in the given rows: inputs and targets ``[b, ...]``."""
-        return self.data.prepare(self.inputs.index_select(0, rows)), self.targets.index_select(0, rows)
+    def take(self, rows: Tensor, steps: Iterable[int], part: slice) -> Batch:
+        """The examples in the given rows, ``part`` of what each of some steps sees: ``[b, ...]`` each."""
+        minibatches = (self.itinerary.minibatch(step) for step in steps)
+        inputs = self.data.prepare_training(self.inputs.index_select(0, rows), minibatches, part)
+        return inputs, self.targets.index_select(0, rows)
 
 
 class TeacherStream(StreamData):
