@@ -1,0 +1,84 @@
+"""Iterate averaging: an exponential moving average of the parameters is evaluated, while SGD goes on."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+
+from sgdlit.errors import UserError
+from sgdlit.training.fit_loop import step_is_complete
+from sgdlit.training.members import members_of
+
+
+class IterateAverage(Callback):
+    """Keeps θ̃ ← μ θ̃ + (1 − μ) θ after every update, from θ̃_0 = θ_0, and evaluates θ̃ in place of θ.
+
+    Training is not changed, and checkpoints hold θ, with θ̃ as this callback's state. See F9 of the noisy
+    quadratic model (``sgdlit.theory``) for what it does there: nothing at large batches, much at small ones.
+
+    Args:
+        decay: μ.
+
+    Raises:
+        UserError: μ not in [0, 1).
+    """
+
+    def __init__(self, decay: float = 0.99) -> None:
+        if not 0 <= decay < 1:
+            raise UserError(
+                f"IterateAverage.decay: {decay} is not possible; allowed: 0 up to, not including, 1"
+            )
+        self.decay = decay
+        self.averages: list[list[Tensor]] = []
+        self._held: list[list[Tensor]] = []
+
+    def next_due(self, step: int) -> int:
+        """Every step."""
+        return step + 1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        runs = [_parameters(run) for run in members_of(pl_module)]
+        if not self.averages:
+            self.averages = [[p.clone() for p in own] for own in runs]
+        self.averages = [
+            [a.to(p) for a, p in zip(kept, own, strict=True)]
+            for kept, own in zip(self.averages, runs, strict=True)
+        ]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if step_is_complete(trainer):
+            for average, run in zip(self.averages, members_of(pl_module), strict=True):
+                torch._foreach_lerp_(average, _parameters(run), 1 - self.decay)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.FITTING and self.averages:
+            self._held = [[p.clone() for p in _parameters(run)] for run in members_of(pl_module)]
+            self._put(pl_module, self.averages)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._held:
+            self._put(pl_module, self._held)
+            self._held = []
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.on_validation_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"members": [[tensor.cpu() for tensor in average] for average in self.averages]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.averages = state_dict["members"]
+
+    @staticmethod
+    def _put(module: LightningModule, values: list[list[Tensor]]) -> None:
+        """Copy values into the parameters, which stay where they lie."""
+        for run, tensors in zip(members_of(module), values, strict=True):
+            torch._foreach_copy_(_parameters(run), tensors)
+
+
+def _parameters(run: nn.Module) -> list[Tensor]:
+    return [p.detach() for p in getattr(run, "network", run).parameters()]

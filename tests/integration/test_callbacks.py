@@ -1,0 +1,146 @@
+"""Callbacks that evaluate otherwise: averaged iterates, log-spaced steps, a target; also of ensembles."""
+
+import pytest
+import torch
+from fit_runs import Runs, datamodule, differences
+from torch.nn import functional as F
+
+from sgdlit.models import MLP
+from sgdlit.training.log_spaced_validation import log_spaced_steps
+
+TRAINING = "sgdlit.training."
+AVERAGE = [
+    "--trainer.callbacks+=" + TRAINING + "iterate_average.IterateAverage",
+    "--trainer.callbacks.decay=0.8",
+]
+LOG_SPACED = [
+    "--trainer.callbacks+=" + TRAINING + "log_spaced_validation.LogSpacedValidation",
+    "--trainer.callbacks.first=3",
+    "--trainer.callbacks.per_doubling=1",
+    "--trainer.check_val_every_n_epoch=null",
+    "--trainer.val_check_interval=1000",
+]
+GRID = "--ensemble=[{model.optimizer.lr: [0.05, 0.01]}]"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("callbacks"))
+
+
+def network_of(state, member=None):
+    prefix = "network." if member is None else f"members.{member}.network."
+    network = MLP([784, 16, 10])
+    network.load_state_dict({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
+    return network
+
+
+def evaluated_at(runs, name, column="test/loss", member=None):
+    rows = [row for row in runs.rows(name) if row[column] and row.get("member", "") in ("", str(member))]
+    return {int(row["step"]): float(row[column]) for row in rows}
+
+
+def average_by_hand(runs, lr, decay, steps):
+    """θ and θ̃ of a plain loop with momentum 0.9."""
+    torch.manual_seed(0)
+    network, data = network_of(runs.checkpoint("start")["state_dict"]), datamodule(runs)
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9)
+    average = [p.detach().clone() for p in network.parameters()]
+    batches = data.batches(torch.device("cpu"))
+    for step in range(steps):
+        inputs, labels = batches.batch(step, slice(0, 10))
+        optimizer.zero_grad()
+        F.cross_entropy(network(inputs), labels).backward()
+        optimizer.step()
+        for a, p in zip(average, network.parameters(), strict=True):
+            a.mul_(decay).add_(p.detach(), alpha=1 - decay)
+    return network, average
+
+
+def start(runs):
+    """A checkpoint of the initial parameters: a run whose rate is 0."""
+    if not runs.path("start").exists():
+        assert runs.fit("start", "--model.optimizer.lr=0", "--trainer.max_steps=1") == 0
+
+
+@pytest.mark.parametrize("member", [None, 1])
+def test_the_average_is_evaluated_and_training_goes_on_as_without(runs, member):
+    start(runs)
+    grid = [] if member is None else [GRID]
+    name = f"averaged_{member}"
+    assert runs.fit(name, *AVERAGE, *grid) == 0
+    assert runs.fit(f"{name}_not", *grid) == 0
+    same = differences(
+        runs.checkpoint(name)["state_dict"], runs.checkpoint(f"{name}_not")["state_dict"], "", 1e-6
+    )
+    assert same == []
+    network, average = average_by_hand(runs, 0.01, 0.8, 20)
+    found = network_of(runs.checkpoint(name)["state_dict"], member)
+    for p, q in zip(network.parameters(), found.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+    data = datamodule(runs)
+    images, labels = data.subsets["test"].take(torch.arange(20))
+    for p, a in zip(network.parameters(), average, strict=True):
+        p.data.copy_(a)
+    with torch.no_grad():
+        expected = F.cross_entropy(network(data.standardise(images)), labels)
+    assert evaluated_at(runs, name, member=member)[20] == pytest.approx(float(expected), rel=1e-5)
+    assert evaluated_at(runs, f"{name}_not", member=member)[20] != pytest.approx(float(expected), rel=1e-3)
+
+
+def test_a_resumed_run_goes_on_with_its_average(runs):
+    stop = ["--trainer.callbacks+=fit_runs.SignalAt", "--trainer.callbacks.steps=[8]"]
+    assert runs.fit("whole", *AVERAGE) == 0
+    assert runs.fit("broken", *AVERAGE, *stop) == 128 + 15
+    assert runs.resume("broken") == 0
+    assert runs.rows("whole") == runs.rows("broken")
+
+
+@pytest.mark.parametrize("grid", [[], [GRID]])
+def test_evaluations_at_log_spaced_steps(runs, grid):
+    name = f"spaced_{len(grid)}"
+    assert runs.fit(name, *LOG_SPACED, "--trainer.max_steps=30", *grid) == 0
+    assert list(evaluated_at(runs, name, member=0)) == [3, 6, 12, 24, 30]
+    stop = ["--trainer.callbacks+=fit_runs.SignalAt", "--trainer.callbacks.steps=[7,12]"]
+    assert runs.fit(f"{name}_resumed", *LOG_SPACED, *stop, "--trainer.max_steps=30", *grid) == 128 + 15
+    assert runs.resume(f"{name}_resumed") == 128 + 15
+    assert runs.resume(f"{name}_resumed") == 0
+    assert list(evaluated_at(runs, f"{name}_resumed", member=0)) == [3, 6, 12, 24, 30]
+
+
+def test_log_spaced_steps():
+    assert log_spaced_steps(10, 100, 2) == [10, 14, 20, 28, 40, 57, 80]
+    assert log_spaced_steps(1, 10, 3) == [1, 2, 3, 4, 5, 6, 8, 10]
+
+
+def test_a_run_stops_at_its_target(runs, capsys):
+    target = ["--trainer.callbacks+=" + TRAINING + "stop_at_target.StopAtTarget"]
+    target += ["--trainer.callbacks.metric=train_set/loss", "--data.evaluate_train=true"]
+    assert runs.fit("untargeted", *LOG_SPACED, "--data.evaluate_train=true", GRID) == 0
+    losses = [evaluated_at(runs, "untargeted", "train_set/loss", k) for k in (0, 1)]
+    first = [min(s for s, v in losses[k].items() if v <= losses[1][12]) for k in (0, 1)]
+    at_most = [f"--trainer.callbacks.at_most={losses[1][12] * 1.0001}"]
+    assert runs.fit("targeted", *LOG_SPACED, *target, *at_most, GRID) == 0
+    assert f"reached by 2 of 2 members: from step {min(first)} on" in capsys.readouterr().err
+    assert runs.status("targeted")["step"] == max(first) == 12
+    assert runs.fit("single", *LOG_SPACED, *target, *at_most, "--model.optimizer.lr=0.05") == 0
+    assert runs.status("single")["step"] == first[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([*AVERAGE[:1], "--trainer.callbacks.decay=1.0"], "allowed: 0 up to, not including, 1"),
+        (LOG_SPACED[:1], "check_val_every_n_epoch: null"),
+        (
+            [
+                "--trainer.callbacks=" + TRAINING + "stop_at_target.StopAtTarget",
+                "--trainer.callbacks.metric=val/loss",
+            ],
+            "one of the two",
+        ),
+    ],
+)
+def test_impossible_callbacks_are_refused(runs, arguments, words, capsys):
+    assert runs.fit("refused", *arguments) == 2
+    assert words in capsys.readouterr().err
