@@ -120,21 +120,27 @@ def read_settings(arguments: Sequence[str]) -> dict[str, Any]:
             value = pending.pop(0)
         key = name[2:].rstrip("+")
         if key == "config":
-            settings |= dict(_flat("", _read_config(value)))
+            settings |= flat_settings(_read_config(value))
         elif value.endswith((".yaml", ".yml", ".json")) and Path(value).is_file():
-            settings |= dict(_flat(_short(key), _read_config(value)))
+            settings |= dict(_flat(short_key(key), _read_config(value)))
         else:
-            settings[_short(key)] = value
+            settings[short_key(key)] = value
     return settings
 
 
-def _short(key: str) -> str:
+def short_key(key: str) -> str:
+    """``model.network.width`` for ``model.init_args.network.init_args.width``."""
     return ".".join(part for part in key.split(".") if part not in ("init_args", "class_path", "dict_kwargs"))
+
+
+def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Every value of a nested config under its short key; a class path under the key of its place."""
+    return dict(_flat("", config))
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
     if key and (not isinstance(value, dict) or not value):
-        yield _short(key), value
+        yield short_key(key), value
     if isinstance(value, list):
         value = dict(enumerate(value))
     for name, entry in value.items() if isinstance(value, dict) else ():
@@ -211,7 +217,7 @@ class Places:
 
     def locate(self, name: str, value: str | None = None, within: str = "") -> str | None:
         """The whole key of a setting whose last parts are ``name``; one with that value, if any has it."""
-        name = _short(name)
+        name = short_key(name)
         found = [k for k in self.settings if f".{k}".endswith(f".{name}") and f"{k}.".startswith(within)]
         same = [k for k in found if value is not None and str(self.settings[k]) == value]
         return (same or found or [None])[-1]
@@ -258,17 +264,18 @@ def _unknown_key(message: str, places: Places) -> str | None:
         return None
     if found[2] and not found[2].startswith("--"):
         return f"{found[2]}: not understood; options begin with --, as in --trainer.max_steps 100"
-    name = _short(found[1] or found[2][2:].partition("=")[0])
+    name = short_key(found[1] or found[2][2:].partition("=")[0])
     given = places.locate(name) or name
     for n in range(given.count(".") + 1):
         place, part = ".".join(given.split(".")[:n]), given.split(".")[n]
         options = places.options_at(place)
         if options is not None and part not in options and not part.isdigit():
-            return _no_such_option(part, place, options, places)
+            return no_such_option(part, place, options, places)
     return f"{given}: there is no such option"
 
 
-def _no_such_option(part: str, place: str, options: Mapping[str, Option], places: Places) -> str:
+def no_such_option(part: str, place: str, options: Mapping[str, Option], places: Places) -> str:
+    """That ``place`` has no option ``part``, with the nearest name."""
     key = f"{place}.{part}" if place else part
     of = f" of {places.class_at(place).__name__}" if place else ""
     meant = _meant(part, [*options, *(["init_args", "class_path"] if place else [])])
@@ -348,6 +355,12 @@ def _missing(message: str, places: Places) -> str | None:
             problem = f"{place}.{lacking[0]}: missing, {cls.__name__} needs it"
             return _lines(problem, _allowed(options[lacking[0]].hint))
     return None
+
+
+def value_error(key: str, value: Any, hint: Any) -> str:
+    """That a key with this annotation does not take the value, with what it does take."""
+    allowed = _allowed(hint)
+    return _lines(f"{key}: {value!r} is not allowed{_meant(str(value), allowed)}", allowed)
 
 
 def _leaf(message: str) -> str:
