@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, Timer
 
-from sgdlit.console import say
+from sgdlit.console import listener, say
 
 _REDRAW_SECONDS = 0.25
 _PRINT_SECONDS = 20.0
@@ -46,7 +46,7 @@ class StepProgress(ProgressBar):
         self._total = trainer.estimated_stepping_batches
         self._start_step, self._start_time = trainer.global_step, time.monotonic()
         self._last_time = self._start_time
-        if self._shown and trainer.is_global_zero and sys.stderr.isatty():
+        if self._shown and trainer.is_global_zero and sys.stderr.isatty() and listener() is None:
             self._bar = _make_bar()
             bounded = self._total < float("inf")
             self._task = self._bar.add_task("", total=self._total if bounded else None, text="")
@@ -56,7 +56,8 @@ class StepProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.monotonic()
-        if now - self._last_time < (_PRINT_SECONDS if self._bar is None else _REDRAW_SECONDS):
+        printed = self._bar is None and listener() is None
+        if now - self._last_time < (_PRINT_SECONDS if printed else _REDRAW_SECONDS):
             return
         self._last_time = now
         self._show(trainer)
@@ -78,8 +79,10 @@ class StepProgress(ProgressBar):
             self._bar = None
 
     def _show(self, trainer: Trainer) -> None:
-        text = self._text(trainer)
-        if self._bar is not None:
+        text, report = self._text(trainer), listener()
+        if report is not None:
+            report(trainer.global_step / self._total if self._total else 1.0, text)
+        elif self._bar is not None:
             self._bar.update(self._task, completed=trainer.global_step, text=text)
         elif self._shown and trainer.is_global_zero:
             total = f"/{self._total:.0f}" if self._total < float("inf") else ""

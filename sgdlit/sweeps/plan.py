@@ -1,0 +1,222 @@
+"""Which runs a sweep has: its grids times its seeds, each an ordinary ``fit`` config with a key of its own.
+
+The key of a run is a hash of what decides its numbers, and its seed. Names, folders, what is logged how
+often, devices and strategies do not decide them; a value that is null is as good as absent, so that a new
+option of a class leaves old keys as they are.
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sgdlit.config_errors import check_values, flat_settings
+from sgdlit.errors import UserError
+from sgdlit.sweeps.axes import Point, apply, expand
+from sgdlit.sweeps.options import SweepOptions
+from sgdlit.sweeps.reading import check_name
+from sgdlit.sweeps.store import Store
+from sgdlit.training.run_folder import write_atomically
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+_DECIDING = ("model", "data", "trainer", "init_seed")  # and seed_everything, which stands beside the hash
+_NOT_DECIDING = (
+    # where it runs
+    "accelerator", "devices", "num_nodes", "strategy", "plugins", "use_distributed_sampler",
+    "default_root_dir",
+    # what it says
+    "logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
+    "enable_autolog_hparams", "profiler", "detect_anomaly", "model_registry",
+)  # fmt: skip
+_REPORTING_CALLBACKS = (
+    "DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "ProgressBar",
+    "RichModelSummary", "RichProgressBar", "TQDMProgressBar", "ThroughputMonitor",
+)  # fmt: skip
+_HASH_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep.
+
+    Args:
+        key: hash of its config without the seed, and the seed.
+        point: the values of the axes, without the seed.
+        seed: ``seed_everything``.
+        config: the whole ``fit`` config; None in a plan that was read from a file.
+    """
+
+    key: str
+    point: Point
+    seed: int
+    config: "Namespace | None" = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a sweep.
+
+    Args:
+        grids: the cells of each grid, a point's seeds beside each other; grids may share cells.
+        settings: every value of the config without axes, under its short key.
+        inputs: fingerprint of what the plan was made from.
+    """
+
+    grids: dict[str, list[Cell]]
+    settings: dict[str, Any]
+    inputs: str
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell once, in the order in which they are run."""
+        return list({cell.key: cell for cells in self.grids.values() for cell in cells}.values())
+
+    def value(self, cell: Cell, key: str) -> Any:
+        """What a cell has at a short key of the config.
+
+        Raises:
+            UserError: no config of the sweep has such a key.
+        """
+        if key == "seed_everything":
+            return cell.seed
+        if key in cell.point:
+            return cell.point[key]
+        self.check_key(key, "sweep.figures")
+        return self.settings.get(key)
+
+    def check_key(self, key: str, where: str) -> None:
+        """Refuse a key that no config of the sweep has.
+
+        Raises:
+            UserError: with the nearest name.
+        """
+        axes = {k for cells in self.grids.values() for cell in cells for k in cell.point}
+        if key not in axes and key not in self.settings:
+            near = [
+                *sorted(axes),
+                *(k for k in self.settings if k.rpartition(".")[2] == key.rpartition(".")[2]),
+            ]
+            check_name(key, near, where, f"{key!r} is no key of the config")
+
+
+def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
+    """Expand and check every grid; nothing is run.
+
+    Args:
+        config: the parsed ``fit`` config.
+        options: the section ``sweep:``.
+        inputs: fingerprint of what both were read from.
+
+    Raises:
+        UserError: an axis that is none, a key or value that the config does not take.
+    """
+    grids = {}
+    for name, axes in options.grids.items():
+        where = f"sweep.grids.{name}"
+        points = expand(axes, where)
+        if any("seed_everything" in point for point in points):
+            raise UserError(
+                f"{where}: seed_everything is the same axis for all grids: write it as sweep.seeds"
+            )
+        grids[name] = [cell for point in points for cell in _cells(config, point, options.seeds, where)]
+    return Plan(grids, flat_settings(config.as_dict()), inputs)
+
+
+def _cells(config: "Namespace", point: Point, seeds: Sequence[int], where: str) -> list[Cell]:
+    """The cells of one point, one per seed."""
+    try:
+        changed = apply(config, point)
+        _check_trainer(changed.trainer)
+        cells = []
+        for seed in seeds:
+            own = copy.copy(changed)
+            own["seed_everything"] = seed
+            check_values(own)
+            cells.append(Cell(key_of(own), point, seed, own))
+        return cells
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _check_trainer(trainer: Mapping[str, Any]) -> None:
+    devices, nodes = trainer["devices"], trainer["num_nodes"]
+    count = len(devices) if isinstance(devices, list) else devices
+    if nodes != 1 or count not in ("auto", -1, "-1", 1, "1"):
+        raise UserError(
+            f"trainer.devices: {devices}, trainer.num_nodes: {nodes}: a sweep trains each run on one device; "
+            "allowed: 1, with several runs at once by --jobs or --launcher slurm"
+        )
+    if trainer["fast_dev_run"]:
+        raise UserError("trainer.fast_dev_run: a run that keeps nothing has no result; allowed: false")
+
+
+# Keys
+
+
+def key_of(config: Mapping[str, Any]) -> str:
+    """``HASH-SEED`` of a ``fit`` config."""
+    deciding = {name: _plain(config.get(name)) for name in _DECIDING}
+    trainer = {k: v for k, v in (deciding["trainer"] or {}).items() if k not in _NOT_DECIDING}
+    trainer["callbacks"] = _deciding_callbacks(trainer.get("callbacks"))
+    text = json.dumps(_canonical({**deciding, "trainer": trainer}), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
+    return f"{digest}-{config['seed_everything']}"
+
+
+def _plain(value: Any) -> Any:
+    return value.as_dict() if hasattr(value, "as_dict") else value
+
+
+def _deciding_callbacks(callbacks: Any) -> list[Any]:
+    given = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
+    return [c for c in map(_plain, given) if c["class_path"].rpartition(".")[2] not in _REPORTING_CALLBACKS]
+
+
+def _canonical(value: Any) -> Any:
+    """The same for the same meaning: 1 and 1.0, tuples and lists, and null like nothing at all."""
+    value = _plain(value)
+    if isinstance(value, Mapping):
+        kept = {str(k): _canonical(v) for k, v in value.items()}
+        return {k: v for k, v in kept.items() if v is not None and v != {} and v != []}
+    if isinstance(value, list | tuple):
+        return [_canonical(v) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+# Groups
+
+
+def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells that are trained in one call: each by itself."""
+    return [[cell] for cell in cells]
+
+
+# The plan on the disk
+
+
+def write_plan(plan: Plan, store: Store) -> None:
+    """Keep a plan in the store, for whoever draws from it later."""
+    content = {
+        "inputs": plan.inputs,
+        "grids": {name: [[c.key, c.point, c.seed] for c in cells] for name, cells in plan.grids.items()},
+        "settings": plan.settings,
+    }
+    write_atomically(store.folder / "plan.json", json.dumps(content, default=str) + "\n")
+
+
+def read_plan(store: Store, inputs: str) -> Plan | None:
+    """The plan in the store; None where it was made from other inputs, or is not readable."""
+    try:
+        content = json.loads((store.folder / "plan.json").read_text())
+        if content["inputs"] != inputs:
+            return None
+        grids = {name: [Cell(*fields) for fields in cells] for name, cells in content["grids"].items()}
+        return Plan(grids, content["settings"], inputs)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,232 @@
+"""What a sweep shows: the runs of every point, their numbers, and one summary of them.
+
+From a plan and a store alone. ``table`` is every point of every grid; ``panel_series`` are the curves of one
+panel of a figure.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from sgdlit.errors import UserError
+from sgdlit.sweeps.expressions import Expression
+from sgdlit.sweeps.options import Curve, Metric, Panel, Statistic
+from sgdlit.sweeps.plan import Cell, Plan
+from sgdlit.sweeps.reading import check_name
+from sgdlit.sweeps.statistics import Choice, Summary, choose, summarise
+from sgdlit.sweeps.store import Result, Store
+
+
+@dataclass(frozen=True)
+class Run:
+    """The number of one run: ``value`` is None where ``state`` is no ``finished``."""
+
+    seed: int
+    state: str  # finished, diverged, not reached
+    value: float | None
+
+
+@dataclass(frozen=True)
+class PointSummary:
+    """The runs of one point.
+
+    Args:
+        x: where it is drawn; None in a table.
+        point: the values of its axes.
+        runs: its finished runs.
+        planned: how many runs it is to have.
+        summary: what they say together.
+        choices: the values that tuning took, by key.
+    """
+
+    x: Any
+    point: dict[str, Any]
+    runs: list[Run]
+    planned: int
+    summary: Summary
+    choices: dict[str, Choice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve: its name, its points in order of x, and what they show."""
+
+    label: str
+    points: list[PointSummary]
+    metric: Metric
+
+
+class Numbers:
+    """The numbers of the stored runs of a plan."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self.plan, self.store = plan, store
+        self.results, self.damaged = store.read()
+
+    def run(self, cell: Cell, metric: Metric) -> Run | None:
+        """The metric of one cell; None where the cell has not been run.
+
+        Raises:
+            UserError: the run has no such metric.
+        """
+        result = self.results.get(cell.key)
+        if result is None:
+            return None
+        if result.state == "diverged":
+            return Run(cell.seed, "diverged", None)
+        value = self._value(result, metric)
+        return Run(cell.seed, "finished" if value is not None else "not reached", value)
+
+    def _value(self, result: Result, metric: Metric) -> float | None:
+        check_name(
+            metric.name, result.metrics, "metric", f"{metric.name!r} was not logged by run {result.key}"
+        )
+        if metric.when in ("final", "lowest", "highest"):
+            return result.metrics[metric.name].get(metric.when)
+        steps, values = self.store.curve(result.key, metric.name)
+        if metric.when == "mean_of_last":
+            mean = float(np.mean(values[-int(metric.value) :]))
+            return mean if math.isfinite(mean) else None
+        there = values <= metric.value if metric.when == "first_step_at_or_below" else values >= metric.value
+        return float(steps[there.argmax()]) if there.any() else None
+
+    def summary(
+        self, cells: Sequence[Cell], metric: Metric, statistic: Statistic, x: Any = None
+    ) -> PointSummary:
+        """The cells of one point."""
+        runs = [run for cell in cells if (run := self.run(cell, metric)) is not None]
+        lost = {run.state for run in runs if run.value is None}
+        without = "not reached" if lost == {"not reached"} else " or ".join(sorted(lost)) or "diverged"
+        summary = summarise([run.value for run in runs], statistic, metric.higher_is_better, without)
+        if len(runs) < len(cells):
+            summary = replace(summary, rule=f"{summary.rule}, {len(cells) - len(runs)} not run yet")
+        return PointSummary(x, cells[0].point, runs, len(cells), summary)
+
+
+def by_point(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells that differ only in their seed together, in the order of the grid."""
+    points: dict[str, list[Cell]] = {}
+    for cell in cells:
+        points.setdefault(repr(cell.point), []).append(cell)
+    return list(points.values())
+
+
+def table(numbers: Numbers, metric: Metric, statistic: Statistic) -> dict[str, list[PointSummary]]:
+    """Every point of every grid."""
+    grids = numbers.plan.grids
+    return {
+        name: [numbers.summary(cells, metric, statistic) for cells in by_point(grid)]
+        for name, grid in grids.items()
+    }
+
+
+def panel_series(numbers: Numbers, panel: Panel, where: str) -> list[Series]:
+    """The curves of one panel.
+
+    Raises:
+        UserError: a key that the config does not have, a curve without points, points of a curve that share
+            their x.
+    """
+    found = []
+    for i, curve in enumerate(panel.curves):
+        for label, cells in _curves(numbers.plan, curve, f"{where}.curves.{i}"):
+            metric = curve.metric or panel.metric
+            points = _points(numbers, curve, panel, cells, metric, f"{where}.curves.{i}")
+            found.append(Series(label, points, metric))
+    return found
+
+
+def _curves(plan: Plan, curve: Curve, where: str) -> list[tuple[str, list[Cell]]]:
+    """The cells of every curve that an entry stands for, with its name."""
+    cells = plan.grids[curve.grid]
+    for key, wanted in curve.where.items():
+        plan.check_key(key, f"{where}.where")
+        allowed = wanted if isinstance(wanted, list) else [wanted]
+        cells = [cell for cell in cells if plan.value(cell, key) in allowed]
+    if not cells:
+        raise UserError(f"{where}.where: no point of grid {curve.grid} has these values")
+    if curve.by is None:
+        return [(curve.label or curve.grid, cells)]
+    plan.check_key(curve.by, f"{where}.by")
+    label = curve.label or f"{curve.by.rpartition('.')[2]} = {{}}"
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(shown_number(plan.value(cell, curve.by)), []).append(cell)
+    return [(label.replace("{}", value), own) for value, own in found.items()]
+
+
+def _points(
+    numbers: Numbers, curve: Curve, panel: Panel, cells: list[Cell], metric: Metric, where: str
+) -> list[PointSummary]:
+    x = Expression(curve.x or panel.x, f"{where}.x")
+    for key in (*x.keys, *panel.tuned):
+        numbers.plan.check_key(key, where)
+    at: dict[Any, list[list[Cell]]] = {}
+    for point in by_point(cells):
+        at.setdefault(x.value(lambda key, cell=point[0]: numbers.plan.value(cell, key)), []).append(point)
+    points = [_tuned(numbers, place, tried, panel, metric, where) for place, tried in at.items()]
+    if all(isinstance(point.x, int | float) for point in points):
+        points.sort(key=lambda point: point.x)
+    return points
+
+
+def _tuned(
+    numbers: Numbers, x: Any, tried: list[list[Cell]], panel: Panel, metric: Metric, where: str
+) -> PointSummary:
+    """The only point at an x, or the best of those over the tuned keys."""
+    found = [numbers.summary(cells, metric, panel.statistic, x) for cells in tried]
+    if len(found) == 1:
+        return found[0]
+    if not panel.tuned:
+        differ = sorted({k for p in found for k in p.point if p.point[k] != found[0].point.get(k)})
+        raise UserError(
+            f"{where}: {len(found)} points of the grid lie at x = {shown_number(x)}; they differ in "
+            f"{', '.join(differ)}: make a curve for each value with by, or take the best with tuned"
+        )
+    values = [tuple(numbers.plan.value(cells[0], key) for key in panel.tuned) for cells in tried]
+    if len(set(values)) < len(values):
+        also = f"points at x = {shown_number(x)} differ in more than {', '.join(panel.tuned)}"
+        raise UserError(
+            f"{where}: {also}; name all keys that are tuned, or make a curve for each value with by"
+        )
+    reached = [point for point in found if point.summary.center is not None]
+    if not reached:  # nothing there: the runs are counted all the same
+        runs = [run for point in found for run in point.runs]
+        nothing = replace(found[0].summary, runs=len(runs), valued=sum(p.summary.valued for p in found))
+        return PointSummary(x, {}, runs, sum(point.planned for point in found), nothing)
+    best = (max if metric.higher_is_better else min)(reached, key=lambda point: point.summary.center)
+    centers = {value: point.summary.center for value, point in zip(values, found, strict=True)}
+    chosen = values[found.index(best)]
+    return replace(best, choices=_choices(panel.tuned, centers, chosen, metric.higher_is_better))
+
+
+def _choices(
+    keys: Sequence[str], centers: dict[tuple, float | None], chosen: tuple, higher_is_better: bool
+) -> dict[str, Choice]:
+    """For each tuned key the choice among the points that have the chosen values of the others."""
+    choices = {}
+    for i, key in enumerate(keys):
+        along = {v[i]: c for v, c in centers.items() if v[:i] + v[i + 1 :] == chosen[:i] + chosen[i + 1 :]}
+        choices[key] = choose(along, higher_is_better)
+    return choices
+
+
+def shown_number(value: Any) -> str:
+    """A value as people write it: powers of two that are no small whole numbers as 2^k."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    exponent = power_of_two(value)
+    if exponent is not None and not 0 <= exponent <= 6:
+        return f"2^{exponent}"
+    return f"{value:.6g}"
+
+
+def power_of_two(value: float) -> int | None:
+    """k where value = 2ᵏ exactly; None elsewhere."""
+    if not value > 0 or math.isinf(value):
+        return None
+    mantissa, exponent = math.frexp(value)
+    return exponent - 1 if mantissa == 0.5 else None
