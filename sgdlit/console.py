@@ -54,3 +54,10 @@ def _tracked(items: Sequence[T], description: str) -> Iterator[T]:
     from rich.progress import track as rich_track
 
     yield from rich_track(items, description, console=Console(stderr=True), transient=True)
+
+
+def clock_face(seconds: float) -> str:
+    """``h:mm:ss``, or ``m:ss`` below an hour."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sgdlit.console import say, warn
+from sgdlit.console import clock_face, say, warn
 from sgdlit.errors import UserError
 from sgdlit.sweep_file import SweepFile
 from sgdlit.sweeps.axes import number
@@ -117,7 +117,7 @@ def _work(plan: Plan, store: Store) -> int:
         say("stopped; the run in flight goes on from its checkpoint when the command is given again")
         return stopped.code
     if done.elsewhere:
-        say(f"{done.elsewhere} runs are in flight elsewhere; give the command again when they are done")
+        say(f"in flight elsewhere: {done.elsewhere}; give the command again when they are done")
     if done.failed:
         if not done.ran:
             say("the first run failed, so no other was tried")
@@ -176,7 +176,6 @@ def _say_what_is_missing(plan: Plan, store: Store) -> list[Cell]:
 def _describe(plan: Plan, store: Store | None, jobs: int, options: SweepOptions) -> None:
     """What would be run, on standard output."""
     from sgdlit.sweeps.worker import described
-    from sgdlit.training.progress import clock_face
 
     results = store.read()[0] if store else {}
     for name, cells in plan.grids.items():

@@ -1,4 +1,7 @@
-"""What may stand on an x axis: a key of the config, or products and quotients of keys and numbers."""
+"""What may stand on an x axis: a key of the config, or products and quotients of keys and numbers.
+
+``step`` among the keys stands for the steps of a run: ``step * data.batch_size`` counts examples.
+"""
 
 import re
 from collections.abc import Callable
@@ -48,7 +51,8 @@ class Expression:
         self._terms = [number(term) for term in parts[::2]]
         self._terms = [short_key(term) if isinstance(term, str) else term for term in self._terms]
         self._signs = parts[1::2]
-        self.keys = [term for term in self._terms if isinstance(term, str)]
+        self.over_steps = "step" in self._terms
+        self.keys = [term for term in self._terms if isinstance(term, str) and term != "step"]
 
     def value(self, of: Callable[[str], Any]) -> Any:
         """Its value, given those of its keys: a number, or for a key alone whatever it holds.

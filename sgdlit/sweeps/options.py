@@ -163,8 +163,8 @@ class Panel:
     """One pair of axes. What a panel leaves out it takes from its figure, and that from the sweep.
 
     Args:
-        x: a key, products and quotients of keys and numbers (``model.optimizer.lr / data.batch_size``), or
-            ``step`` for curves over the steps of the runs.
+        x: a key, or products and quotients of keys and numbers (``model.optimizer.lr / data.batch_size``);
+            with ``step`` among them, curves over the steps of the runs.
         curves: what is drawn.
         metric: what is shown of each run.
         statistic: what is shown of the runs of a point.

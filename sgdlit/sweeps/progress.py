@@ -5,8 +5,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from sgdlit.console import say
-from sgdlit.training.progress import clock_face
+from sgdlit.console import clock_face, say
 
 _PRINT_SECONDS = 20.0
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sgdlit.errors import UserError
+from sgdlit.sweeps.axes import number
 from sgdlit.sweeps.expressions import Expression
 from sgdlit.sweeps.options import Curve, Metric, Panel, Statistic
 from sgdlit.sweeps.plan import Cell, Plan
@@ -52,11 +53,12 @@ class PointSummary:
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: its name, its points in order of x, and what they show."""
+    """One curve: its name, its points in order of x, what they show, and whether x counts steps."""
 
     label: str
     points: list[PointSummary]
     metric: Metric
+    over_steps: bool
 
 
 class Numbers:
@@ -98,6 +100,23 @@ class Numbers:
     ) -> PointSummary:
         """The cells of one point."""
         runs = [run for cell in cells if (run := self.run(cell, metric)) is not None]
+        return self.of_runs(runs, cells, metric, statistic, x)
+
+    def curve(self, cell: Cell, name: str) -> dict[int, float]:
+        """A metric of a stored run by step, where it is finite."""
+        steps, values = self.store.curve(cell.key, name)
+        return {int(s): float(v) for s, v in zip(steps, values, strict=True) if math.isfinite(v)}
+
+    def at_step(self, cell: Cell, curve: dict[int, float], step: int) -> Run | None:
+        """A stored run at a step; None where it has no row there although it did not diverge."""
+        if step in curve:
+            return Run(cell.seed, "finished", curve[step])
+        return Run(cell.seed, "diverged", None) if self.results[cell.key].state == "diverged" else None
+
+    def of_runs(
+        self, runs: list[Run], cells: Sequence[Cell], metric: Metric, statistic: Statistic, x: Any
+    ) -> PointSummary:
+        """What the runs of one point say together."""
         lost = {run.state for run in runs if run.value is None}
         without = "not reached" if lost == {"not reached"} else " or ".join(sorted(lost)) or "diverged"
         summary = summarise([run.value for run in runs], statistic, metric.higher_is_better, without)
@@ -134,8 +153,9 @@ def panel_series(numbers: Numbers, panel: Panel, where: str) -> list[Series]:
     for i, curve in enumerate(panel.curves):
         for label, cells in _curves(numbers.plan, curve, f"{where}.curves.{i}"):
             metric = curve.metric or panel.metric
-            points = _points(numbers, curve, panel, cells, metric, f"{where}.curves.{i}")
-            found.append(Series(label, points, metric))
+            x = Expression(curve.x or panel.x, f"{where}.curves.{i}.x")
+            points = _points(numbers, x, panel, cells, metric, f"{where}.curves.{i}")
+            found.append(Series(label, points, metric, x.over_steps))
     return found
 
 
@@ -144,7 +164,7 @@ def _curves(plan: Plan, curve: Curve, where: str) -> list[tuple[str, list[Cell]]
     cells = plan.grids[curve.grid]
     for key, wanted in curve.where.items():
         plan.check_key(key, f"{where}.where")
-        allowed = wanted if isinstance(wanted, list) else [wanted]
+        allowed = number(wanted if isinstance(wanted, list) else [wanted])
         cells = [cell for cell in cells if plan.value(cell, key) in allowed]
     if not cells:
         raise UserError(f"{where}.where: no point of grid {curve.grid} has these values")
@@ -159,17 +179,36 @@ def _curves(plan: Plan, curve: Curve, where: str) -> list[tuple[str, list[Cell]]
 
 
 def _points(
-    numbers: Numbers, curve: Curve, panel: Panel, cells: list[Cell], metric: Metric, where: str
+    numbers: Numbers, x: Expression, panel: Panel, cells: list[Cell], metric: Metric, where: str
 ) -> list[PointSummary]:
-    x = Expression(curve.x or panel.x, f"{where}.x")
     for key in (*x.keys, *panel.tuned):
         numbers.plan.check_key(key, where)
+    if x.over_steps:
+        return _over_steps(numbers, x, panel, cells, metric, where)
     at: dict[Any, list[list[Cell]]] = {}
     for point in by_point(cells):
         at.setdefault(x.value(lambda key, cell=point[0]: numbers.plan.value(cell, key)), []).append(point)
     points = [_tuned(numbers, place, tried, panel, metric, where) for place, tried in at.items()]
     if all(isinstance(point.x, int | float) for point in points):
         points.sort(key=lambda point: point.x)
+    return points
+
+
+def _over_steps(
+    numbers: Numbers, x: Expression, panel: Panel, cells: list[Cell], metric: Metric, where: str
+) -> list[PointSummary]:
+    """A point per step at which every run that did not diverge has a value."""
+    if len(by_point(cells)) > 1:
+        problem = "several points of the grid in one curve over steps"
+        raise UserError(f"{where}: {problem}; make a curve for each with by, or choose one with where")
+    stored = [cell for cell in cells if cell.key in numbers.results]
+    curves = [(cell, numbers.curve(cell, metric.name)) for cell in stored]
+    points = []
+    for step in sorted({step for _, curve in curves for step in curve}):
+        runs = [run for cell, curve in curves if (run := numbers.at_step(cell, curve, step)) is not None]
+        if len(runs) == len(curves):
+            own = {"step": step} | {key: numbers.plan.value(cells[0], key) for key in x.keys}
+            points.append(numbers.of_runs(runs, cells, metric, panel.statistic, x.value(own.get)))
     return points
 
 

@@ -10,18 +10,11 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, Timer
 
-from sgdlit.console import listener, say
+from sgdlit.console import clock_face, listener, say
 
 _REDRAW_SECONDS = 0.25
 _PRINT_SECONDS = 20.0
 _SHOWN = ("train/loss", "train/accuracy", "val/accuracy", "test/accuracy")
-
-
-def clock_face(seconds: float) -> str:
-    """``h:mm:ss``, or ``m:ss`` below an hour."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"
 
 
 class StepProgress(ProgressBar):
