@@ -100,9 +100,7 @@ class _Places:
         self.words = Expression(panel.x or panel.curves[0].x, "x").words
         lost = [v for v in self.values if not self.has(v)]
         if lost:
-            warn(
-                f"no place on a logarithmic axis for x = {', '.join(map(str, lost))}: left out of the picture"
-            )
+            warn(f"x = {', '.join(map(str, lost))} has no place on a logarithmic axis, and is not drawn")
 
     def has(self, value: Any) -> bool:
         return not self._log or value > 0
@@ -181,12 +179,13 @@ def _caption(drawn: Iterable[tuple[Panel, Sequence[Series]]]) -> str:
     if any(panel.runs for panel, _ in drawn) and any(point.planned > 1 for point in points):
         parts.append("faint: single runs")
     for state in ("diverged", "not reached"):
-        lost = sum(run.state == state for point in points for run in point.runs)
+        lost = {(repr(p.point), run.seed) for p in points for run in p.runs if run.state == state}
         if lost:
-            parts.append(f"x: runs that {'diverged' if state == 'diverged' else 'did not reach it'} ({lost})")
-    waiting = sum(point.planned - len(point.runs) for point in points)
-    if waiting:
-        parts.append(f"{waiting} runs are not there yet")
+            what = "diverged" if state == "diverged" else "did not reach it"
+            parts.append(f"x: runs that {what} ({len(lost)})")
+    waiting = {repr(point.point): point.planned - len(point.runs) for point in points}
+    if any(waiting.values()):
+        parts.append(f"not run yet: {sum(waiting.values())}")
     tuned = dict.fromkeys(key for panel, _ in drawn for key in panel.tuned)
     if tuned:
         parts.append(f"best {' and '.join(tuned)} at each point")
