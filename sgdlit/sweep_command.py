@@ -16,6 +16,7 @@ from sgdlit.console import clock_face, say, warn
 from sgdlit.errors import UserError
 from sgdlit.sweep_file import SweepFile
 from sgdlit.sweeps.axes import number
+from sgdlit.sweeps.layout import check_figures
 from sgdlit.sweeps.options import SweepOptions, read_options
 from sgdlit.sweeps.plan import Cell, Plan, groups, make_plan, read_plan, write_plan
 from sgdlit.sweeps.series import Numbers, table
@@ -37,6 +38,7 @@ def sweep(arguments: Sequence[str]) -> int:
     file = SweepFile(rest)
     config, options = file.read()
     plan = make_plan(config, options, file.inputs)
+    check_figures(plan, options)
     folder = Path(own.store or Path("sweeps") / config.name)
     if own.dry_run:
         _describe(plan, Store(folder) if (folder / "store.json").exists() else None, own.jobs or 1, options)
@@ -204,8 +206,7 @@ def _set_aside(given: Sequence[str], plan: Plan, store: Store) -> None:
     for key, equals, _ in wanted:
         if not equals:
             raise UserError(f"--rerun: {key!r} is not allowed; allowed: KEY=VALUE")
-        if key != "seed_everything":
-            plan.check_key(key, "--rerun")
+        plan.check_key(key, "--rerun")
     chosen = plan.cells
     for key, _, value in wanted:
         there = sorted({str(plan.value(cell, key)) for cell in chosen})
@@ -222,6 +223,8 @@ def _conclude(plan: Plan, store: Store, options: SweepOptions) -> None:
     from sgdlit.sweeps.hparams import write_hparams
 
     numbers = Numbers(plan, store)
+    if not numbers.results:
+        return
     points = table(numbers, options.metric, options.statistic)
     print(in_words(points, options.metric, options.statistic))
     written = write_csv(store.folder / "table.csv", rows_of(points))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from sgdlit.console import warn
 from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, finish, label_short_log_axes, panels, save
-from sgdlit.sweeps.expressions import Expression
+from sgdlit.sweeps.expressions import Expression, power_of_two, shown_number
 from sgdlit.sweeps.options import Panel, Statistic, SweepOptions, panels_of
-from sgdlit.sweeps.series import Numbers, PointSummary, Series, panel_series, power_of_two, shown_number
+from sgdlit.sweeps.series import Numbers, PointSummary, Series, panel_series
 from sgdlit.sweeps.statistics import interval_in_words, rule_of
 from sgdlit.sweeps.table import numbers_of, write_csv
 
@@ -66,7 +66,8 @@ def _draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
         if series.over_steps:
             _draw_over_steps(ax, points, panel, label, color)
         else:
-            _draw_points(ax, points, panel, label, color, marker)
+            size = max(3.5, 7 - i)  # smaller and smaller, so that curves that coincide all show
+            _draw_points(ax, points, panel, label, color, marker, size)
         _draw_lost(ax, points, color, i)
     for line, style in zip(panel.lines, ("--", ":", "-.") * len(panel.lines), strict=False):
         at, place = (ax.axhline, line.y) if line.y is not None else (ax.axvline, line.x)
@@ -119,7 +120,9 @@ class _Places:
 Placed = Sequence[tuple[float, PointSummary]]
 
 
-def _draw_points(ax: "Axes", points: Placed, panel: Panel, label: str, color: str, marker: str) -> None:
+def _draw_points(
+    ax: "Axes", points: Placed, panel: Panel, label: str, color: str, marker: str, size: float
+) -> None:
     if panel.runs:
         single = [(x, run.value) for x, point in points for run in point.runs if run.value is not None]
         ax.plot(
@@ -129,7 +132,8 @@ def _draw_points(ax: "Axes", points: Placed, panel: Panel, label: str, color: st
     there = [(x, point.summary) for x, point in points if point.summary.center is not None]
     ax.plot(
         [x for x, _ in there], [summary.center for _, summary in there],
-        color=color, marker=marker, markersize=5, linewidth=1.4, label=label, zorder=3,
+        color=color, marker=marker, markersize=size, linewidth=1.4, label=label, zorder=3,
+        markeredgecolor="white", markeredgewidth=0.5,
     )  # fmt: skip
     barred = [(x, s) for x, s in there if s.low is not None and s.high is not None]
     if barred:

@@ -3,6 +3,7 @@
 ``step`` among the keys stands for the steps of a run: ``step * data.batch_size`` counts examples.
 """
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -84,3 +85,21 @@ class Expression:
 def _symbol(term: Any) -> str:
     last = str(term).rpartition(".")[2] if isinstance(term, str) else f"{term:g}"
     return _SYMBOLS.get(last, last)
+
+
+def shown_number(value: Any) -> str:
+    """A value as people write it: powers of two that are no small whole numbers as 2^k."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    exponent = power_of_two(value)
+    if exponent is not None and not 0 <= exponent <= 6:
+        return f"2^{exponent}"
+    return f"{value:.6g}"
+
+
+def power_of_two(value: float) -> int | None:
+    """k where value = 2ᵏ exactly; None elsewhere."""
+    if not value > 0 or math.isinf(value):
+        return None
+    mantissa, exponent = math.frexp(value)
+    return exponent - 1 if mantissa == 0.5 else None

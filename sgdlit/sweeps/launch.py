@@ -123,8 +123,7 @@ def submit(
         raise UserError(f"--launcher {cluster}: {error}") from error
     except submitit.core.utils.FailedJobError as error:
         raise UserError(f"--launcher {cluster}: the job was refused: {error}") from error
-    name = submitted[0].job_id.split("_")[0] if cluster == "slurm" else submitted[0].job_id
-    return f"{count} workers in job {name}"
+    return f"{count} workers in job {submitted[0].job_id.split('_')[0]}"
 
 
 def _settings(given: Sequence[str]) -> dict[str, Any]:

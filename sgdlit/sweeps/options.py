@@ -245,9 +245,9 @@ def read_options(section: Any, own_seed: int) -> SweepOptions:
     options = replace(options, seeds=_seeds(options.seeds, own_seed))
     if not options.grids:
         raise UserError("sweep.grids: none; allowed: NAME: list of axes, one or more")
+    _check_statistic(options.statistic, "sweep.statistic", options.seeds)
     for where, panel in all_panels(options):
         _check_panel(panel, where, options)
-    _check_statistic(options.statistic, "sweep.statistic", options.seeds)
     return options
 
 

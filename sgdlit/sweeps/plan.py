@@ -6,6 +6,7 @@ option of a class leaves old keys as they are.
 """
 
 import copy
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,6 @@ from sgdlit.config_errors import check_values, flat_settings
 from sgdlit.errors import UserError
 from sgdlit.sweeps.axes import Point, apply, expand
 from sgdlit.sweeps.options import SweepOptions
-from sgdlit.sweeps.reading import check_name
 from sgdlit.sweeps.store import Store
 from sgdlit.training.run_folder import write_atomically
 
@@ -94,13 +94,14 @@ class Plan:
         Raises:
             UserError: with the nearest name.
         """
-        axes = {k for cells in self.grids.values() for cell in cells for k in cell.point}
-        if key not in axes and key not in self.settings:
-            near = [
-                *sorted(axes),
-                *(k for k in self.settings if k.rpartition(".")[2] == key.rpartition(".")[2]),
-            ]
-            check_name(key, near, where, f"{key!r} is no key of the config")
+        known = {k: None for cells in self.grids.values() for cell in cells for k in cell.point}
+        known |= dict.fromkeys(self.settings)
+        if key not in known and key != "seed_everything":
+            last = key.rpartition(".")[2]
+            near = [k for k in known if k.rpartition(".")[2] == last]
+            near = near or difflib.get_close_matches(key, known, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{where}: {key!r} is no key of the config{meant}")
 
 
 def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:

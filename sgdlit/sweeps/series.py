@@ -1,7 +1,7 @@
 """What a sweep shows: the runs of every point, their numbers, and one summary of them.
 
 From a plan and a store alone. ``table`` is every point of every grid; ``panel_series`` are the curves of one
-panel of a figure.
+panel of a figure, laid out by ``layout``.
 """
 
 import math
@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sgdlit.errors import UserError
-from sgdlit.sweeps.axes import number
-from sgdlit.sweeps.expressions import Expression
-from sgdlit.sweeps.options import Curve, Metric, Panel, Statistic
+from sgdlit.sweeps.layout import Layout, by_point, layouts, tuned_values
+from sgdlit.sweeps.options import Metric, Panel, Statistic
 from sgdlit.sweeps.plan import Cell, Plan
 from sgdlit.sweeps.reading import check_name
 from sgdlit.sweeps.statistics import Choice, Summary, choose, summarise
@@ -125,14 +123,6 @@ class Numbers:
         return PointSummary(x, cells[0].point, runs, len(cells), summary)
 
 
-def by_point(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells that differ only in their seed together, in the order of the grid."""
-    points: dict[str, list[Cell]] = {}
-    for cell in cells:
-        points.setdefault(repr(cell.point), []).append(cell)
-    return list(points.values())
-
-
 def table(numbers: Numbers, metric: Metric, statistic: Statistic) -> dict[str, list[PointSummary]]:
     """Every point of every grid."""
     grids = numbers.plan.grids
@@ -146,97 +136,45 @@ def panel_series(numbers: Numbers, panel: Panel, where: str) -> list[Series]:
     """The curves of one panel.
 
     Raises:
-        UserError: a key that the config does not have, a curve without points, points of a curve that share
-            their x.
+        UserError: the panel cannot be laid out, or a run has no such metric.
     """
     found = []
-    for i, curve in enumerate(panel.curves):
-        for label, cells in _curves(numbers.plan, curve, f"{where}.curves.{i}"):
-            metric = curve.metric or panel.metric
-            x = Expression(curve.x or panel.x, f"{where}.curves.{i}.x")
-            points = _points(numbers, x, panel, cells, metric, f"{where}.curves.{i}")
-            found.append(Series(label, points, metric, x.over_steps))
+    for layout in layouts(numbers.plan, panel, where):
+        if layout.x.over_steps:
+            points = _over_steps(numbers, layout, panel.statistic)
+        else:
+            points = [_point(numbers, place, tried, layout.metric, panel) for place, tried in layout.places]
+        found.append(Series(layout.label, points, layout.metric, layout.x.over_steps))
     return found
 
 
-def _curves(plan: Plan, curve: Curve, where: str) -> list[tuple[str, list[Cell]]]:
-    """The cells of every curve that an entry stands for, with its name."""
-    cells = plan.grids[curve.grid]
-    for key, wanted in curve.where.items():
-        plan.check_key(key, f"{where}.where")
-        allowed = number(wanted if isinstance(wanted, list) else [wanted])
-        cells = [cell for cell in cells if plan.value(cell, key) in allowed]
-    if not cells:
-        raise UserError(f"{where}.where: no point of grid {curve.grid} has these values")
-    if curve.by is None:
-        return [(curve.label or curve.grid, cells)]
-    plan.check_key(curve.by, f"{where}.by")
-    label = curve.label or f"{curve.by.rpartition('.')[2]} = {{}}"
-    found: dict[str, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(shown_number(plan.value(cell, curve.by)), []).append(cell)
-    return [(label.replace("{}", value), own) for value, own in found.items()]
-
-
-def _points(
-    numbers: Numbers, x: Expression, panel: Panel, cells: list[Cell], metric: Metric, where: str
-) -> list[PointSummary]:
-    for key in (*x.keys, *panel.tuned):
-        numbers.plan.check_key(key, where)
-    if x.over_steps:
-        return _over_steps(numbers, x, panel, cells, metric, where)
-    at: dict[Any, list[list[Cell]]] = {}
-    for point in by_point(cells):
-        at.setdefault(x.value(lambda key, cell=point[0]: numbers.plan.value(cell, key)), []).append(point)
-    points = [_tuned(numbers, place, tried, panel, metric, where) for place, tried in at.items()]
-    if all(isinstance(point.x, int | float) for point in points):
-        points.sort(key=lambda point: point.x)
-    return points
-
-
-def _over_steps(
-    numbers: Numbers, x: Expression, panel: Panel, cells: list[Cell], metric: Metric, where: str
-) -> list[PointSummary]:
+def _over_steps(numbers: Numbers, layout: Layout, statistic: Statistic) -> list[PointSummary]:
     """A point per step at which every run that did not diverge has a value."""
-    if len(by_point(cells)) > 1:
-        problem = "several points of the grid in one curve over steps"
-        raise UserError(f"{where}: {problem}; make a curve for each with by, or choose one with where")
+    ((_, (cells,)),) = layout.places
     stored = [cell for cell in cells if cell.key in numbers.results]
-    curves = [(cell, numbers.curve(cell, metric.name)) for cell in stored]
+    curves = [(cell, numbers.curve(cell, layout.metric.name)) for cell in stored]
+    fixed = {key: numbers.plan.value(cells[0], key) for key in layout.x.keys}
     points = []
     for step in sorted({step for _, curve in curves for step in curve}):
         runs = [run for cell, curve in curves if (run := numbers.at_step(cell, curve, step)) is not None]
         if len(runs) == len(curves):
-            own = {"step": step} | {key: numbers.plan.value(cells[0], key) for key in x.keys}
-            points.append(numbers.of_runs(runs, cells, metric, panel.statistic, x.value(own.get)))
+            x = layout.x.value({"step": step, **fixed}.get)
+            points.append(numbers.of_runs(runs, cells, layout.metric, statistic, x))
     return points
 
 
-def _tuned(
-    numbers: Numbers, x: Any, tried: list[list[Cell]], panel: Panel, metric: Metric, where: str
-) -> PointSummary:
+def _point(numbers: Numbers, x: Any, tried: list[list[Cell]], metric: Metric, panel: Panel) -> PointSummary:
     """The only point at an x, or the best of those over the tuned keys."""
     found = [numbers.summary(cells, metric, panel.statistic, x) for cells in tried]
     if len(found) == 1:
         return found[0]
-    if not panel.tuned:
-        differ = sorted({k for p in found for k in p.point if p.point[k] != found[0].point.get(k)})
-        raise UserError(
-            f"{where}: {len(found)} points of the grid lie at x = {shown_number(x)}; they differ in "
-            f"{', '.join(differ)}: make a curve for each value with by, or take the best with tuned"
-        )
-    values = [tuple(numbers.plan.value(cells[0], key) for key in panel.tuned) for cells in tried]
-    if len(set(values)) < len(values):
-        also = f"points at x = {shown_number(x)} differ in more than {', '.join(panel.tuned)}"
-        raise UserError(
-            f"{where}: {also}; name all keys that are tuned, or make a curve for each value with by"
-        )
     reached = [point for point in found if point.summary.center is not None]
     if not reached:  # nothing there: the runs are counted all the same
         runs = [run for point in found for run in point.runs]
         nothing = replace(found[0].summary, runs=len(runs), valued=sum(p.summary.valued for p in found))
         return PointSummary(x, {}, runs, sum(point.planned for point in found), nothing)
     best = (max if metric.higher_is_better else min)(reached, key=lambda point: point.summary.center)
+    values = [tuned_values(numbers.plan, cells, panel.tuned) for cells in tried]
     centers = {value: point.summary.center for value, point in zip(values, found, strict=True)}
     chosen = values[found.index(best)]
     return replace(best, choices=_choices(panel.tuned, centers, chosen, metric.higher_is_better))
@@ -251,21 +189,3 @@ def _choices(
         along = {v[i]: c for v, c in centers.items() if v[:i] + v[i + 1 :] == chosen[:i] + chosen[i + 1 :]}
         choices[key] = choose(along, higher_is_better)
     return choices
-
-
-def shown_number(value: Any) -> str:
-    """A value as people write it: powers of two that are no small whole numbers as 2^k."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    exponent = power_of_two(value)
-    if exponent is not None and not 0 <= exponent <= 6:
-        return f"2^{exponent}"
-    return f"{value:.6g}"
-
-
-def power_of_two(value: float) -> int | None:
-    """k where value = 2ᵏ exactly; None elsewhere."""
-    if not value > 0 or math.isinf(value):
-        return None
-    mantissa, exponent = math.frexp(value)
-    return exponent - 1 if mantissa == 0.5 else None

@@ -60,7 +60,7 @@ def rule_of(statistic: Statistic, runs: int) -> str:
     """The statistic in words, such as "mean of the best 5 of 7"."""
     if statistic.best is not None:
         return f"{statistic.center} of the best {statistic.best} of {runs}"
-    return f"{statistic.center} of {runs}" if runs > 1 else "1 run"
+    return f"{statistic.center} of {runs}" if runs > 1 else f"{runs or 'no'} run"
 
 
 def interval_in_words(statistic: Statistic) -> str:

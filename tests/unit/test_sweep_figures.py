@@ -10,9 +10,10 @@ import yaml
 
 from sgdlit.errors import UserError
 from sgdlit.figures.sweep import draw
+from sgdlit.sweeps.expressions import power_of_two, shown_number
 from sgdlit.sweeps.options import SweepOptions, panels_of, read_options
 from sgdlit.sweeps.plan import Cell, Plan
-from sgdlit.sweeps.series import Numbers, panel_series, power_of_two, shown_number, table
+from sgdlit.sweeps.series import Numbers, panel_series, table
 from sgdlit.sweeps.store import Result, Store, summary_of
 from sgdlit.sweeps.table import in_words, rows_of
 
@@ -151,7 +152,7 @@ WRONG = {
     "x: model.optimizer.lr, curves: [{grid: all, where: {data.batch_size: 3}}]": "no point of grid all has",
     "x: model.optimizer.lr, curves: [{grid: all, by: size}]": "'size' is no key of the config",
     "x: model.optimizer * 2, curves: [{grid: all}]": "model.optimizer is 'SGD', not a number",
-    "x: data.repeats, curves: [{grid: all}], tuned: [data.batch_size]": "points at x = 2 differ in more",
+    "x: data.repeats, tuned: [data.batch_size], curves: [{grid: all}]": "at x = 2 also differ in model.opt",
     f"x: model.optimizer.lr, {BY_SIZE}, metric: test/los": "'test/los' was not logged by run "
     "0000000000000000-0; did you mean test/loss?",
 }

@@ -84,7 +84,8 @@ def test_a_run_without_a_value_ranks_last_and_is_counted():
         assert median.center == middle
         assert (median.low, median.high)[not higher] is None, "half of the resamples may have no median"
     assert summarise([None], Statistic(), False).center is None
-    assert summarise([], Statistic(), False).center is None
+    nothing = summarise([], Statistic(), False)
+    assert (nothing.center, nothing.rule) == (None, "no run")
 
 
 def test_one_run_has_no_interval():
