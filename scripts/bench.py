@@ -142,7 +142,7 @@ def batches(case: Case) -> Callable[[int], tuple[Tensor, Tensor]]:
     loader = data.train_dataloader()
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
-        images, labels = loader.batch(step, slice(0, case.batch_size))
+        images, labels = loader.batches.batch(step, slice(0, case.batch_size))
         return (
             images.contiguous(memory_format=torch.channels_last) if case.channels_last else images
         ), labels
@@ -230,10 +230,10 @@ def streams(rounds: int, compiled: bool) -> list[Row]:
     data.trainer = StandIn()
     loader, network = data.train_dataloader(), sensing_network()
     optimizer = torch.optim.SGD(network.parameters(), lr=SENSING_LR)
-    ready, steps = loader.batch(0, slice(0, 1)), iter(range(10**9))
+    ready, steps = loader.batches.batch(0, slice(0, 1)), iter(range(10**9))
     work = {
         "plain step on a ready example": lambda: sensing_step(network, optimizer, ready),
-        "make an example": lambda: loader.batch(next(steps), slice(0, 1)),
+        "make an example": lambda: loader.batches.batch(next(steps), slice(0, 1)),
     }
     rows = relative_to_first(best_of(work, rounds, 1024), "stream, sensing d=256, B=1")
     bare = fit = float("inf")
@@ -268,7 +268,7 @@ def bare_sensing() -> float:
         if step == SKIPPED:
             synchronize()
             start = time.perf_counter()
-        sensing_step(network, optimizer, loader.batch(step, slice(0, 1)))
+        sensing_step(network, optimizer, loader.batches.batch(step, slice(0, 1)))
     synchronize()
     return (time.perf_counter() - start) / (SENSING_STEPS - SKIPPED)
 
@@ -323,6 +323,9 @@ class Stopwatch(Callback):
 
     def __init__(self, last: int) -> None:
         self.last, self.start, self.seconds = last, 0.0, 0.0
+
+    def next_due(self, step: int) -> int | None:
+        return next((due for due in (SKIPPED, self.last) if due > step), None)
 
     def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
         if trainer.global_step == SKIPPED:

@@ -26,14 +26,17 @@ import sgdlit.models
 import sgdlit.training.single_run  # noqa: F401  (imported so that short class names are found)
 from sgdlit.config_errors import Option, building_error, check_values, readable
 from sgdlit.console import say, warn
-from sgdlit.data.philox import derive_key
+from sgdlit.ensemble_members import build, points_of, seed_data, seed_initialisation
 from sgdlit.errors import UserError
-from sgdlit.training import run_folder
+from sgdlit.sweeps.axes import Point
+from sgdlit.training import ensemble_results, run_folder
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
-from sgdlit.training.divergence import DivergenceGuard
+from sgdlit.training.divergence import DivergenceGuard, members_of
+from sgdlit.training.ensemble import Ensemble
 from sgdlit.training.memory import keep_freed_memory
 from sgdlit.training.metrics_file import MetricsFile
 from sgdlit.training.progress import StepProgress
+from sgdlit.training.ranks import MembersOverRanks
 from sgdlit.training.resume import check_same_run, read_checkpoint
 
 _SIGNAL_EXIT = 128
@@ -84,6 +87,19 @@ class RunCLI(LightningCLI):
             default=None,
             help="seed of the initialisation alone (default: seed_everything)",
         )
+        parser.add_argument(
+            "--ensemble",
+            type=list[dict[str, Any]] | None,
+            default=None,
+            help="axes of an ensemble: a list of entries {KEY: VALUES, ...} that are crossed, each over keys "
+            "of model, data or the seeds; one run is trained for each of their points, all together",
+        )
+        parser.add_argument(
+            "--ensemble_curves",
+            type=bool,
+            default=False,
+            help="whether TensorBoard gets the curves of each member beside their mean and spread",
+        )
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -124,9 +140,8 @@ class RunCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         self._substitute_missing_data(config)
-        init_args = config.data.get("init_args") if config.get("data") else None
-        if init_args is not None and "seed" in init_args and init_args.seed is None:
-            init_args.seed = config.seed_everything
+        if not config.ensemble:
+            seed_data(config)
 
     def _substitute_missing_data(self, config: Namespace) -> None:
         data_class = _class_of(config.get("data"))
@@ -146,8 +161,8 @@ class RunCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        seed = config.seed_everything if config.init_seed is None else config.init_seed
-        torch.manual_seed(derive_key(seed, "initialisation").lo)
+        points = points_of(config) if config.ensemble else []
+        seed_initialisation(config)
         try:
             super().instantiate_classes()
         except Exception as error:
@@ -155,6 +170,17 @@ class RunCLI(LightningCLI):
             if refusal is None:
                 raise
             raise refusal from error
+        if points:
+            self.model, self.datamodule = build(config, points, self._explain)
+            self.model.curves = config.ensemble_curves
+
+    def _explain(self, error: Exception, point: Point) -> Exception:
+        """What a class refused when a member was built."""
+        refusal = building_error(error, self._arguments, self._options(self.subcommand))
+        if refusal is None:
+            return error
+        words = ", ".join(f"{key}: {value}" for key, value in point.items())
+        return UserError(f"{refusal}\n(member of the ensemble with {words})")
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         config = self.config_init[self.subcommand].trainer
@@ -169,6 +195,12 @@ class RunCLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if config.accelerator == "auto" and torch.backends.mps.is_available():
             config.accelerator = "cpu"  # Apple's GPUs have no float64, which keyed data and exact means need
+        if self.config[self.subcommand].ensemble and _processes(config) > 1:
+            if config.strategy not in ("auto", "ddp"):
+                raise UserError(
+                    f"trainer.strategy: {config.strategy} cannot share out an ensemble; allowed: auto, ddp"
+                )
+            config.strategy = MembersOverRanks()
         self._loggers = config.logger
         config.callbacks, config.plugins = own + given, [*plugins, AtomicCheckpointIO()]
         config.logger = False
@@ -213,10 +245,12 @@ class RunCLI(LightningCLI):
             self.trainer.loggers = self._make_loggers()
             self._write_config()
             run_folder.write_status(self.folder, "running", self._checkpoint["step"])
-            network = getattr(self.model, "network", self.model)
+            runs = members_of(self.model)
+            network = getattr(runs[0], "network", self.model)
             size = f"{sum(p.numel() for p in network.parameters()):,}".replace(",", " ")
-            device = self.trainer.strategy.root_device
-            say(f"{type(network).__name__}, {size} parameters, on {device}; writing to {self.folder}")
+            what = f"{type(network).__name__}, {size} parameters"
+            what = f"ensemble of {len(runs)}: {what} each" if len(runs) > 1 else what
+            say(f"{what}, on {self.trainer.strategy.root_device}; writing to {self.folder}")
 
     def _make_loggers(self) -> list[Any]:
         purge = self._checkpoint["step"] + 1 if self.resumed else None
@@ -240,15 +274,24 @@ class RunCLI(LightningCLI):
         if self.folder is None:
             return
         guard = next(c for c in self.trainer.callbacks if isinstance(c, DivergenceGuard))
-        step, reached = self.trainer.global_step, getattr(self.model, "reached", dict)()
+        step = self.trainer.global_step
         if guard.step is not None:
             state, step = "diverged", guard.step
         elif self.keeper.stopped_by:
             state, self.exit_code = "stopped", _SIGNAL_EXIT + self.keeper.stopped_by
         else:
             state = "finished"
-        run_folder.write_status(self.folder, state, step, **reached)
-        numbers = ", ".join(f"{name} {value:.4g}" for name, value in reached.items())
+        if isinstance(self.model, Ensemble):
+            outcomes = ensemble_results.outcomes(
+                self.model.points, guard.steps, state, step, self.model.reached()
+            )
+            run_folder.write_status(self.folder, state, step, members=outcomes)
+            ensemble_results.write_table(self.folder / "members.csv", outcomes)
+            numbers = ensemble_results.summary(outcomes)
+        else:
+            reached = getattr(self.model, "reached", dict)()
+            run_folder.write_status(self.folder, state, step, **reached)
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in reached.items())
         if numbers and self.trainer.limit_val_batches not in (0, 1.0):
             numbers += f" (of {self.trainer.limit_val_batches} batches per evaluation set)"
         resume = f"; go on with: python -m sgdlit fit --resume {self.folder}" if state == "stopped" else ""
@@ -271,6 +314,8 @@ class RunCLI(LightningCLI):
         if self.resumed is not None:
             path = self.resumed / f"{command}.json"
             facts = {"checkpoint": source, **numbers}
+            if isinstance(self.model, Ensemble):
+                facts["members"] = self.model.evaluated()
             run_folder.write_atomically(path, json.dumps(facts, indent=1) + "\n")
             where = f"; written to {path}"
         say(f"{source}: {', '.join(f'{name} {value:.4g}' for name, value in numbers.items())}{where}")
@@ -341,6 +386,17 @@ def _take_option(option: str, arguments: list[str]) -> tuple[str | None, list[st
         if argument.startswith(option + "="):
             return argument[len(option) + 1 :], arguments[:i] + arguments[i + 1 :]
     return None, arguments
+
+
+def _processes(trainer: Namespace) -> int:
+    """How many processes a trainer's settings ask for."""
+    devices = trainer.devices
+    if isinstance(devices, str) and devices.lstrip("-").isdigit():
+        devices = int(devices)
+    if devices in ("auto", -1):
+        gpus = torch.cuda.device_count() if trainer.accelerator != "cpu" else 0
+        return trainer.num_nodes * max(1, gpus)
+    return trainer.num_nodes * (devices if isinstance(devices, int) else len(devices))
 
 
 def _class_of(config: Namespace | None) -> type | None:

@@ -37,6 +37,9 @@ class SignalAt(Callback):
     def __init__(self, steps: list[int], number: int = 15, rank: int | None = None, times: int = 1) -> None:
         self.steps, self.number, self.rank, self.times = steps, number, rank, times
 
+    def next_due(self, step: int) -> int | None:
+        return min((s for s in self.steps if s > step), default=None)
+
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
         complete = trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches
         meant = self.rank in (None, trainer.global_rank)

@@ -35,23 +35,28 @@ class CropAndFlip:
         flips = integers(self._key, index, 1, 2, stream=1) * int(self.flip)
         return torch.cat((shifts, flips), -1)
 
-    def __call__(self, images: Tensor, minibatch: int, part: slice) -> Tensor:
-        """Augment ``images`` ``[b, C, H, W]``, examples ``part`` of a minibatch, by one indexing operation.
+    def __call__(self, images: Tensor, starts: Tensor) -> Tensor:
+        """Augment ``images`` ``[b, C, H, W]``, whose row starts are ``[b, C·H]``, by one indexing operation.
 
         Each image is laid out padded, as it is and mirrored; a row of the result is then ``W`` consecutive
-        pixels from one of these, and the page holds where each row starts.
+        pixels from one of these.
         """
         p, (b, c, h, w) = self.padding, images.shape
         both = images.new_zeros(b, 2, c, h + 2 * p, w + 2 * p)
         both[:, 0, :, p : p + h, p : p + w] = images
         both[:, 1, :, p : p + h, p : p + w] = images.flip(-1)
         image = torch.arange(0, both.numel(), both.stride(0), device=images.device)
-        starts = self._row_starts(minibatch, images.shape[1:], images.device)[part] + image.unsqueeze(-1)
         rows = both.view(-1).as_strided((both.numel() - w + 1, w), (1, 1))
-        return rows.index_select(0, starts.flatten()).view(images.shape)
+        return rows.index_select(0, (starts + image.unsqueeze(-1)).flatten()).view(images.shape)
 
-    def _row_starts(self, minibatch: int, shape: torch.Size, device: torch.device) -> Tensor:
-        """Where each row of each example of a minibatch starts in its pair of padded images: ``[B, C·H]``."""
+    def row_starts(self, minibatch: int, shape: torch.Size, device: torch.device) -> Tensor:
+        """Where each row of each example of a minibatch starts in its pair of padded images: ``[B, C·H]``.
+
+        Args:
+            minibatch: its number.
+            shape: (C, H, W) of an image.
+            device: where the images are.
+        """
         page, place = divmod(minibatch, self._per_page)
         if (self._page, self._shape, self._rows.device) != (page, shape, device):
             count = self._per_page * self.batch_size

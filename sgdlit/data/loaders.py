@@ -1,13 +1,15 @@
 """What Lightning iterates over: the batches of consecutive steps, made on the training device.
 
-Neither loader holds a state. A training loader reads the trainer's ``global_step`` once, when its iterator
-is made, and goes on from there: that is the whole of resuming. Its length is that of a full epoch, so
+No loader holds a state. A training loader reads the trainer's ``global_step`` once, when its iterator is
+made, and goes on from there: that is the whole of resuming. Its length is that of a full epoch, so
 Lightning's own counters stay right.
 """
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
@@ -25,6 +27,81 @@ class Clock(Protocol):
     global_rank: int
 
 
+class Batches(ABC):
+    """What each step of a run sees: inputs and targets as a pure function of the step.
+
+    Args:
+        batch_size: examples in a step's global batch.
+        steps: steps in one epoch.
+        origin: the data module; batches of the same one are the same.
+    """
+
+    def __init__(self, batch_size: int, steps: int, origin: object = None) -> None:
+        self.batch_size, self.steps = batch_size, steps
+        self.origin = self if origin is None else origin
+
+    @abstractmethod
+    def batch(self, step: int, part: slice) -> Batch:
+        """The examples ``part`` of a step's global batch: two of ``[b, ...]``."""
+
+    def size(self, step: int) -> int:
+        """Number of examples in a step's global batch."""
+        return self.batch_size
+
+    def stack(self, first: int, count: int) -> Batch:
+        """The global batches of some steps from ``first`` on, of equal size: two of ``[k, B, ...]``.
+
+        k is at least 1 and at most ``count``, as suits the data: a page of a stream, what fits the cache.
+        """
+        inputs, targets = self.batch(first, slice(0, self.size(first)))
+        return inputs.unsqueeze(0), targets.unsqueeze(0)
+
+    @staticmethod
+    def across(members: "Sequence[Batches]", step: int) -> Batch:
+        """The global batches that some runs see at one step: two of ``[K, B, ...]``."""
+        seen = [member.batch(step, slice(0, member.size(step))) for member in members]
+        if len(seen) == 1:
+            return seen[0][0].unsqueeze(0), seen[0][1].unsqueeze(0)
+        inputs, targets = zip(*seen, strict=True)
+        return torch.stack(inputs), torch.stack(targets)
+
+
+class Block:
+    """The batches of ``count`` consecutive steps from ``start`` on, of one run or of several.
+
+    Nothing is made before it is asked for.
+    """
+
+    def __init__(self, start: int, count: int, members: Sequence[Batches]) -> None:
+        self.start, self.count, self.members = start, count, members
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, k: int, members: slice) -> Batch:
+        """What some members see at step ``start + k``: inputs and targets ``[K, B, ...]``."""
+        chosen = self.members[members]
+        distinct = {id(member.origin): member for member in chosen}
+        inputs, targets = chosen[0].across(list(distinct.values()), self.start + k)
+        if len(distinct) == len(chosen):
+            return inputs, targets
+        if len(distinct) == 1:
+            return inputs.expand(len(chosen), *inputs.shape[1:]), targets.expand(
+                len(chosen), *targets.shape[1:]
+            )
+        places = list(distinct)
+        which = torch.tensor([places.index(id(member.origin)) for member in chosen], device=inputs.device)
+        return inputs.index_select(0, which), targets.index_select(0, which)
+
+    def pieces(self, member: int) -> Iterator[Batch]:
+        """What one member sees, in pieces of consecutive steps: inputs and targets ``[k, B, ...]``."""
+        step, end = self.start, self.start + self.count
+        while step < end:
+            inputs, targets = self.members[member].stack(step, end - step)
+            yield inputs, targets
+            step += len(inputs)
+
+
 class StepLoader:
     """The batches that this rank sees in consecutive steps.
 
@@ -32,34 +109,56 @@ class StepLoader:
     into one per rank: what a step sees does not depend on how it is shared out.
 
     Args:
-        batch: (step, part) -> the examples ``part`` of the step's global batch.
-        size: step -> number of examples in the step's global batch.
-        steps: steps in one epoch.
+        batches: what each step sees.
         clock: the trainer.
     """
 
-    def __init__(
-        self, batch: Callable[[int, slice], Batch], size: Callable[[int], int], steps: int, clock: Clock
-    ) -> None:
-        self.batch, self.size, self.steps, self.clock = batch, size, steps, clock
+    def __init__(self, batches: Batches, clock: Clock) -> None:
+        self.batches, self.clock = batches, clock
 
     def __len__(self) -> int:
-        return self.steps * self.clock.accumulate_grad_batches
+        return self.batches.steps * self.clock.accumulate_grad_batches
 
     def __iter__(self) -> Iterator[Batch]:
         # Not a generator: the position must be read now, before anything is prefetched.
         # As many steps as an epoch has, from wherever the clock stands: Lightning ends its own epochs by
         # counting, and may make them shorter (limit_train_batches) than those of the data.
         start = self.clock.global_step
-        return self._batches(start, start + self.steps)
+        return self._shares(start, start + self.batches.steps)
 
-    def _batches(self, start: int, end: int) -> Iterator[Batch]:
+    def _shares(self, start: int, end: int) -> Iterator[Batch]:
         micro, ranks, rank = self.clock.accumulate_grad_batches, self.clock.world_size, self.clock.global_rank
         for step in range(start, end):
-            share = self.size(step) // (micro * ranks)
+            share = self.batches.size(step) // (micro * ranks)
             for k in range(micro):
                 first = (k * ranks + rank) * share
-                yield self.batch(step, slice(first, first + share))
+                yield self.batches.batch(step, slice(first, first + share))
+
+
+class BlockLoader:
+    """The steps of a run in blocks, each as long as ``length`` says when the block is asked for.
+
+    Args:
+        members: what each of the runs sees; one for a single run.
+        clock: the trainer.
+        length: step -> how many steps to take from there in one call, at least 1.
+    """
+
+    def __init__(self, members: Sequence[Batches], clock: Clock, length: Callable[[int], int]) -> None:
+        self.members, self.clock, self.length = members, clock, length
+
+    def __len__(self) -> int:
+        return max(member.steps for member in self.members)
+
+    def __iter__(self) -> Iterator[Block]:
+        start = self.clock.global_step
+        return self._blocks(start, start + len(self))
+
+    def _blocks(self, start: int, end: int) -> Iterator[Block]:
+        while start < end:
+            block = Block(start, min(self.length(start), end - start), self.members)
+            yield block
+            start += len(block)
 
 
 class EvaluationLoader:

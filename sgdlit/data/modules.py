@@ -1,22 +1,24 @@
 """The LightningDataModules of finite image shards: CIFAR-10, Fashion-MNIST and the built-in shapes.
 
-The whole shard lies on the training device as bytes; a batch is gathered by index, augmented and
+The whole shard lies on the training device as bytes; batches are gathered by index, augmented and
 standardised there. No worker processes, nothing to shuffle, no state: see ``orders`` and ``loaders``.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 from sgdlit.console import track
 from sgdlit.data import shapes
 from sgdlit.data.augmentation import CropAndFlip
 from sgdlit.data.keyed_data import KeyedData
-from sgdlit.data.loaders import Batch, EvaluationLoader, StepLoader, check_loaders
+from sgdlit.data.loaders import Batch, Batches, EvaluationLoader, check_loaders
 from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
 from sgdlit.data.philox import derive_key
 from sgdlit.data.readers import (
@@ -30,6 +32,8 @@ from sgdlit.data.readers import (
 )
 from sgdlit.data.shards import PerChannel, PerImage, Shard, Storage, Subset, shard_from_arrays, split, whole
 from sgdlit.errors import UserError
+
+_STACKED = 2**20  # pixels made in one call for several steps: temporaries that fit the cache
 
 
 class ImageShards(KeyedData):
@@ -83,6 +87,7 @@ class ImageShards(KeyedData):
         self.split_seed = split_seed
         self.device = torch.device("cpu")  # where data that is made, not read, is made
         self.subsets: dict[str, Subset] = {}
+        self.itinerary: Itinerary | None = None
 
     @abstractmethod
     def read_splits(self) -> dict[str, Subset]:
@@ -98,20 +103,31 @@ class ImageShards(KeyedData):
         return ["val", "test"] if self.val_size else ["test"]
 
     @property
+    def steps_per_epoch(self) -> int:
+        return self.itinerary.steps_per_epoch
+
+    @property
     def step_sizes(self) -> list[int]:
-        """How many examples a step can see, over all ranks: B, and those of a short last minibatch."""
         return sorted({self.batch_size, self.itinerary.smallest}, reverse=True)
 
     def setup(self, stage: str | None = None) -> None:
-        if self.subsets:
+        if self.itinerary is not None:
             return
         if self.eval_batch_size < 1:
             raise UserError(f"data.eval_batch_size: {self.eval_batch_size}; allowed: 1 or more")
-        subsets = self.read_splits()
+        subsets = self.subsets or self.read_splits()
         self.itinerary = Itinerary(
             self.order, len(subsets["train"]), self.batch_size, self.repeats, self.last_batch, self.order_seed
         )
         self.subsets = subsets
+
+    @property
+    def source(self) -> dict[str, Any]:
+        sizes = [self.train_size, self.val_size]
+        return {"sizes": sizes, "balanced": self.balanced, "split_seed": self.split_seed}
+
+    def take_over(self, other: KeyedData) -> None:
+        self.subsets = other.subsets
 
     def split_pool(self, pool: Shard, test: Shard) -> dict[str, Subset]:
         """Training and validation examples from one pool, test examples from their own file."""
@@ -128,29 +144,16 @@ class ImageShards(KeyedData):
         self.setup()
         self.itinerary.rows(0)
         evaluated = {name: len(self.subsets[name]) for name in self.evaluation_splits}
-        check_loaders(self.step_sizes, self.itinerary.steps_per_epoch, evaluated, trainer)
+        check_loaders(self.step_sizes, self.steps_per_epoch, evaluated, trainer)
 
     def example(self) -> Batch:
-        """A training example of the highest label, on the host: input ``[1, C, H, W]`` and label ``[1]``."""
         train = self.subsets["train"]
         row = train.shard.labels[train.rows].argmax().view(1)
         images, labels = train.take(row)
         return self.standardise(images.cpu()), labels.cpu()
 
-    def train_dataloader(self) -> StepLoader:
-        device = self.trainer.strategy.root_device
-        subset = self.subsets["train"].stored(self.storage, device)
-        padding = 4 if self.augment else 0
-        augment = CropAndFlip(padding, self.augment, self.augmentation_seed, self.batch_size)
-
-        def batch(step: int, part: slice) -> Batch:
-            images, labels = subset.take(self.itinerary.rows(step, subset.device)[part])
-            images = images.to(device)
-            if self.augment:
-                images = augment(images, self.itinerary.minibatch(step), part)
-            return self.standardise(images), labels.to(device)
-
-        return StepLoader(batch, self.itinerary.size, self.itinerary.steps_per_epoch, self.trainer)
+    def batches(self, device: torch.device) -> "ImageBatches":
+        return ImageBatches(self, device)
 
     def evaluation_loader(self, split: str) -> EvaluationLoader:
         device = self.trainer.strategy.root_device
@@ -176,6 +179,66 @@ class ImageShards(KeyedData):
             "augment": self.augment,
             "seeds": [self.order_seed, self.augmentation_seed, self.split_seed],
         }
+
+
+class ImageBatches(Batches):
+    """The minibatches of an image shard: rows gathered, augmented and standardised on the device.
+
+    Args:
+        data: whose training set is visited.
+        device: where batches are made.
+    """
+
+    def __init__(self, data: ImageShards, device: torch.device) -> None:
+        super().__init__(data.batch_size, data.steps_per_epoch, data)
+        self.subset = data.subsets["train"].stored(data.storage, device)
+        self.itinerary, self.standardise, self.device = data.itinerary, data.standardise, device
+        self.augment = None
+        if data.augment:
+            self.augment = CropAndFlip(4, True, data.augmentation_seed, data.batch_size)
+
+    def size(self, step: int) -> int:
+        return self.itinerary.size(step)
+
+    def batch(self, step: int, part: slice) -> Batch:
+        images, labels = self.subset.take(self.itinerary.rows(step, self.subset.device)[part])
+        return self.finish(images, labels, lambda: self.row_starts(step)[part])
+
+    def stack(self, first: int, count: int) -> Batch:
+        count = min(count, max(1, _STACKED // (self.batch_size * self.subset.shape.numel())))
+        rows = self.itinerary.stack(first, count, self.subset.device)
+        images, labels = self.subset.take(rows.flatten())
+        steps = range(first, first + len(rows))
+        inputs, targets = self.finish(
+            images, labels, lambda: torch.cat([self.row_starts(step) for step in steps])
+        )
+        return inputs.unflatten(0, rows.shape), targets.unflatten(0, rows.shape)
+
+    def row_starts(self, step: int) -> Tensor:
+        """Where the rows of the augmented images of a step start, see :class:`CropAndFlip`."""
+        minibatch = self.itinerary.minibatch(step)
+        return self.augment.row_starts(minibatch, self.subset.shape, self.device)[: self.size(step)]
+
+    def finish(self, images: Tensor, labels: Tensor, row_starts: Callable[[], Tensor]) -> Batch:
+        """From bytes ``[b, C, H, W]`` to the network's input."""
+        images = images.to(self.device)
+        if self.augment is not None:
+            images = self.augment(images, row_starts())
+        return self.standardise(images), labels.to(self.device)
+
+    @staticmethod
+    def across(members: "Sequence[Batches]", step: int) -> Batch:
+        first = members[0]
+        shared = all(m.subset is first.subset and m.size(step) == first.size(step) for m in members)
+        if not shared or len(members) == 1:
+            return Batches.across(members, step)
+        rows = torch.cat([m.itinerary.rows(step, first.subset.device) for m in members])
+        images, labels = first.subset.take(rows)
+        inputs, targets = first.finish(
+            images, labels, lambda: torch.cat([m.row_starts(step) for m in members])
+        )
+        shape = (len(members), first.size(step))
+        return inputs.unflatten(0, shape), targets.unflatten(0, shape)
 
 
 class CIFAR10(ImageShards):
@@ -212,6 +275,10 @@ class CIFAR10(ImageShards):
         )
         return "sgdlit.data.modules.Shapes", shared, why
 
+    @property
+    def source(self) -> dict[str, Any]:
+        return super().source | {"root": self.root}
+
     def read_splits(self) -> dict[str, Subset]:
         root = Path(self.root)
         try:
@@ -238,6 +305,10 @@ class FashionMNIST(ImageShards):
     def __init__(self, root: str = "data", augment: bool = False, **shard: Any) -> None:
         super().__init__(augment=augment, **shard)
         self.root = root
+
+    @property
+    def source(self) -> dict[str, Any]:
+        return super().source | {"root": self.root}
 
     def read_splits(self) -> dict[str, Subset]:
         train, test = (
@@ -267,6 +338,10 @@ class Shapes(ImageShards):
     ) -> None:
         super().__init__(train_size=train_size, **shard)
         self.test_size, self.data_seed = test_size, data_seed
+
+    @property
+    def source(self) -> dict[str, Any]:
+        return super().source | {"test_size": self.test_size, "data_seed": self.data_seed}
 
     def read_splits(self) -> dict[str, Subset]:
         sizes = {"train": self.train_size, "val": self.val_size, "test": self.test_size}

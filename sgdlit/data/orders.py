@@ -9,7 +9,7 @@ pure function of (seed, t), so it does not depend on ranks, restarts or on how m
 import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from sgdlit.data.philox import Key, derive_key, integers, permutation
 from sgdlit.errors import UserError
 
 LastBatch = Literal["error", "short", "drop"]
+Count = TypeVar("Count", int, Tensor)
+
+_PAGE = 8192  # rows visited that are made together, and at least one epoch
 
 
 class Order(ABC):
@@ -28,14 +31,18 @@ class Order(ABC):
         return examples
 
     @abstractmethod
-    def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
-        """Rows of the epoch before they are cut into minibatches: int64 ``[length(examples)]``."""
+    def rows(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
+        """Rows of some epochs, int64 ``[E]``, before they are cut into minibatches.
 
-    def position(self, epoch: int, k: int, batches: int) -> int:
+        Returns:
+            int64 ``[E, length(examples)]`` on the epochs' device.
+        """
+
+    def position(self, epoch: Count, k: Count, batches: int) -> Count:
         """Which of the epoch's minibatches comes ``k``-th (0 ≤ k < batches)."""
         return k
 
-    def origin(self, epoch: int) -> int:
+    def origin(self, epoch: Count) -> Count:
         """A number that two epochs share if they have the same minibatches, down to the augmentation."""
         return epoch
 
@@ -48,22 +55,23 @@ class Order(ABC):
 class RandomReshuffling(Order):
     """A new permutation in every epoch: each example exactly once per epoch."""
 
-    def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
-        return permutation(key, examples, stream=epoch, device=device)
+    def rows(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
+        return permutation(key, examples, stream=epochs, device=epochs.device)
 
 
 class SingleShuffle(Order):
     """One permutation, drawn once, used in every epoch."""
 
-    def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
-        return permutation(key, examples, stream=0, device=device)
+    def rows(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
+        return permutation(key, examples, device=epochs.device).expand(len(epochs), -1)
 
 
 class WithReplacement(Order):
     """Independent draws from the shard; an epoch is as many draws as there are examples."""
 
-    def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
-        return integers(key, torch.arange(examples, device=device), 1, examples, stream=epoch).squeeze(-1)
+    def rows(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
+        index = torch.arange(examples, device=epochs.device)
+        return integers(key, index, 1, examples, stream=epochs.unsqueeze(-1)).squeeze(-1)
 
 
 class FixedList(Order):
@@ -89,11 +97,11 @@ class FixedList(Order):
     def length(self, examples: int) -> int:
         return len(self._rows)
 
-    def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
+    def rows(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
         outside = [r for r in self._rows if not 0 <= r < examples]
         if outside:
             raise UserError(f"data.order.rows: row {outside[0]} does not exist; allowed: 0 to {examples - 1}")
-        return torch.tensor(self._rows, device=device)
+        return torch.tensor(self._rows, device=epochs.device).expand(len(epochs), -1)
 
 
 class ForwardThenReversed(Order):
@@ -108,18 +116,18 @@ class ForwardThenReversed(Order):
     def length(self, examples: int) -> int:
         return self._forward.length(examples)
 
-    def rows(self, epoch: int, examples: int, key: Key, device: torch.device) -> Tensor:
-        return self._forward.rows(epoch // 2, examples, key, device)
+    def rows(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
+        return self._forward.rows(epochs // 2, examples, key)
 
-    def origin(self, epoch: int) -> int:
+    def origin(self, epoch: Count) -> Count:
         return epoch // 2
 
     @property
     def description(self) -> str:
         return f"ForwardThenReversed({self._forward.description})"
 
-    def position(self, epoch: int, k: int, batches: int) -> int:
-        return k if epoch % 2 == 0 else batches - 1 - k
+    def position(self, epoch: Count, k: Count, batches: int) -> Count:
+        return k + epoch % 2 * (batches - 1 - 2 * k)
 
 
 class Itinerary:
@@ -166,7 +174,8 @@ class Itinerary:
         self.batches = length // batch_size if last_batch == "drop" else -(-length // batch_size)
         self.smallest = length - (self.batches - 1) * batch_size if last_batch == "short" else batch_size
         self._key = derive_key(seed, "order")
-        self._epoch, self._device, self._rows = -1, torch.device("cpu"), torch.empty(0)
+        self._length, self._per_page = length, max(1, _PAGE // length)
+        self._page, self._rows = -1, torch.empty(0)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -184,17 +193,41 @@ class Itinerary:
 
     def rows(self, step: int, device: torch.device | str = "cpu") -> Tensor:
         """Rows of the shard that ``step`` sees: int64 ``[B]``, fewer in a short last minibatch."""
-        epoch, position = self._place(step)
-        device = torch.device(device)
-        if (self._epoch, self._device) != (epoch, device):
-            self._rows = self.order.rows(epoch, self.examples, self._key, device)
-            self._epoch, self._device = epoch, device
-        start = position * self.batch_size
-        return self._rows[start : start + self.batch_size]
+        page = self._page_of(step)
+        start = int(self._starts(step, page))
+        return self._page_rows(page, device)[start : start + self.size(step)]
 
-    def _place(self, step: int) -> tuple[int, int]:
+    def stack(self, first: int, count: int, device: torch.device | str = "cpu") -> Tensor:
+        """Rows that some steps from ``first`` on see, all of the same size: int64 ``[k, B]``, 1 ≤ k ≤ count.
+
+        k is smaller than ``count`` at the end of a page of epochs and where a short minibatch begins or ends.
+        """
+        page, size = self._page_of(first), self.size(first)
+        end = min(first + count, (page + 1) * self._per_page * self.steps_per_epoch)
+        if self.smallest != self.batch_size:
+            end = next((step for step in range(first, end) if self.size(step) != size), end)
+        starts = self._starts(torch.arange(first, end, device=device), page)
+        return self._page_rows(page, device)[starts.unsqueeze(-1) + torch.arange(size, device=device)]
+
+    def _page_of(self, step: int) -> int:
+        return step // (self._per_page * self.steps_per_epoch)
+
+    def _starts(self, step: Count, page: int) -> Count:
+        """Where in its page the rows of a step start."""
+        epoch, position = self._place(step)
+        return (epoch - page * self._per_page) * self._length + position * self.batch_size
+
+    def _page_rows(self, page: int, device: torch.device | str) -> Tensor:
+        if self._page != page or self._rows.device != torch.device(device):
+            epochs = torch.arange(page * self._per_page, (page + 1) * self._per_page, device=device)
+            self._rows = self.order.rows(epochs, self.examples, self._key).flatten()
+            self._page = page
+        return self._rows
+
+    def _place(self, step: Count) -> tuple[Count, Count]:
         """The epoch of a step, and which of its minibatches the step sees."""
-        epoch, k = divmod(step // self.repeats, self.batches)
+        visit = step // self.repeats
+        epoch, k = visit // self.batches, visit % self.batches
         return epoch, self.order.position(epoch, k, self.batches)
 
 

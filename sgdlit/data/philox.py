@@ -48,21 +48,23 @@ def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: Key) -> tupl
     return c0, c1, c2, c3
 
 
-def words(key: Key, index: Tensor, count: int, stream: int = 0) -> Tensor:
+def words(key: Key, index: Tensor, count: int, stream: int | Tensor = 0) -> Tensor:
     """``count`` random 32-bit words for each index.
 
     Args:
         key: from :func:`derive_key`.
         index: int64, any shape, values >= 0: which samples.
         count: words per sample.
-        stream: a further number in [0, 2³²) that separates uses of one key.
+        stream: a further number in [0, 2³²) that separates uses of one key, or int64 numbers of a shape that
+            broadcasts with that of the indices.
 
     Returns:
-        int64 of shape ``index.shape + (count,)``, values in [0, 2³²).
+        int64 of shape ``index.shape + (count,)``, broadcast with ``stream``; values in [0, 2³²).
     """
     block = torch.arange(-(-count // 4), device=index.device)
     lo, hi = (index & _MASK).unsqueeze(-1), (index >> 32).unsqueeze(-1)
-    out = philox4x32((block, lo, hi, torch.full_like(block, stream)), key)
+    stream = stream.unsqueeze(-1) if isinstance(stream, Tensor) else torch.full_like(block, stream)
+    out = philox4x32((block, lo, hi, stream), key)
     return torch.stack(torch.broadcast_tensors(*out), -1).flatten(-2)[..., :count]
 
 
@@ -76,7 +78,7 @@ def uniform(
     return (drawn >> 8).to(dtype) / 2.0**24
 
 
-def integers(key: Key, index: Tensor, count: int, high: int, stream: int = 0) -> Tensor:
+def integers(key: Key, index: Tensor, count: int, high: int, stream: int | Tensor = 0) -> Tensor:
     """Integers in [0, high), int64, shape ``index.shape + (count,)``; the bias is below high / 2³²."""
     return (words(key, index, count, stream) * high) >> 32
 
@@ -92,7 +94,12 @@ def normal(
     return pair.flatten(-2)[..., :count].to(dtype)
 
 
-def permutation(key: Key, n: int, stream: int = 0, device: torch.device | str = "cpu") -> Tensor:
-    """A random permutation of 0 … n−1 (int64), by sorting keyed 63-bit numbers; equal on every device."""
+def permutation(key: Key, n: int, stream: int | Tensor = 0, device: torch.device | str = "cpu") -> Tensor:
+    """A random permutation of 0 … n−1, by sorting keyed 63-bit numbers; equal on every device.
+
+    Returns:
+        int64 ``[n]``; ``[E, n]``, one for each, where ``stream`` is a tensor ``[E]``.
+    """
+    stream = stream.unsqueeze(-1) if isinstance(stream, Tensor) else stream
     pair = words(key, torch.arange(n, device=device), 2, stream)
-    return torch.argsort((pair[:, 0] << 31) ^ (pair[:, 1] >> 1), stable=True)
+    return torch.argsort((pair[..., 0] << 31) ^ (pair[..., 1] >> 1), dim=-1, stable=True)

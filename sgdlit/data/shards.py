@@ -1,7 +1,7 @@
 """Finite sets of examples: where they lie, how they are split, and how a minibatch is taken from them."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -56,6 +56,11 @@ class Shard:
         """Where row numbers have to be."""
         return self.labels.device
 
+    @property
+    def shape(self) -> torch.Size:
+        """(C, H, W) of an image."""
+        return self.images.shape[1:]
+
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Images uint8 ``[b, C, H, W]`` and labels ``[b]`` of the given rows, where the shard lies."""
         return self.images.index_select(0, rows), self.labels.index_select(0, rows)
@@ -67,9 +72,15 @@ class Subset:
 
     shard: Shard
     rows: Tensor
+    _copies: dict[torch.device, Shard] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(C, H, W) of an image."""
+        return self.shard.shape
 
     @property
     def device(self) -> torch.device:
@@ -81,11 +92,13 @@ class Subset:
         return self.shard.take(self.rows.index_select(0, rows))
 
     def stored(self, storage: Storage, device: torch.device) -> "Shard | Subset":
-        """The same examples where training wants them: copied to the device, or left where they are."""
+        """The same examples where training wants them: copied to the device, once, or left where they are."""
         if storage == "host":
             return self
-        images, labels = self.take(torch.arange(len(self), device=self.device))
-        return Shard(images.to(device), labels.to(device))
+        if device not in self._copies:
+            images, labels = self.take(torch.arange(len(self), device=self.device))
+            self._copies[device] = Shard(images.to(device), labels.to(device))
+        return self._copies[device]
 
 
 def whole(shard: Shard) -> Subset:

@@ -8,7 +8,6 @@ validation and test sets stay what they are.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -16,7 +15,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from sgdlit.data.keyed_data import KeyedData
-from sgdlit.data.loaders import Batch, EvaluationLoader, StepLoader, check_loaders
+from sgdlit.data.loaders import Batch, Batches, EvaluationLoader, check_loaders
 from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
 from sgdlit.data.philox import Key, derive_key, normal
 from sgdlit.errors import UserError
@@ -27,40 +26,6 @@ _NUMBERS = {"cpu": 2**18}  # random numbers made at a time: temporaries that fit
 _NUMBERS_ELSEWHERE = 2**22  # few launches, some hundred MB of temporaries
 _PAGE_MINIBATCHES = 1024
 _FIRST = 64  # examples among which one is looked for to try a network on
-
-
-class Pages:
-    """Consecutive minibatches made together, and kept until the next page is asked for.
-
-    Args:
-        draw: int64 indices ``[n]`` -> inputs ``[n, ...]`` and targets ``[n, ...]``, a function of each index
-            alone.
-        batch_size: B, examples of a minibatch over all ranks.
-        length: minibatches in a page.
-        device: where the indices, and so the examples, are made.
-    """
-
-    def __init__(
-        self, draw: Callable[[Tensor], Batch], batch_size: int, length: int, device: torch.device
-    ) -> None:
-        self.draw, self.batch_size, self.length, self.device = draw, batch_size, length, device
-        self._pages: dict[tuple[int, int], tuple[int, list[Batch]]] = {}
-
-    def batch(self, number: int, part: slice) -> Batch:
-        """The examples ``part`` of minibatch ``number``."""
-        page, place = divmod(number, self.length)
-        held, batches = self._pages.get((part.start, part.stop), (-1, []))
-        if held != page:
-            batches = self._make(page, part)
-            self._pages[part.start, part.stop] = page, batches
-        return batches[place]
-
-    def _make(self, page: int, part: slice) -> list[Batch]:
-        minibatches = torch.arange(page * self.length, (page + 1) * self.length, device=self.device)
-        within = torch.arange(part.start, part.stop, device=self.device)
-        inputs, targets = self.draw((minibatches.unsqueeze(1) * self.batch_size + within).flatten())
-        shape = (self.length, len(within))
-        return list(zip(inputs.unflatten(0, shape), targets.unflatten(0, shape), strict=True))
 
 
 class StreamData(KeyedData):
@@ -164,8 +129,11 @@ class StreamData(KeyedData):
         return ["val", "test"] if self.sizes["val"] else ["test"]
 
     @property
+    def steps_per_epoch(self) -> int:
+        return self.steps
+
+    @property
     def step_sizes(self) -> list[int]:
-        """How many examples a step can see, over all ranks: B, and those of a short last minibatch."""
         short = set() if self.itinerary is None else {self.itinerary.smallest}
         return sorted({self.batch_size} | short, reverse=True)
 
@@ -176,21 +144,26 @@ class StreamData(KeyedData):
             UserError: naming the key, its value and what is allowed.
         """
         evaluated = {name: self.sizes[name] for name in self.evaluation_splits}
-        check_loaders(self.step_sizes, self.steps, evaluated, trainer)
+        check_loaders(self.step_sizes, self.steps_per_epoch, evaluated, trainer)
 
     def example(self) -> Batch:
-        """One training example on the host, of the highest class among the first: two of ``[1, ...]``."""
+        """Of the highest class among the first examples."""
         inputs, targets = self.draw("train", torch.arange(_FIRST))
         row = 0 if targets.is_floating_point() else int(targets.argmax())
         return self.prepare(inputs[row : row + 1]), targets[row : row + 1]
 
-    def train_dataloader(self) -> StepLoader:
-        device = self.trainer.strategy.root_device
+    @property
+    def source(self) -> dict[str, Any]:
+        sizes = {**self.sizes, "train": self.shard_size}
+        return {"sizes": sizes, "seed": self.seed, "dtype": str(self.dtype), **self.describe()}
+
+    def take_over(self, other: KeyedData) -> None:
+        self._held = other._held
+
+    def batches(self, device: torch.device) -> Batches:
         if self.itinerary is None:
-            batch, size = self._stream_batch(device), lambda step: self.batch_size
-        else:
-            batch, size = self._shard_batch(self.itinerary, device), self.itinerary.size
-        return StepLoader(batch, size, self.steps, self.trainer)
+            return StreamBatches(self, device)
+        return ShardBatches(self, self.itinerary, device)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -207,46 +180,105 @@ class StreamData(KeyedData):
 
     # How batches are made
 
-    def _stream_batch(self, device: torch.device) -> Callable[[int, slice], Batch]:
-        length = self.page_minibatches
-        if length is None:
-            length = min(_PAGE_MINIBATCHES, max(1, self._at_a_time(device) // self.batch_size))
-        pages = Pages(lambda index: self.draw("train", index), self.batch_size, length, device)
-
-        def batch(step: int, part: slice) -> Batch:
-            inputs, targets = pages.batch(step // self.repeats, part)
-            return self.prepare(inputs), targets
-
-        return batch
-
-    def _at_a_time(self, device: torch.device) -> int:
+    def at_a_time(self, device: torch.device) -> int:
         """How many examples to make in one call."""
         return max(1, _NUMBERS.get(device.type, _NUMBERS_ELSEWHERE) // self.numbers)
 
-    def _shard_batch(self, itinerary: Itinerary, device: torch.device) -> Callable[[int, slice], Batch]:
-        inputs, targets = self._finite("train", itinerary.examples, device)
-
-        def batch(step: int, part: slice) -> Batch:
-            rows = itinerary.rows(step, device)[part]
-            return self.prepare(inputs.index_select(0, rows)), targets.index_select(0, rows)
-
-        return batch
-
     def evaluation_loader(self, split: Split) -> EvaluationLoader:
-        inputs, targets = self._finite(split, self.sizes[split], self.trainer.strategy.root_device)
+        inputs, targets = self.finite(split, self.sizes[split], self.trainer.strategy.root_device)
 
         def batch(part: slice) -> Batch:
             return self.prepare(inputs[part]), targets[part]
 
         return EvaluationLoader(batch, len(targets), self.eval_batch_size, self.trainer)
 
-    def _finite(self, split: Split, size: int, device: torch.device) -> Batch:
+    def finite(self, split: Split, size: int, device: torch.device) -> Batch:
         """The first ``size`` examples of a split, drawn once and kept on the device."""
         if (split, device) not in self._held:
-            chunks = torch.arange(size, device=device).split(self._at_a_time(device))
+            chunks = torch.arange(size, device=device).split(self.at_a_time(device))
             inputs, targets = zip(*(self.draw(split, chunk) for chunk in chunks), strict=True)
             self._held[split, device] = torch.cat(inputs), torch.cat(targets)
         return self._held[split, device]
+
+
+class StreamBatches(Batches):
+    """The minibatches of a stream, made a page of consecutive ones at a time and kept until the next.
+
+    Args:
+        data: the distribution.
+        device: where examples are made.
+    """
+
+    def __init__(self, data: StreamData, device: torch.device) -> None:
+        super().__init__(data.batch_size, data.steps_per_epoch, data)
+        self.data, self.device, self.repeats = data, device, data.repeats
+        chosen = min(_PAGE_MINIBATCHES, max(1, data.at_a_time(device) // data.batch_size))
+        self.length = data.page_minibatches or chosen
+        self._pages: dict[tuple[int, int], tuple[int, Batch]] = {}
+
+    def batch(self, step: int, part: slice) -> Batch:
+        page, place = divmod(step // self.repeats, self.length)
+        inputs, targets = self.page(page, part)
+        return self.data.prepare(inputs[place]), targets[place]
+
+    def stack(self, first: int, count: int) -> Batch:
+        page, place = divmod(first // self.repeats, self.length)
+        inputs, targets = self.page(page, slice(0, self.batch_size))
+        count = min(count, (page + 1) * self.length * self.repeats - first)
+        if self.repeats == 1:
+            inputs, targets = inputs[place : place + count], targets[place : place + count]
+        else:
+            steps = torch.arange(first, first + count, device=self.device)
+            places = steps // self.repeats - page * self.length
+            inputs, targets = inputs.index_select(0, places), targets.index_select(0, places)
+        return self.data.prepare(inputs), targets
+
+    def page(self, page: int, part: slice) -> Batch:
+        """The examples ``part`` of a page's minibatches: inputs and targets ``[length, b, ...]``."""
+        held, examples = self._pages.get((part.start, part.stop), (-1, None))
+        if held != page:
+            examples = self._make(page, part)
+            self._pages[part.start, part.stop] = page, examples
+        return examples
+
+    def _make(self, page: int, part: slice) -> Batch:
+        minibatches = torch.arange(page * self.length, (page + 1) * self.length, device=self.device)
+        within = torch.arange(part.start, part.stop, device=self.device)
+        index = (minibatches.unsqueeze(1) * self.batch_size + within).flatten()
+        inputs, targets = self.data.draw("train", index)
+        shape = (self.length, len(within))
+        return inputs.unflatten(0, shape), targets.unflatten(0, shape)
+
+
+class ShardBatches(Batches):
+    """The minibatches of the finite form of a stream.
+
+    Args:
+        data: the distribution, whose first examples are visited.
+        itinerary: the order of the visits.
+        device: where the examples lie.
+    """
+
+    def __init__(self, data: StreamData, itinerary: Itinerary, device: torch.device) -> None:
+        super().__init__(data.batch_size, data.steps_per_epoch, data)
+        self.data, self.itinerary, self.device = data, itinerary, device
+        self.inputs, self.targets = data.finite("train", itinerary.examples, device)
+        self._most = max(1, data.at_a_time(device) // data.batch_size)
+
+    def size(self, step: int) -> int:
+        return self.itinerary.size(step)
+
+    def batch(self, step: int, part: slice) -> Batch:
+        return self.take(self.itinerary.rows(step, self.device)[part])
+
+    def stack(self, first: int, count: int) -> Batch:
+        rows = self.itinerary.stack(first, min(count, self._most), self.device)
+        inputs, targets = self.take(rows.flatten())
+        return inputs.unflatten(0, rows.shape), targets.unflatten(0, rows.shape)
+
+    def take(self, rows: Tensor) -> Batch:
+        """The examples in the given rows: inputs and targets ``[b, ...]``."""
+        return self.data.prepare(self.inputs.index_select(0, rows)), self.targets.index_select(0, rows)
 
 
 class TeacherStream(StreamData):
@@ -280,9 +312,15 @@ class TeacherStream(StreamData):
         noise = normal(key, index, targets[0].numel(), dtype=targets.dtype)
         return targets + self.label_noise * noise.view_as(targets)
 
+    @property
+    def source(self) -> dict[str, Any]:
+        return super().source | self._teacher_facts()
+
     def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | self._teacher_facts()
+
+    def _teacher_facts(self) -> dict[str, Any]:
         return {
-            **super().state_dict(),
             "label_noise": self.label_noise,
             "teacher_seeds": [self.teacher_seed, self.label_noise_seed],
         }

@@ -53,6 +53,8 @@ class DeepLinear(nn.Module):
                 std *= math.sqrt(2 / sum(weight.shape))
             nn.init.normal_(weight, std=std)
 
+    rank_one = "chain"  # the closed form of its gradient, see sgdlit.training.engines.rank_one
+
     @property
     def product(self) -> Tensor:
         """The end-to-end matrix W_L ... W_1, shape (widths[-1], widths[0]): forward(x) = x @ product.T."""

@@ -39,6 +39,8 @@ class DiagonalLinear(nn.Module):
         nn.init.constant_(self.u, self.u_start)
         nn.init.constant_(self.v, self.v_start)
 
+    rank_one = "diagonal"  # the closed form of its gradient, see sgdlit.training.engines.rank_one
+
     @property
     def coefficients(self) -> Tensor:
         """β = u ⊙ v, shape (d,)."""

@@ -31,6 +31,11 @@ class BilinearForm(nn.Module):
         self.net.reset_parameters()
 
     @property
+    def rank_one(self) -> str | None:
+        """The closed form of its gradient, see ``sgdlit.training.engines.rank_one``; None if it has none."""
+        return "bilinear" if isinstance(self.net, DeepLinear) else None
+
+    @property
     def matrix(self) -> Tensor | None:
         """M (d, d) with prediction aᵀMb; None if the network is not linear."""
         return self.net.product.T if isinstance(self.net, DeepLinear) else None

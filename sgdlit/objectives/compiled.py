@@ -15,8 +15,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.modules.batchnorm import _NormBase
 
 from sgdlit.errors import UserError
+from sgdlit.objectives.functional import costs_of, modified_gradient
 from sgdlit.objectives.losses import Loss
-from sgdlit.objectives.modified_loss import Ranks, squared_length
+from sgdlit.objectives.modified_loss import Ranks
 from sgdlit.objectives.objective import Evaluation, Objective, PrecomputedGradient, refuse_compiled
 
 
@@ -128,18 +129,10 @@ class CompiledPenalty(Objective):
 
 def gradient_function(network: nn.Module, loss: Loss, parameters: dict[str, nn.Parameter]) -> Callable:
     """(parameters, inputs, targets, λ) -> (gradient of C + λ/4 ‖∇C‖², C, ‖∇C‖², outputs); λ may be None."""
+    costs = costs_of(network, loss, stacked=False)
 
     def compute(values: list[Tensor], inputs: Tensor, targets: Tensor, strength: Tensor | None) -> tuple:
-        outputs = torch.func.functional_call(network, dict(zip(parameters, values, strict=True)), (inputs,))
-        cost = loss(outputs, targets)
-        trainable = [v for v in values if v.requires_grad]
-        penalized = strength is not None
-        gradient = torch.autograd.grad(cost, trainable, create_graph=penalized, materialize_grads=True)
-        if not penalized:
-            return list(gradient), cost.detach(), None, outputs.detach()
-        direction = [g.detach() for g in gradient]
-        weights = [torch.ones_like(cost), *(strength / 2 * v for v in direction)]
-        gradient = torch.autograd.grad([cost, *gradient], trainable, weights)
-        return [g.detach() for g in gradient], cost.detach(), squared_length(direction), outputs.detach()
+        by_name = dict(zip(parameters, values, strict=True))
+        return tuple(modified_gradient(costs, by_name, inputs, targets, strength))
 
     return compute

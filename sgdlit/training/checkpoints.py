@@ -18,14 +18,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from sgdlit.console import say
 from sgdlit.errors import UserError
 from sgdlit.training.divergence import diverged
-from sgdlit.training.metrics_file import MetricsFile
-from sgdlit.training.run_folder import write_status
-from sgdlit.training.step_end import (
+from sgdlit.training.fit_loop import (
     end_training_here,
     repair_resumed_epoch,
     step_is_complete,
     validation_is_due,
 )
+from sgdlit.training.metrics_file import MetricsFile
+from sgdlit.training.run_folder import write_status
 
 _RANKS_AGREE_EVERY = 16  # steps between two exchanges of the flag over ranks
 

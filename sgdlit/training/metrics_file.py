@@ -45,7 +45,7 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        row = {"step": step, **{k: float(v) for k, v in metrics.items()}}
+        row = {"step": step, **{k: v if isinstance(v, int) else float(v) for k, v in metrics.items()}}
         new = [name for name in row if name not in self.columns]
         if new or not self.path.exists():
             self.columns += new

@@ -35,6 +35,9 @@ class StepProgress(ProgressBar):
     def enable(self) -> None:
         self._shown = True
 
+    def next_due(self, step: int) -> None:
+        """It is drawn when a call ends."""
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._total = trainer.estimated_stepping_batches
         self._start_step, self._start_time = trainer.global_step, time.monotonic()

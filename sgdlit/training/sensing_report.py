@@ -4,16 +4,18 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from sgdlit.console import say
+from sgdlit.data.loaders import Block
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.errors import UserError
 from sgdlit.measures.relative_error import relative_error
-from sgdlit.measures.relative_squared_error import squared_sums
+from sgdlit.measures.relative_squared_error import relative_squared_error, squared_sums
 from sgdlit.measures.sensing_risk import sensing_risk
 from sgdlit.measures.singular_values import singular_values
 from sgdlit.models.sensing import BilinearForm
-from sgdlit.training.step_end import step_is_complete
+from sgdlit.training.fit_loop import step_is_complete
 
 
 class SensingReport(Callback):
@@ -67,11 +69,9 @@ class SensingReport(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if not self.linear:
-            self._sums += squared_sums(pl_module.outputs, batch[1])
+            self._note_errors(trainer, outputs["cost"], batch)
         if not step_is_complete(trainer):
             return
-        if not self.linear:
-            self._close_step(trainer)
         if trainer.global_step % self.every_n_steps == 0:
             self._report(trainer)
 
@@ -95,11 +95,18 @@ class SensingReport(Callback):
             )
         self.errors = state_dict["errors"]
 
-    def _close_step(self, trainer: Trainer) -> None:
-        """Add the error of the minibatch that the last step saw, over all ranks."""
-        missed, squares = trainer.strategy.reduce(self._sums, reduce_op="sum")
-        self.errors[(trainer.global_step - 1) % self.window] = missed / squares
-        self._sums.zero_()
+    def _note_errors(self, trainer: Trainer, costs: Tensor, batch: Any) -> None:
+        """Keep the errors of the latest minibatches, from the losses ½(y − p)² that they had on average."""
+        if isinstance(batch, Block):
+            for k in range(max(0, len(batch) - self.window), len(batch)):
+                targets = batch.batch(k, slice(0, 1))[1]
+                self.errors[(batch.start + k) % self.window] = relative_squared_error(costs[k, 0], targets)
+            return
+        self._sums += squared_sums(costs, batch[1])
+        if step_is_complete(trainer):
+            missed, squares = trainer.strategy.reduce(self._sums, reduce_op="sum")
+            self.errors[(trainer.global_step - 1) % self.window] = missed / squares
+            self._sums.zero_()
 
     def _report(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero:

@@ -1,12 +1,11 @@
-"""One run: a network trained on C + λ/4·‖∇Ĉ‖² by Lightning's automatic optimization.
+"""One run: a network trained on C + λ/4·‖∇Ĉ‖², step by step through Lightning or many steps per call.
 
-The step hands Lightning one scalar whose gradient is that of the modified loss, so any optimizer, scheduler,
-clipping, accumulation, precision and DDP work as they do elsewhere. Nothing waits for the device except at
-the steps that are logged.
+Step by step, Lightning is handed one scalar whose gradient is that of the modified loss, so any optimizer,
+scheduler, clipping, accumulation, precision and DDP work as they do elsewhere. Many steps per call are taken
+by an engine (``sgdlit.training.engines``) and counted one by one by the Trainer. Nothing waits for the device
+except at the steps that are logged.
 """
 
-import math
-import time
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -15,36 +14,26 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
+from sgdlit.data.keyed_data import OnDeviceData
+from sgdlit.data.loaders import Block
 from sgdlit.errors import UserError
-from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
+from sgdlit.objectives import (
+    ConstantStrength,
+    ExactPenalty,
+    Objective,
+    Strength,
+    frozen_statistics,
+    loss_by_name,
+)
 from sgdlit.objectives.objective import allowed_sizes
+from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
+from sgdlit.training.engines import Crew, EngineName, Member, Observation, check_engine
+from sgdlit.training.evaluation import EvaluationMeans, Records
+from sgdlit.training.fit_loop import advance_clock, share_clock
+from sgdlit.training.rows import Stopwatch, training_row
 
 LossName = Literal["cross_entropy", "half_squared_error", "logistic"]
-
-
-class EvaluationMeans(nn.Module):
-    """Loss and accuracy over a whole set: sums over examples and ranks, then one division."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        # torchmetrics would leave a NaN out of the mean, and so hide that a run has diverged.
-        self.loss, self.accuracy = (MeanMetric(nan_strategy="disable") for _ in range(2))
-
-    def add(self, losses: Tensor, correct: Tensor | None) -> None:
-        """The losses of some examples, and whether each is classified correctly (None where nothing is)."""
-        self.loss.update(losses.float())
-        if correct is not None:
-            self.accuracy.update(correct.float())
-
-    def result(self, name: str) -> dict[str, float]:
-        """Means under ``name/``, and a clean slate."""
-        parts = {"loss": self.loss, "accuracy": self.accuracy}
-        means = {f"{name}/{part}": float(m.compute()) for part, m in parts.items() if m.update_called}
-        for metric in parts.values():
-            metric.reset()
-        return means
 
 
 class SingleRun(LightningModule):
@@ -70,6 +59,10 @@ class SingleRun(LightningModule):
         channels_last: keep images and convolutions in channels-last memory format.
         reduction: what the optimizer receives of a step's batch: the gradient of the ``mean`` over its
             examples, or B times that, of their ``sum``. What is logged about losses and C_reg is of the mean.
+        steps_per_call: steps that one call of ``training_step`` takes. ``auto`` takes so many that a call
+            lasts about a tenth of a second, and one where something in the run acts inside each step
+            (clipping, accumulation, several ranks, unknown callbacks). No number depends on it.
+        engine: what takes them, see ``sgdlit.training.engines``; ``auto`` chooses.
     """
 
     def __init__(
@@ -82,22 +75,27 @@ class SingleRun(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         channels_last: bool = False,
         reduction: Literal["mean", "sum"] = "mean",
+        steps_per_call: StepsPerCall = "auto",
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.channels_last = channels_last
         self.loss = loss_by_name(loss)
         self.reduction = reduction
-        self.outputs = torch.empty(0)  # of the latest (micro-)batch of this rank, for callbacks
-        self._factor = 1  # on the mean over a step's batch, that makes it what the optimizer receives
+        self.steps_per_call, self.engine = steps_per_call, engine
+        self.crew: Crew | None = None
+        self._crew_before: dict[str, Any] | None = None
+        self.single_steps: str | None = None
+        self._factor = 1
         self.objective = objective or ExactPenalty()
         self.strength = reg_strength if isinstance(reg_strength, Strength) else ConstantStrength(reg_strength)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.evaluations = nn.ModuleDict()
-        self.best: dict[str, float] = {}
+        self.records = Records()
         self.improved = False
         self._pending: dict[str, Tensor] = {}
-        self._clock = (0, 0.0)
+        self._stopwatch = Stopwatch(0)
 
     def check(self, trainer: Trainer, datamodule: Any) -> None:
         """Refuse what cannot work, before a run leaves a trace.
@@ -106,6 +104,8 @@ class SingleRun(LightningModule):
             UserError: naming the key, its value and what is allowed.
         """
         self._check_optimizer()
+        self._choose_call(trainer, datamodule)
+        check_engine(self.engine, [Member(self, *self._optimizers())])
         if hasattr(datamodule, "example"):
             self._check_example(*datamodule.example())
         limit, micro = trainer.limit_train_batches, trainer.accumulate_grad_batches
@@ -159,7 +159,7 @@ class SingleRun(LightningModule):
         training = self.network.training
         try:
             with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-                outputs = self.network.eval()(self._in_memory_format(inputs.to(dtype)))
+                outputs = self.network.eval()(self.in_memory_format(inputs.to(dtype)))
         except (UserError, RuntimeError, ValueError) as error:
             shape = tuple(inputs.shape[1:])
             raise UserError(f"model.network: does not take inputs of shape {shape}: {error}") from error
@@ -175,64 +175,119 @@ class SingleRun(LightningModule):
         declared = getattr(datamodule, "evaluation_splits", ["val"])
         self.splits = list(declared) if stage in ("fit", "validate") else ["test"]
         self.evaluations = nn.ModuleDict({name: EvaluationMeans() for name in self.splits})
+        if stage == "fit":
+            self._choose_call(self.trainer, datamodule)
+
+    def _choose_call(self, trainer: Trainer, datamodule: Any) -> None:
+        """Whether a call takes one step through Lightning's own optimization, or a block of them."""
+        reason = single_steps_because(trainer, self, SingleRun, datamodule)
+        if trainer.world_size > 1:
+            reason = f"trainer.devices: {trainer.world_size} ranks, which exchange gradients at every step"
+        if hasattr(self._optimizers()[1], "monitor"):
+            reason = f"model.scheduler: {type(self._optimizers()[1]).__name__}, which waits for evaluations"
+        check_steps_per_call(self.steps_per_call, self.engine, reason)
+        if self.steps_per_call == 1 and self.engine == "auto":
+            reason = "model.steps_per_call: 1"
+        self.single_steps = reason
+        self.automatic_optimization = self.single_steps is not None
+        if isinstance(datamodule, OnDeviceData):
+            plan = BlockPlan(trainer, self.steps_per_call)
+            datamodule.block_length = None if self.automatic_optimization else plan
 
     # What is optimized
 
-    def configure_optimizers(self) -> Any:
+    def _optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         optimizer = self.make_optimizer(self.network.parameters())
-        if self.make_scheduler is None:
+        return optimizer, self.make_scheduler(optimizer) if self.make_scheduler is not None else None
+
+    def configure_optimizers(self) -> Any:
+        optimizer, scheduler = self._optimizers()
+        if scheduler is None:
             return optimizer
-        scheduler = self.make_scheduler(optimizer)
+        if not self.automatic_optimization:
+            return [optimizer], [scheduler]
         plan = {"scheduler": scheduler, "interval": "step"}
         if hasattr(scheduler, "monitor"):  # ReduceLROnPlateau looks at an evaluation, not at a step
             plan |= {"interval": "epoch", "monitor": scheduler.monitor}
         return {"optimizer": optimizer, "lr_scheduler": plan}
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network(self._in_memory_format(x))
+        return self.network(self.in_memory_format(x))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        inputs, targets = self._in_memory_format(batch[0]), batch[1]
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        if isinstance(batch, Block):
+            return self._take(batch)
+        inputs, targets = self.in_memory_format(batch[0]), batch[1]
         strength = self.strength(self.global_step, self._rate())
         found = self.objective(self.network, self.loss, inputs, targets, strength)
-        self.outputs = found.outputs
         if self._is_due():
             squared_norm = found.squared_norm
-            if squared_norm is None and self._norm_needs_its_own_batch():
+            if squared_norm is None and self.objective.penalty_batch_size is not None:
                 squared_norm = self.objective.measure(self.network, self.loss, inputs, targets)
             self._gather(found.cost, squared_norm, self.loss.correct(found.outputs, targets))
-        if self.reduction == "mean":
-            return found.loss
-        self._factor = len(inputs) * self.trainer.accumulate_grad_batches * self.trainer.world_size
-        return self._factor * found.loss
+        shares = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        self._factor = self.factor(shares * len(inputs))
+        return {"loss": self._factor * found.loss, "cost": found.cost}
+
+    def _take(self, block: Block) -> dict[str, Tensor]:
+        """The steps of a block; the losses before each of them, ``[steps, 1]``."""
+        assert block.start == self.global_step, "blocks are made one after another, none ahead of its time"
+        if self.crew is None:
+            schedules = [config.scheduler for config in self.trainer.lr_scheduler_configs] or [None]
+            member = Member(self, self.trainer.optimizers[0], schedules[0])
+            self.crew = Crew([member], self.engine, self.trainer, block, self._crew_before)
+        if self._is_due():
+            self._write_training(*(None if v is None else float(v) for v in self.crew.observe(block)))
+        losses = self.crew.run(block)
+        advance_clock(self.trainer, len(block) - 1)
+        return {"losses": losses.loss, "cost": losses.cost}
+
+    def observe(self, inputs: Tensor, targets: Tensor, strength: float) -> Observation:
+        """What a batch says about the run as it is, ``[]`` each; nothing is changed."""
+        inputs = self.in_memory_format(inputs)
+        trainable = [p for p in self.network.parameters() if p.requires_grad]
+        with frozen_statistics(self.network), torch.enable_grad():
+            found = self.objective(self.network, self.loss, inputs, targets, strength)
+            gradient = torch.autograd.grad(found.loss, trainable, materialize_grads=True)
+        norm, squared_norm = _norm(gradient), found.squared_norm
+        if squared_norm is None:
+            own = self.objective.penalty_batch_size is not None
+            measure = self.objective.measure
+            squared_norm = measure(self.network, self.loss, inputs, targets) if own else norm.square()
+        correct = self.loss.correct(found.outputs, targets)
+        accuracy = None if correct is None else correct.float().mean()
+        return Observation(found.cost, squared_norm, self.factor(len(inputs)) * norm, accuracy)
+
+    def factor(self, examples: int) -> int:
+        """On the mean over a batch of so many examples, that makes it what the optimizer receives."""
+        return examples if self.reduction == "sum" else 1
+
+    def in_memory_format(self, inputs: Tensor) -> Tensor:
+        return inputs.contiguous(memory_format=torch.channels_last) if self.channels_last else inputs
 
     def _rate(self) -> float:
         return self.trainer.optimizers[0].param_groups[0]["lr"]
 
-    def _in_memory_format(self, inputs: Tensor) -> Tensor:
-        return inputs.contiguous(memory_format=torch.channels_last) if self.channels_last else inputs
-
-    def _norm_needs_its_own_batch(self) -> bool:
-        """Whether C_reg is taken over another batch than the gradient that the optimizer receives anyway."""
-        return self.objective.penalty_batch_size is not None
-
     # What is logged
 
     def on_train_start(self) -> None:
-        self._clock = (self.global_step, time.monotonic())
+        self.crew = None
+        self._stopwatch = Stopwatch(self.global_step)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if not self._is_due():
+        if not self._is_due() or not self.automatic_optimization:
             return
+        norm, means = float(_norm(_gradients(optimizer))), self._means_over_ranks()
+        squared_norm = means.get("squared_norm", (norm / self._factor) ** 2)
+        self._write_training(means["loss"], squared_norm, norm, means.get("accuracy"))
+
+    def _write_training(
+        self, cost: float, squared_norm: float, gradient_norm: float, accuracy: float | None
+    ) -> None:
         lr = self._rate()
         strength = self.strength(self.global_step, lr)
-        norm = gradient_norm(optimizer)
-        row = self._means_over_ranks()
-        squared_norm = row.pop("squared_norm", (norm / self._factor) ** 2)
-        row["modified_loss"] = row["loss"] + strength / 4 * squared_norm
-        row |= {"C_reg": squared_norm / 4, "gradient_norm": norm}
-        row |= {"lr": lr, "reg_strength": strength, **self._speed()}
-        row = {f"train/{name}": value for name, value in row.items()}
+        row = training_row(cost, squared_norm, gradient_norm, accuracy, lr, strength)
+        row |= self._stopwatch.row(self.global_step)
         self._write(row, monitored=[name for name in ("train/loss", "train/accuracy") if name in row])
 
     def _is_due(self) -> bool:
@@ -253,13 +308,6 @@ class SingleRun(LightningModule):
         self._pending = {}
         means = self.trainer.strategy.reduce(sums, reduce_op="mean") / self.trainer.accumulate_grad_batches
         return dict(zip(names, means.tolist(), strict=True))
-
-    def _speed(self) -> dict[str, float]:
-        """Steps per second of training since the last logged step, none at the first."""
-        (step, then), now = self._clock, time.monotonic()
-        self._clock = (self.global_step, now)
-        taken = self.global_step - step
-        return {"steps_per_second": taken / (now - then)} if taken else {}
 
     def _write(self, row: dict[str, float], monitored: Iterable[str]) -> None:
         """One row to every logger, at the number of updates made; some of it also for callbacks.
@@ -289,16 +337,16 @@ class SingleRun(LightningModule):
         if self.trainer.sanity_checking:
             return
         self.improved = False
-        if self.trainer.state.fn == TrainerFn.FITTING and all(map(math.isfinite, row.values())):
-            row |= self._records(row)
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.improved = self.records.update(row, self.splits)
+            row |= self.records.best
         self._write(row, monitored=row)
 
     def on_validation_start(self) -> None:
-        self._paused = time.monotonic()
+        self._stopwatch.pause()
 
     def on_validation_end(self) -> None:
-        step, then = self._clock
-        self._clock = (step, then + time.monotonic() - self._paused)  # evaluation is not training time
+        self._stopwatch.go_on()
 
     def on_test_epoch_end(self) -> None:
         self.log_dict(self._evaluated())
@@ -314,31 +362,25 @@ class SingleRun(LightningModule):
             row |= evaluation.result(name)
         return row
 
-    def _records(self, row: dict[str, float]) -> dict[str, float]:
-        """The best so far, after this evaluation; ``improved`` says whether validation chose it."""
-        classified = any(name.endswith("/accuracy") for name in row)
-        figure, word, better = ("accuracy", "highest", max) if classified else ("loss", "lowest", min)
-        best, before = self.best, self.best.get(f"val/{word}_{figure}")
-        for split in self.splits:
-            record = f"{split}/{word}_{figure}"
-            best[record] = better(row[f"{split}/{figure}"], best.get(record, row[f"{split}/{figure}"]))
-        self.improved = "val" in self.splits and best[f"val/{word}_{figure}"] != before
-        if self.improved and "test" in self.splits:
-            best[f"test/{figure}_at_best_val"] = row[f"test/{figure}"]
-        return best
-
     def reached(self) -> dict[str, float]:
         """What the run reached so far, for its closing line."""
-        return dict(self.best)
+        return dict(self.records.best)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sgdlit_best"] = dict(self.best)
+        checkpoint["sgdlit_best"] = dict(self.records.best)
+        checkpoint["sgdlit_crew"] = self.crew.description() if self.crew else self._crew_before
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.best = dict(checkpoint.get("sgdlit_best", {}))
+        self.records = Records(checkpoint.get("sgdlit_best"))
+        self._crew_before = checkpoint.get("sgdlit_crew")
+        share_clock(checkpoint)
 
 
-def gradient_norm(optimizer: torch.optim.Optimizer) -> float:
-    """Euclidean norm of what the optimizer is about to use, over all of its parameters."""
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+def _gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """What the optimizer is about to use."""
+    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+
+
+def _norm(tensors: Iterable[Tensor]) -> Tensor:
+    """Euclidean norm over all of them."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors))))

@@ -114,7 +114,8 @@ def test_measures_by_hand():
     assert relative_error(torch.zeros(2, 2), target) == 1
     assert relative_error(torch.diag(torch.tensor([3.0, 0.0])), target).item() == pytest.approx(0.8)
     assert singular_values(torch.diag(torch.tensor([1.0, -4.0, 2.0])), 2).tolist() == [4.0, 2.0]
-    assert squared_sums(torch.tensor([[1.0], [2.0]]), torch.tensor([1.0, 4.0])).tolist() == [4.0, 17.0]
+    p, y = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])
+    assert squared_sums((y - p).square().mean() / 2, y).tolist() == [4.0, 17.0]
 
 
 # Schedule

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 
-from sgdlit.data.loaders import EvaluationLoader, StepLoader, check_loaders
-from sgdlit.data.orders import Itinerary, RandomReshuffling
+from sgdlit.data.loaders import Batches, Block, BlockLoader, EvaluationLoader, StepLoader, check_loaders
+from sgdlit.data.orders import ForwardThenReversed, Itinerary, RandomReshuffling
 from sgdlit.data.shards import PerChannel, PerImage, Shard, Subset, shard_from_arrays, split, whole
 from sgdlit.errors import UserError
 
@@ -19,6 +19,23 @@ def clock(step=0, micro=1, ranks=1, rank=0):
     return SimpleNamespace(
         global_step=step, accumulate_grad_batches=micro, world_size=ranks, global_rank=rank
     )
+
+
+class Rows(Batches):
+    """The rows themselves as inputs, and the step as targets."""
+
+    def __init__(self, itinerary):
+        super().__init__(itinerary.batch_size, itinerary.steps_per_epoch)
+        self.itinerary, self.size = itinerary, itinerary.size
+
+    def batch(self, step, part):
+        rows = self.itinerary.rows(step)[part]
+        return rows, torch.full_like(rows, step)
+
+    def stack(self, first, count):
+        rows = self.itinerary.stack(first, count)
+        steps = torch.arange(first, first + len(rows))
+        return rows, steps.unsqueeze(1).expand(rows.shape)
 
 
 @given(total=st.integers(2, 300), share=st.floats(0, 0.9), seed=st.integers(0, 99), balanced=st.booleans())
@@ -80,19 +97,44 @@ def test_storage_does_not_change_what_is_taken(tmp_path):
 def test_what_a_step_sees_does_not_depend_on_how_it_is_shared(ranks, micro, start, repeats):
     itinerary = Itinerary(RandomReshuffling(), 60, 24, repeats, last_batch="short", seed=1)
 
-    def batch(step, part):
-        rows = itinerary.rows(step)[part]
-        return rows, torch.full_like(rows, step)
-
-    loaders = [
-        StepLoader(batch, itinerary.size, itinerary.steps_per_epoch, clock(start, micro, ranks, rank))
-        for rank in range(ranks)
-    ]
+    loaders = [StepLoader(Rows(itinerary), clock(start, micro, ranks, rank)) for rank in range(ranks)]
     shares = [list(loader) for loader in loaders]
     assert {len(share) for share in shares} == {itinerary.steps_per_epoch * micro}
     for k in range(itinerary.steps_per_epoch):
         parts = [shares[rank][k * micro + m][0] for m in range(micro) for rank in range(ranks)]
         assert torch.equal(torch.cat(parts), itinerary.rows(start + k))
+
+
+@given(
+    start=st.integers(0, 40),
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=9),
+    repeats=st.integers(1, 3),
+    batch_size=st.sampled_from([1, 7, 24, 60]),
+    last_batch=st.sampled_from(["short", "drop"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_blocks_hold_the_batches_of_their_steps(start, lengths, repeats, batch_size, last_batch):
+    itinerary = Itinerary(ForwardThenReversed(), 60, batch_size, repeats, last_batch, seed=1)
+    rows, alone = Rows(itinerary), Itinerary(ForwardThenReversed(), 60, batch_size, repeats, last_batch, 1)
+    chosen = iter(lengths * 999)
+    blocks = list(BlockLoader([rows], clock(start), lambda step: next(chosen)))
+    assert sum(map(len, blocks)) == itinerary.steps_per_epoch
+    step = start
+    for block in blocks:
+        assert block.start == step
+        for seen, steps in block.pieces(0):
+            for k in range(len(seen)):
+                assert torch.equal(seen[k], alone.rows(step))
+                assert torch.equal(block.batch(step - block.start, slice(0, 1))[0][0], seen[k])
+                assert steps[k, 0] == step
+                step += 1
+
+
+def test_a_block_of_several_runs_stacks_what_each_sees():
+    members = [Rows(Itinerary(RandomReshuffling(), 60, 6, seed=seed)) for seed in range(3)]
+    inputs, steps = Block(5, 4, members).batch(2, slice(1, 3))
+    assert torch.equal(inputs, torch.stack([member.batch(7, slice(0, 6))[0] for member in members[1:]]))
+    assert steps.tolist() == [[7] * 6] * 2
 
 
 @given(examples=st.integers(0, 40), ranks=st.sampled_from([1, 2, 3]), batch_size=st.integers(1, 9))

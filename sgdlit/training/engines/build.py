@@ -1,0 +1,84 @@
+"""Compiles ``fused.c`` with the machine's C compiler, once, and keeps the library for later runs.
+
+It is kept in ``$SGDLIT_CACHE``, or ``sgdlit`` in the user's cache folder, under a name that tells the source,
+the compiler, the flags and the processor: a home that several kinds of machines share holds one for each.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("fused.c")
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
+
+
+class NotBuilt(Exception):
+    """There is no library, for the reason that it says."""
+
+
+@cache
+def compiler() -> str | None:
+    """The C compiler to use: ``$CC``, or the first of cc, gcc, clang; None if there is none."""
+    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+def library_path(real: str) -> Path:
+    """Where the library for ``float`` or ``double`` is kept, whether or not it is there."""
+    facts = (SOURCE.read_bytes(), compiler(), _FLAGS, real, platform.machine(), _processor())
+    digest = hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
+    base = os.environ.get("SGDLIT_CACHE") or Path.home() / ".cache" / "sgdlit"
+    return Path(base) / f"fused_{real}_{digest}.so"
+
+
+def is_built(real: str) -> bool:
+    return library_path(real).is_file()
+
+
+@cache
+def library(real: str) -> ctypes.CDLL:
+    """The compiled steps for ``float`` or ``double``.
+
+    Raises:
+        NotBuilt: there is no compiler, or it failed.
+    """
+    path = library_path(real)
+    if path.is_file():
+        return ctypes.CDLL(str(path))
+    if compiler() is None:
+        raise NotBuilt("no C compiler was found (CC, cc, gcc, clang)")
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / path.name
+        command = [compiler(), *_FLAGS, f"-DREAL={real}", str(SOURCE), "-o", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise NotBuilt(f"{' '.join(command)} failed: {done.stderr.strip().splitlines()[-1:]}")
+        return ctypes.CDLL(str(_keep(made, path)))
+
+
+def _keep(made: Path, path: Path) -> Path:
+    """Put the library where later runs find it; where that cannot be written, it serves this run alone."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        shutil.copyfile(made, partial)
+        os.replace(partial, path)
+    except OSError:
+        return made
+    return path
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return "|".join(sorted({line for line in lines if line.startswith(wanted)}))

@@ -1,0 +1,36 @@
+"""Work on several runs at the same time, on the cores of a CPU: one thread for each run."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+T, R = TypeVar("T"), TypeVar("R")
+
+
+class SideBySide:
+    """Calls a function on each of some things; on a CPU with several cores, on threads.
+
+    Args:
+        things: how many there are.
+        device: where their tensors are.
+    """
+
+    def __init__(self, things: int, device: torch.device) -> None:
+        workers = min(things, torch.get_num_threads()) if device.type == "cpu" else 1
+        self._pool = None
+        if workers > 1:
+            self._pool = ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1))
+
+    def map(self, work: Callable[[T], R], things: Sequence[T]) -> list[R]:
+        """``[work(thing) for thing in things]``; gradients are recorded where the caller records them."""
+        if self._pool is None or len(things) == 1:
+            return [work(thing) for thing in things]
+        recorded = torch.is_grad_enabled()
+
+        def one(thing: T) -> R:
+            with torch.set_grad_enabled(recorded):
+                return work(thing)
+
+        return list(self._pool.map(one, things))

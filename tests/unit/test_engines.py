@@ -1,0 +1,219 @@
+"""Every engine computes what the plain PyTorch loop computes, for one run and for several at once."""
+
+import pytest
+import torch
+from engine_runs import batches, member, parameters, sgd, train, trainer
+
+from sgdlit.data.loaders import Block
+from sgdlit.data.modules import Shapes
+from sgdlit.data.sensing import MatrixSensing
+from sgdlit.data.teachers import LinearTeacher, MLPTeacher
+from sgdlit.models import MLP, DeepLinear, WideResNet
+from sgdlit.models.diagonal import DiagonalLinear
+from sgdlit.models.sensing import BilinearForm
+from sgdlit.objectives import ExactPenalty, LinearRampStrength
+from sgdlit.training.engines import Crew, build
+from sgdlit.training.engines.stacked import StackedEngine
+
+needs_compiler = pytest.mark.skipif(build.compiler() is None, reason="no C compiler on this machine")
+
+
+def adam(kind=torch.optim.Adam, **settings):
+    return lambda parameters: kind(parameters, lr=0.003, **settings)
+
+
+def shapes(seed=0, **values):
+    data = {"train_size": 40, "test_size": 2, "batch_size": 4, "seed": seed, "data_seed": 0}
+    return Shapes(**data | values)
+
+
+def teacher(seed=0, **values):
+    return MLPTeacher(
+        **{"widths": [6, 8, 3], "labels": "hard", "steps": 200, "batch_size": 4, "seed": seed} | values
+    )
+
+
+def sensing(seed=0, **values):
+    return MatrixSensing(
+        **{"d": 6, "r": 2, "gamma": 0.5, "steps": 200, "batch_size": 1, "seed": seed} | values
+    )
+
+
+def linear(seed=0, **values):
+    return LinearTeacher(**{"d": 6, "steps": 200, "batch_size": 1, "seed": seed, "shard_size": 12} | values)
+
+
+def vectors(seed=0, **values):
+    return MLPTeacher(**{"widths": [6, 5, 4], "steps": 200, "batch_size": 1, "seed": seed} | values)
+
+
+HALF = {"loss": "half_squared_error"}
+MLP_RUN = {"network": lambda: MLP([6, 7, 3])}
+WRN_RUN = {"network": lambda: WideResNet(10, 1)}
+DEEP = {"network": lambda: DeepLinear([6, 5, 5, 4]), **HALF}
+SENSING = {"network": lambda: BilinearForm(DeepLinear([6, 7, 5, 6])), "optimizer": sgd(0.002), **HALF}
+DIAGONAL = {"network": lambda: DiagonalLinear(6, 0.3, 0.1), **HALF}
+
+# name: (arguments of the run, data, engines that can take it)
+CASES = {
+    "MLP": (MLP_RUN, teacher, ["stacked"]),
+    "MLP, momentum, decay": (
+        MLP_RUN | {"optimizer": sgd(0.1, momentum=0.9, weight_decay=0.01)},
+        teacher,
+        ["stacked"],
+    ),
+    "MLP, Nesterov": (MLP_RUN | {"optimizer": sgd(0.1, momentum=0.9, nesterov=True)}, teacher, ["stacked"]),
+    "MLP, Adam": (MLP_RUN | {"optimizer": adam(weight_decay=0.1)}, teacher, ["stacked"]),
+    "MLP, AdamW": (MLP_RUN | {"optimizer": adam(torch.optim.AdamW, weight_decay=0.1)}, teacher, ["stacked"]),
+    "MLP, schedule, n-step, sum": (
+        MLP_RUN | {"scheduler": lambda o: torch.optim.lr_scheduler.StepLR(o, 3, 0.5), "reduction": "sum"},
+        lambda seed=0: teacher(seed, repeats=3),
+        ["stacked"],
+    ),
+    "MLP, penalty that sets in": (
+        MLP_RUN | {"reg_strength": LinearRampStrength(0.0, 0.5, 6, 4)},
+        teacher,
+        ["stacked"],
+    ),
+    "MLP, penalty of half batches": (
+        MLP_RUN | {"reg_strength": 0.3, "objective": ExactPenalty(2)},
+        teacher,
+        ["stacked"],
+    ),
+    "WRN, penalty, augmentation": (WRN_RUN | {"reg_strength": 0.1}, shapes, ["stacked"]),
+    "WRN, momentum": (WRN_RUN | {"optimizer": sgd(0.01, momentum=0.9)}, shapes, ["stacked"]),
+    "deep linear": (DEEP, lambda seed=0: vectors(seed, batch_size=3), ["stacked", "rank_one"]),
+    "deep linear, one example, decay": (
+        DEEP | {"optimizer": sgd(0.02, weight_decay=0.3)},
+        vectors,
+        ["stacked", "rank_one", "fused"],
+    ),
+    "deep linear, penalty": (DEEP | {"reg_strength": 0.1}, vectors, ["stacked"]),
+    "sensing": (SENSING, sensing, ["stacked", "rank_one", "fused"]),
+    "sensing, decay, schedule": (
+        SENSING
+        | {
+            "optimizer": sgd(0.003, weight_decay=0.1),
+            "scheduler": lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.9),
+        },
+        sensing,
+        ["rank_one", "fused"],
+    ),
+    "sensing, one matrix, batch": (
+        SENSING | {"network": lambda: BilinearForm(DeepLinear([6, 6])), "reduction": "sum"},
+        lambda seed=0: sensing(seed, batch_size=3),
+        ["rank_one"],
+    ),
+    "sensing, one matrix": (
+        SENSING | {"network": lambda: BilinearForm(DeepLinear([6, 6]))},
+        sensing,
+        ["rank_one", "fused"],
+    ),
+    "diagonal": (DIAGONAL, linear, ["stacked", "rank_one", "fused"]),
+    "diagonal, penalty, decay, batch, sum": (
+        DIAGONAL | {"reg_strength": 0.4, "reduction": "sum", "optimizer": sgd(0.01, weight_decay=0.2)},
+        lambda seed=0: linear(seed, batch_size=3),
+        ["stacked", "rank_one", "fused"],
+    ),
+    "diagonal, penalty that sets in": (
+        DIAGONAL | {"reg_strength": LinearRampStrength(0.0, 0.5, 6, 4)},
+        linear,
+        ["stacked", "rank_one", "fused"],
+    ),
+}
+ENGINES = [(case, engine) for case, (*_, engines) in CASES.items() for engine in engines]
+
+
+def steps_of(case):
+    return 5 if case.startswith("WRN") else 13
+
+
+@pytest.mark.parametrize(("case", "engine"), ENGINES)
+def test_an_engine_computes_what_the_plain_loop_computes(case, engine):
+    if engine == "fused" and build.compiler() is None:
+        pytest.skip("no C compiler on this machine")
+    (run, make_data, _), steps = CASES[case], steps_of(case)
+    seeds = (0, 1, 2) if steps > 5 else (0, 1)
+    data = [batches(make_data(seed)) for seed in seeds]
+    expected, alone, together = ([member(seed=seed, **run) for seed in seeds] for _ in range(3))
+    costs, losses, _ = train("loop", expected, data, [steps])
+    found = train(engine, together, data, [steps])
+    assert (costs[0] - costs[-1]).abs().min() > 1e-6  # something was learned
+    torch.testing.assert_close(found[0], costs, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found[1], losses, rtol=0, atol=1e-10)
+    for k, single in enumerate(alone):
+        train(engine, [single], [data[k]], [steps])
+        for other in (expected[k], together[k]):
+            torch.testing.assert_close(parameters(single), parameters(other), rtol=0, atol=1e-10)
+            differs = states_differ(single.optimizer, other.optimizer)
+            assert not differs, differs
+
+
+def states_differ(a, b):
+    """Names of the entries in which two optimizers' states differ by more than rounding."""
+    a, b = a.state_dict()["state"], b.state_dict()["state"]
+    return [
+        (k, name)
+        for k in {*a, *b}
+        for name in {*a.get(k, {}), *b.get(k, {})}
+        if not torch.allclose(
+            torch.as_tensor(a[k][name]).double(), torch.as_tensor(b[k][name]).double(), rtol=0, atol=1e-10
+        )
+    ]
+
+
+def test_groups_of_members_change_nothing():
+    run, make_data, _ = CASES["MLP, momentum, decay"]
+    data = [batches(make_data(seed)) for seed in range(5)]
+    ends = []
+    for size in (5, 2, 1):
+        members = [member(seed=seed, **run) for seed in range(5)]
+        crew = Crew(members, "auto", trainer(), Block(0, 9, data), {"engine": "stacked", "group_size": size})
+        assert [len(engine.members) for engine in crew.engines] == {5: [5], 2: [2, 2, 1], 1: [1] * 5}[size]
+        found = crew.run(Block(0, 9, data))
+        ends.append(torch.cat([found.cost.flatten(), *map(parameters, members)]))
+    for other in ends[1:]:
+        torch.testing.assert_close(ends[0], other, rtol=0, atol=1e-12)
+
+
+def test_memory_that_is_short_makes_the_groups_smaller(monkeypatch):
+    run, make_data, _ = CASES["MLP"]
+    record = StackedEngine.record
+
+    def short(engine, *arguments):
+        if len(engine.members) > 2:
+            raise torch.OutOfMemoryError("no memory for so many")
+        return record(engine, *arguments)
+
+    monkeypatch.setattr(StackedEngine, "record", short)
+    members = [member(seed=seed, **run) for seed in range(5)]
+    crew = Crew(members, "stacked", trainer(), Block(0, 1, [batches(make_data(seed)) for seed in range(5)]))
+    assert crew.description() == {"engine": "stacked", "group_size": 2}
+
+
+@pytest.mark.parametrize(("case", "engine"), [*ENGINES, ("MLP", "loop"), ("WRN, momentum", "loop")])
+def test_cutting_a_run_into_calls_changes_no_bit(case, engine):
+    if engine == "fused" and build.compiler() is None:
+        pytest.skip("no C compiler on this machine")
+    (run, make_data, _), steps = CASES[case], steps_of(case)
+    ends = []
+    for cuts in ([steps], list(range(1, steps + 1)), [2, 3, steps - 1, steps]):
+        runs = [member(seed=seed, **run) for seed in (0, 1)]
+        costs, losses, _ = train(engine, runs, [batches(make_data(seed)) for seed in (0, 1)], cuts)
+        ends.append((costs, losses, *map(parameters, runs)))
+    assert all(torch.equal(a, b) for other in ends[1:] for a, b in zip(ends[0], other, strict=True))
+
+
+@pytest.mark.parametrize("case", ["MLP", "sensing", "diagonal", "MLP, momentum, decay"])
+def test_float32_stays_within_rounding_over_200_steps(case):
+    run, make_data, engines = CASES[case]
+    data = [batches(make_data(seed)) for seed in (0, 1)]
+    for engine in engines:
+        if engine == "fused" and build.compiler() is None:
+            continue
+        single = [member(seed=seed, dtype=torch.float32, **run) for seed in (0, 1)]
+        together = [member(seed=seed, dtype=torch.float32, **run) for seed in (0, 1)]
+        train("loop", single, data, [200], torch.float32)
+        train(engine, together, data, [200], torch.float32)
+        for a, b in zip(single, together, strict=True):
+            torch.testing.assert_close(parameters(a), parameters(b), rtol=1e-4, atol=1e-5)
