@@ -183,14 +183,17 @@ def _describe(plan: Plan, store: Store | None, jobs: int, options: SweepOptions)
     for name, cells in plan.grids.items():
         print(f"grid {name}: {len(cells) // len(options.seeds)} points x {len(options.seeds)} seeds")
     missing = [cell for cell in plan.cells if cell.key not in results]
-    for group in groups(missing)[:_SHOWN]:
-        print(f"  {'; '.join(map(described, group))}")
-    if len(groups(missing)) > _SHOWN:
-        print(f"  ... and {len(groups(missing)) - _SHOWN} more")
+    calls = [[cell for cell in group if cell.key not in results] for group in groups(plan)]
+    calls = [group for group in calls if group]
+    for group in calls[:_SHOWN]:
+        more = f" ... {len(group)} together" if len(group) > 1 else ""
+        print(f"  {described(group[0])}{more}")
+    if len(calls) > _SHOWN:
+        print(f"  ... and {len(calls) - _SHOWN} more")
     orphans = len(results.keys() - {cell.key for cell in plan.cells})
     print(
         f"{len(plan.cells)} runs: {len(plan.cells) - len(missing)} stored, {len(missing)} to run in "
-        f"{len(groups(missing))} calls; {orphans} stored runs belong to no cell"
+        f"{len(calls)} calls; {orphans} stored runs belong to no cell"
     )
     if results and missing:
         each = sum(result.seconds for result in results.values()) / len(results)

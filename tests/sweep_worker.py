@@ -48,7 +48,7 @@ def fit(arguments: list[str], seconds: float = 0.0, calls: Path | None = None) -
     return 0
 
 
-def made_by(accelerator: object) -> dict[str, str]:
+def made_by(accelerator: object) -> dict[str, object]:
     return {"device": "cpu", "at": "now"}
 
 

@@ -217,6 +217,7 @@ class SweepOptions:
         metric: what the table shows of each run, and figures that name no other.
         statistic: what the table shows of the runs of a point, and figures that name no other.
         figures: pictures by name.
+        together: most runs of equal shape that are trained in one call, as an ensemble; as memory allows.
     """
 
     grids: dict[str, Any]
@@ -224,6 +225,11 @@ class SweepOptions:
     seeds: Any = None
     statistic: Statistic = Statistic()
     figures: dict[str, Figure] = field(default_factory=dict)
+    together: int = 16
+
+    def __post_init__(self) -> None:
+        if self.together < 1:
+            raise UserError(f"together: {self.together} is not allowed; allowed: 1 or more")
 
 
 def read_options(section: Any, own_seed: int) -> SweepOptions:

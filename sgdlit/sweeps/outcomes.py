@@ -35,6 +35,14 @@ class Outcome:
     point: dict[str, Any] | None = None
 
 
+def run_state(folder: Path) -> str | None:
+    """How the run in this folder stands as a whole; None where that was not written."""
+    try:
+        return json.loads((folder / "status.json").read_text())["state"]
+    except (OSError, ValueError):
+        return None
+
+
 def read_run(folder: Path) -> list[Outcome]:
     """The outcome of the run, or of every member of the ensemble, in this folder.
 

@@ -1,8 +1,8 @@
 """Which runs a sweep has: its grids times its seeds, each an ordinary ``fit`` config with a key of its own.
 
 The key of a run is a hash of what decides its numbers, and its seed. Names, folders, what is logged how
-often, devices and strategies do not decide them; a value that is null is as good as absent, so that a new
-option of a class leaves old keys as they are.
+often, devices, engines and strategies do not decide them; a value that is null is as good as absent, so that
+a new option of a class leaves old keys as they are.
 """
 
 import copy
@@ -32,6 +32,7 @@ _NOT_DECIDING = (
     "logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
     "enable_autolog_hparams", "profiler", "detect_anomaly", "model_registry",
 )  # fmt: skip
+_ONLY_SPEED = ("engine", "steps_per_call", "page_minibatches", "storage", "eval_batch_size")
 _REPORTING_CALLBACKS = (
     "DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "ProgressBar",
     "RichModelSummary", "RichProgressBar", "TQDMProgressBar", "ThroughputMonitor",
@@ -64,11 +65,13 @@ class Plan:
         grids: the cells of each grid, a point's seeds beside each other; grids may share cells.
         settings: every value of the config without axes, under its short key.
         inputs: fingerprint of what the plan was made from.
+        together: most cells that are trained in one call.
     """
 
     grids: dict[str, list[Cell]]
     settings: dict[str, Any]
     inputs: str
+    together: int = 1
 
     @property
     def cells(self) -> list[Cell]:
@@ -115,6 +118,8 @@ def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
     Raises:
         UserError: an axis that is none, a key or value that the config does not take.
     """
+    if config.get("ensemble"):
+        raise UserError("ensemble: a sweep makes its own ensembles; write its axes as a grid of sweep.grids")
     grids = {}
     for name, axes in options.grids.items():
         where = f"sweep.grids.{name}"
@@ -124,7 +129,7 @@ def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
                 f"{where}: seed_everything is the same axis for all grids: write it as sweep.seeds"
             )
         grids[name] = [cell for point in points for cell in _cells(config, point, options.seeds, where)]
-    return Plan(grids, flat_settings(config.as_dict()), inputs)
+    return Plan(grids, flat_settings(config.as_dict()), inputs, options.together)
 
 
 def _cells(config: "Namespace", point: Point, seeds: Sequence[int], where: str) -> list[Cell]:
@@ -160,12 +165,24 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
 
 def key_of(config: Mapping[str, Any]) -> str:
     """``HASH-SEED`` of a ``fit`` config."""
-    deciding = {name: _plain(config.get(name)) for name in _DECIDING}
-    trainer = {k: v for k, v in (deciding["trainer"] or {}).items() if k not in _NOT_DECIDING}
-    trainer["callbacks"] = _deciding_callbacks(trainer.get("callbacks"))
-    text = json.dumps(_canonical({**deciding, "trainer": trainer}), sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
-    return f"{digest}-{config['seed_everything']}"
+    return f"{_digest(_deciding(config))}-{config['seed_everything']}"
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(_canonical(content), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the numbers of a config, but for the seed."""
+    parts = {name: _plain(config.get(name)) for name in _DECIDING}
+    trainer = {k: v for k, v in (parts["trainer"] or {}).items() if k not in _NOT_DECIDING}
+    parts["trainer"] = trainer | {"callbacks": _deciding_callbacks(trainer.get("callbacks"))}
+    for name in ("model", "data"):
+        part = parts[name] or {}
+        init_args = {k: v for k, v in (part.get("init_args") or {}).items() if k not in _ONLY_SPEED}
+        parts[name] = {**part, "init_args": init_args}
+    return parts
 
 
 def _plain(value: Any) -> Any:
@@ -193,9 +210,30 @@ def _canonical(value: Any) -> Any:
 # Groups
 
 
-def groups(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells that are trained in one call: each by itself."""
-    return [[cell] for cell in cells]
+def groups(plan: Plan) -> list[list[Cell]]:
+    """All cells, those beside each other that are trained in one call.
+
+    Together go cells that differ in nothing but seeds, the numbers of optimizer and schedule, and the
+    strength of a regularizer that all of them have. Which those are does not depend on what is stored.
+    """
+    alike: dict[str, list[Cell]] = {}
+    for cell in plan.cells:
+        alike.setdefault(_kind(cell), []).append(cell)
+    size = plan.together
+    return [cells[i : i + size] for cells in alike.values() for i in range(0, len(cells), size)]
+
+
+def _kind(cell: Cell) -> str:
+    """The same for cells that can be trained together: hash of what they may not differ in."""
+    parts = copy.deepcopy(_deciding(cell.config))
+    model, data = parts["model"]["init_args"], parts["data"]["init_args"]
+    for name in ("optimizer", "scheduler"):
+        if isinstance(model.get(name), dict):
+            model[name].pop("init_args", None)
+    strength = model.get("reg_strength")
+    model["reg_strength"] = strength.get("class_path") if isinstance(strength, dict) else bool(strength)
+    parts["data"]["init_args"] = {k: v for k, v in data.items() if not k.endswith("seed")}
+    return _digest({**parts, "init_seed": None, "keys": sorted(cell.point)})
 
 
 # The plan on the disk

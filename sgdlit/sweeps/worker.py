@@ -5,6 +5,7 @@ Any number of workers may share a store. A cell is run by ``fit``, in this proce
 """
 
 import hashlib
+import json
 import platform
 import shutil
 import subprocess
@@ -22,14 +23,16 @@ from sgdlit import __version__, console
 from sgdlit.errors import UserError
 from sgdlit.sweeps import plan as plans
 from sgdlit.sweeps.claims import Claims
-from sgdlit.sweeps.outcomes import Outcome, read_run
+from sgdlit.sweeps.outcomes import Outcome, read_run, run_state
 from sgdlit.sweeps.plan import Cell, Plan
 from sgdlit.sweeps.progress import SweepProgress
 from sgdlit.sweeps.store import Result, Store, summary_of
 
 Fit = Callable[[list[str]], int]
 _SIGNALLED = 128  # exit codes above are those of a run that a signal stopped
-_NOT_OF_A_RUN = ("config", "ckpt_path", "weights_only")
+_CELLS = "cells.json"  # in a folder of work/: the keys of what is run there
+_ENDED = ("finished", "diverged")
+_NOT_OF_A_RUN = ("config", "ckpt_path", "weights_only", "ensemble", "ensemble_curves")
 
 
 class Stopped(Exception):
@@ -80,8 +83,9 @@ def work(plan: Plan, store: Store, fit: Fit) -> Done:
             found = True
             while found:  # once more, for what others have left meanwhile
                 found = False
-                for group in plans.groups(_missing(plan, store, done)):
-                    mine = [cell for cell in group if _taken(cell, store, claims)]
+                _store_what_has_ended(plan, store, claims, done)
+                for group in plans.groups(plan):
+                    mine = [cell for cell in group if _taken(cell, store, claims, done)]
                     if mine:
                         found = True
                         _run_and_store(mine, store, fit, progress, done)
@@ -95,13 +99,49 @@ def work(plan: Plan, store: Store, fit: Fit) -> Done:
         claims.close()
 
 
+def _store_what_has_ended(plan: Plan, store: Store, claims: Claims, done: Done) -> None:
+    """Store runs that came to their end in a process that was killed before it had stored them all.
+
+    Only a folder all of whose cells can be claimed is nobody else's.
+    """
+    cells = {cell.key: cell for cell in plan.cells}
+    for note in (store.folder / "work").glob(f"*/{_CELLS}"):
+        keys = _noted(note)
+        if not keys or not cells.keys() >= set(keys):
+            continue
+        claimed = [key for key in keys if claims.take(key)]
+        run = _latest_run(note.parent) if claimed == keys else None
+        if run is not None and run_state(run) in _ENDED:
+            seconds = (run / "status.json").stat().st_mtime - note.stat().st_mtime
+            _store(_results([cells[key] for key in keys], run, seconds), store, note.parent, done)
+        for key in claimed:
+            claims.drop(key)
+
+
+def _noted(note: Path) -> list[str] | None:
+    """The keys of a folder's cells; None where they are not written yet, or the folder is gone."""
+    try:
+        return json.loads(note.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _store(results: Sequence[tuple[Result, Outcome]], store: Store, folder: Path, done: Done) -> None:
+    """Keep those results that are not there, and clear the folder of their run."""
+    for result, outcome in results:
+        if not store.has(result.key):
+            store.write(result, outcome.columns)
+            done.ran += 1
+    shutil.rmtree(folder)
+
+
 def _missing(plan: Plan, store: Store, done: Done) -> list[Cell]:
     return [cell for cell in plan.cells if cell.key not in done.failed and not store.has(cell.key)]
 
 
-def _taken(cell: Cell, store: Store, claims: Claims) -> bool:
-    """Whether the cell is now this worker's to run: another one may have stored it since it was missing."""
-    if not claims.take(cell.key):
+def _taken(cell: Cell, store: Store, claims: Claims, done: Done) -> bool:
+    """Whether the cell is missing, and now this worker's to run: another may have stored it meanwhile."""
+    if cell.key in done.failed or store.has(cell.key) or not claims.take(cell.key):
         return False
     if store.has(cell.key):
         claims.drop(cell.key)
@@ -119,14 +159,17 @@ def _run_and_store(
     except Stopped:
         raise
     except UserError as error:
+        if len(cells) > 1:
+            console.warn(f"{len(cells)} runs cannot be trained together, so each is by itself: {error}")
+            shutil.rmtree(folder, ignore_errors=True)
+            for cell in cells:
+                _run_and_store([cell], store, fit, progress, done)
+            return
         _remember(cells, str(error), done)
     except Exception as error:  # one that runs out of memory, say: the others may not
         _remember(cells, f"{type(error).__name__}: {error}{_keep_traceback(folder)}", done)
     else:
-        for result, outcome in results:
-            store.write(result, outcome.columns)
-        done.ran += len(cells)
-        shutil.rmtree(folder)
+        _store(results, store, folder, done)
         progress.finished(len(cells))
 
 
@@ -165,26 +208,22 @@ def run_group(cells: Sequence[Cell], store: Store, fit: Fit, folder: Path) -> li
         Stopped: a signal came.
         UserError: the config cannot be run.
     """
-    (cell,) = cells
-    config = store.write_config(cell.key, config_text(cell))
+    configs = [store.write_config(cell.key, config_text(cell)) for cell in cells]
     start = time.monotonic()
-    run = _latest_run(folder)
-    if run is None or _state(run) not in ("finished", "diverged"):
-        run = _fit(cell, config, fit, folder, run)
-    seconds = time.monotonic() - start
-    facts = made_by(cell.config.trainer.accelerator)
-    return [
-        (_result(cell, outcome, seconds / len(cells), facts), outcome)
-        for cell, outcome in zip(cells, read_run(run), strict=True)
-    ]
+    run = _fit(cells, configs[0], fit, folder)
+    return _results(cells, run, time.monotonic() - start)
 
 
-def _fit(cell: Cell, config: Path, fit: Fit, folder: Path, run: Path | None) -> Path:
+def _results(cells: Sequence[Cell], run: Path, seconds: float) -> list[tuple[Result, Outcome]]:
+    """What came out of the run of some cells, in their order."""
+    facts = made_by(cells[0].config.trainer.accelerator) | {"together": len(cells)}
+    outcomes = zip(cells, read_run(run), strict=True)
+    return [(_result(cell, outcome, seconds / len(cells), facts), outcome) for cell, outcome in outcomes]
+
+
+def _fit(cells: Sequence[Cell], config: Path, fit: Fit, folder: Path) -> Path:
     """Start a run, or go on with one that has a checkpoint; the folder that it ended in."""
-    fresh = ["--config", str(config), "--logs", str(folder), "--name", "run", "--trainer.logger", "false"]
-    if cell.config.trainer.devices in ("auto", -1, "-1"):
-        fresh += ["--trainer.devices", "1"]
-    code = None
+    code, run = None, _latest_run(folder)
     if run is not None and (run / "checkpoints" / "resume.ckpt").exists():
         try:
             code = fit(["--resume", str(run)])
@@ -192,25 +231,42 @@ def _fit(cell: Cell, config: Path, fit: Fit, folder: Path, run: Path | None) -> 
             console.warn(f"{run}: cannot go on ({error}); run from its beginning")
     if code is None:
         shutil.rmtree(folder, ignore_errors=True)
-        code = fit(fresh)
+        folder.mkdir(parents=True)
+        (folder / _CELLS).write_text(json.dumps([cell.key for cell in cells]))
+        code = fit(_arguments(cells, config, folder))
     if code > _SIGNALLED:
         raise Stopped(code)
     run = _latest_run(folder)
-    if run is None or _state(run) not in ("finished", "diverged"):
+    if run is None or run_state(run) not in _ENDED:
         raise UserError(f"fit ended with exit code {code} and no result")
     return run
+
+
+def _arguments(cells: Sequence[Cell], config: Path, folder: Path) -> list[str]:
+    """The command line of ``fit``: the config of the first cell, and where there are more an ensemble."""
+    arguments = ["--config", str(config), "--logs", str(folder), "--name", "run", "--trainer.logger", "false"]
+    if cells[0].config.trainer.devices in ("auto", -1, "-1"):
+        arguments += ["--trainer.devices", "1"]
+    if len(cells) > 1:
+        members = folder / "members.yaml"
+        members.write_text(yaml.safe_dump({"ensemble": [_axis(cells)]}, sort_keys=False))
+        arguments += ["--config", str(members)]
+    return arguments
+
+
+def _axis(cells: Sequence[Cell]) -> dict[str, list[Any]]:
+    """What distinguishes the cells of a group, as the axis of an ensemble."""
+    axis: dict[str, list[Any]] = {"seed_everything": [cell.seed for cell in cells]}
+    for key in cells[0].point:
+        values = [_plain(cell.point[key]) for cell in cells]
+        if any(value != values[0] for value in values):
+            axis[key] = values
+    return axis
 
 
 def _latest_run(folder: Path) -> Path | None:
     runs = sorted(folder.glob("run/version_*"), key=lambda path: path.stat().st_mtime)
     return runs[-1] if runs else None
-
-
-def _state(run: Path) -> str | None:
-    try:
-        return read_run(run)[0].state if (run / "status.json").exists() else None
-    except ValueError:
-        return None
 
 
 def config_text(cell: Cell) -> str:

@@ -74,8 +74,8 @@ def contents(folder: Path = Path()) -> dict[str, int]:
 def test_a_sweep_from_its_first_run_to_its_picture(capsys, monkeypatch):
     assert sweep("--dry-run") == 0
     said = capsys.readouterr().out
-    assert "grid rate: 3 points x 2 seeds\n  model.optimizer.lr 0.125, seed 0\n" in said
-    assert "6 runs: 0 stored, 6 to run in 6 calls" in said
+    assert "grid rate: 3 points x 2 seeds\n  model.optimizer.lr 0.125, seed 0 ... 6 together\n" in said
+    assert "6 runs: 0 stored, 6 to run in 1 calls" in said
     assert "time: not known until a run is stored" in said
     assert list(contents()) == ["tiny.yaml"], "a dry run wrote something"
 
@@ -107,7 +107,7 @@ def test_a_sweep_from_its_first_run_to_its_picture(capsys, monkeypatch):
     untouched = {name: at for name, at in contents().items() if "/runs/" in name or "/curves/" in name}
     assert untouched.items() <= before.items()
     assert sweep("--dry-run", "--sweep.seeds", "3") == 0
-    assert "9 runs: 6 stored, 3 to run in 3 calls" in (said := capsys.readouterr().out)
+    assert "9 runs: 6 stored, 3 to run in 1 calls" in (said := capsys.readouterr().out)
     assert "about 0:0" in said
     assert "the mean of those stored" in said
 
@@ -116,6 +116,30 @@ def test_a_sweep_from_its_first_run_to_its_picture(capsys, monkeypatch):
         "loss.png", "loss.svg", "loss.csv", "loss_runs.csv",
     }  # fmt: skip
     assert numbers() == first
+
+
+def test_runs_that_are_trained_together_reach_what_each_reaches_alone(capsys):
+    assert sweep("--sweep.together", "4", "--sweep.seeds", "3", "--store", "together") == 0
+    table = capsys.readouterr().out
+    assert sorted(run["made_by"]["together"] for run in runs("together").values()) == [1] + [4] * 8
+    assert sweep("--sweep.together", "1", "--sweep.seeds", "3", "--store", "alone") == 0
+    assert capsys.readouterr().out == table
+    together, alone = numbers("together"), numbers("alone")
+    assert together.keys() == alone.keys()
+    for key, (state, step, *metrics) in alone.items():
+        assert together[key][:2] == (state, step)
+        if state == "finished":
+            assert together[key][2:] == tuple(pytest.approx(m, rel=1e-5) for m in metrics)
+
+
+def test_runs_that_cannot_be_trained_together_are_run_one_after_another(capsys):
+    assert sweep("--trainer.gradient_clip_val", "1", "--sweep.seeds", "1") == 0
+    said = capsys.readouterr().err
+    assert (
+        "warning: 3 runs cannot be trained together, so each is by itself: trainer.gradient_clip_val" in said
+    )
+    assert {run["made_by"]["together"] for run in runs().values()} == {1}
+    assert list(Path("sweeps/tiny/work").iterdir()) == []
 
 
 def list_of(rate: float) -> list[dict]:
@@ -135,7 +159,7 @@ def test_a_cell_is_repeated_by_hand_from_the_config_beside_its_result():
 
 
 def test_changed_cells_are_run_damaged_ones_again_and_orphans_are_listed(capsys):
-    one = ["--sweep.seeds", "1", "--sweep.grids.rate", "[{model.optimizer.lr: [2^-3, 2^-1]}]"]
+    one = ["--sweep.seeds=1", "--sweep.grids.rate=[{model.optimizer.lr: [2^-3, 2^-1]}]", "--sweep.together=1"]
     assert sweep(*one) == 0
     first = numbers()
     (path,) = [Path(f"sweeps/tiny/runs/{k}.json") for k in first if list_of(0.5)[0]["key"] == k]

@@ -9,7 +9,7 @@ from sgdlit.cli import parse_fit
 from sgdlit.errors import UserError
 from sgdlit.sweep_file import SweepFile
 from sgdlit.sweeps.options import read_options
-from sgdlit.sweeps.plan import key_of, make_plan, read_plan, write_plan
+from sgdlit.sweeps.plan import groups, key_of, make_plan, read_plan, write_plan
 from sgdlit.sweeps.store import Store
 from sgdlit.sweeps.worker import config_text
 
@@ -76,11 +76,45 @@ def test_values_of_a_cell_come_from_its_point_its_seed_or_the_config(config):
         plan.value(cell, "optimizer.lr")
 
 
+GROUPED = """
+seeds: 3
+metric: test/loss
+together: 4
+grids:
+  rate: [{model.optimizer.lr: [0.5, 0.25]}]
+  strength: [{model.reg_strength: [0, 0.5, 1]}]
+  size: [{data.batch_size: [16, 32]}, {data.seed: [1, 2]}]
+  epochs: [{trainer.max_epochs: [1, 2]}]
+"""
+
+
+def test_cells_of_equal_shape_are_grouped_whatever_is_stored(config):
+    plan = plan_of(config, GROUPED)
+    found = groups(plan)
+    assert sorted(cell.key for group in found for cell in group) == sorted(cell.key for cell in plan.cells)
+    together = [[(*cell.point.values(), cell.seed) for cell in group] for group in found]
+    assert together == [
+        [(0.5, 0), (0.5, 1), (0.5, 2), (0.25, 0)],
+        [(0.25, 1), (0.25, 2)],
+        [(0, 0), (0, 1), (0, 2)],  # without a regularizer, which costs three times as much
+        [(0.5, 0), (0.5, 1), (0.5, 2), (1, 0)],
+        [(1, 1), (1, 2)],
+        [(16, 1, 0), (16, 1, 1), (16, 1, 2), (16, 2, 0)],
+        [(16, 2, 1), (16, 2, 2)],
+        [(32, 1, 0), (32, 1, 1), (32, 1, 2), (32, 2, 0)],
+        [(32, 2, 1), (32, 2, 2)],
+        [(1, 0), (1, 1), (1, 2)],
+        [(2, 0), (2, 1), (2, 2)],
+    ]
+    assert all(len(group) == 1 for group in groups(plan_of(config, GROUPED.replace("4", "1", 1))))
+
+
 SAME = [
     "--name other", "--logs elsewhere", "--trainer.log_every_n_steps 7", "--trainer.logger false",
     "--trainer.enable_progress_bar false", "--trainer.devices 2", "--trainer.accelerator auto",
     "--trainer.strategy ddp", "--trainer.callbacks LearningRateMonitor", "--checkpoints.every_n_steps 5",
-    "--model.optimizer.lr 1e-2", "--data.seed null", "--data.order null",
+    "--model.optimizer.lr 1e-2", "--data.seed null", "--data.order null", "--model.engine loop",
+    "--model.steps_per_call 1", "--data.eval_batch_size 7",
 ]  # fmt: skip
 OTHER = [
     "--model.optimizer.lr 0.02", "--model.network.widths [784,9,10]", "--data.batch_size 8",
@@ -155,6 +189,14 @@ def test_files_compose_and_the_command_line_has_the_last_word(path, tmp_path):
         "grids": {"a": [{"x": 2}], "b": [{"y": 3}]},
         "statistic": {"level": 0.9, "best": 2},
     }
+
+
+def test_an_ensemble_of_its_own_is_refused(path):
+    config = parse_fit(["--config", str(path), "--ensemble", "[{seed_everything: [0, 1]}]"])
+    with pytest.raises(
+        UserError, match=r"^ensemble: a sweep makes its own ensembles; write its axes as a grid"
+    ):
+        plan_of(config)
 
 
 WRONG = {

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sweep_worker
+import yaml
 from sweep_worker import fit, grid
 
 from sgdlit.errors import UserError
@@ -232,15 +234,42 @@ def test_a_cell_that_another_process_has_is_left_to_it(store):
     assert worker.work(grid(3), store, fit).ran == 1
 
 
-def test_a_run_that_was_finished_but_not_stored_is_not_run_again(store):
-    cell = grid(1).cells[0]
-    config = store.write_config(cell.key, worker.config_text(cell))
-    fit(["--config", str(config), "--logs", str(worker.work_folder(store, [cell])), "--name", "run"])
+def no_fit(arguments):
+    raise AssertionError("fit was called")
 
-    def no_fit(arguments):
-        raise AssertionError("fit was called")
 
-    assert worker.work(grid(1), store, no_fit).ran == 1
+def test_runs_that_ended_but_were_not_all_stored_are_not_run_again(store, monkeypatch):
+    write, wrote = store.write, []
+
+    def killed_at_the_second(*result):
+        if wrote:
+            raise KeyboardInterrupt
+        wrote.append(write(*result))
+
+    monkeypatch.setattr(store, "write", killed_at_the_second)
+    plan = replace(grid(3), together=3)
+    with pytest.raises(KeyboardInterrupt):
+        worker.work(plan, store, fit_together)
+    monkeypatch.undo()
+    monkeypatch.setattr(worker, "made_by", sweep_worker.made_by)
+    assert len(store.read()[0]) == 1
+    assert worker.work(plan, store, no_fit).elsewhere == 0
+    results = store.read()[0]
+    assert sorted(result.metrics["test/loss"]["final"] for result in results.values()) == [1, 1.1, 1.2]
+    assert {result.made_by["together"] for result in results.values()} == {3}
+    assert list((store.folder / "work").iterdir()) == []
+
+
+def fit_together(arguments: list[str]) -> int:
+    """Write the folder of an ensemble whose members have the losses 1, 1.1, 1.2 at step 20."""
+    axis = yaml.safe_load(Path(arguments[-1]).read_text())["ensemble"][0]
+    folder = Path(arguments[3]) / "run" / "version_0"
+    folder.mkdir(parents=True)
+    rows = [f"20,{k},{1 + seed / 10}" for k, seed in enumerate(axis["seed_everything"])]
+    (folder / "metrics.csv").write_text("\n".join(["step,member,test/loss", *rows]) + "\n")
+    members = [{"state": "finished", "step": 20, "point": {}, "reached": {}} for _ in rows]
+    (folder / "status.json").write_text(json.dumps({"state": "finished", "step": 20, "members": members}))
+    return 0
 
 
 def stopped_with_a_checkpoint(store, cell) -> Path:
