@@ -23,6 +23,7 @@ from sgdlit.sweeps.series import Numbers, table
 from sgdlit.sweeps.store import Store
 from sgdlit.sweeps.table import in_words, rows_of, write_csv
 
+_SIGNALLED = 128  # exit codes above are those of a process that a signal stopped
 _SHOWN = 12  # cells of a list that are named
 
 
@@ -100,8 +101,10 @@ def _run(own: argparse.Namespace, rest: list[str], plan: Plan, store: Store, mis
 
     keys = [cell.key for cell in missing]
     code = run_processes(_worker_arguments(rest, store.folder), jobs, store, keys)
-    if code > 1:
-        say(f"a worker ended with exit code {code}; logs in {store.folder / 'work'}")
+    if code > _SIGNALLED:
+        say("stopped; the runs in flight go on from their checkpoints when the command is given again")
+    elif code > 0:
+        say(f"a worker ended with exit code {code}; what they said is in {store.folder / 'work'}")
     return code
 
 
@@ -116,7 +119,7 @@ def _work(plan: Plan, store: Store) -> int:
     try:
         done = work(plan, store, lambda arguments: lightning("fit", arguments))
     except Stopped as stopped:
-        say("stopped; the run in flight goes on from its checkpoint when the command is given again")
+        say("stopped; the runs in flight go on from their checkpoints when the command is given again")
         return stopped.code
     if done.elsewhere:
         say(f"in flight elsewhere: {done.elsewhere}; give the command again when they are done")

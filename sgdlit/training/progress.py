@@ -75,22 +75,20 @@ class StepProgress(ProgressBar):
             self._bar = None
 
     def _show(self, trainer: Trainer) -> None:
-        text, report = self._text(trainer), listener()
+        report = listener()
         if report is not None:
-            report(trainer.global_step / self._total if self._total else 1.0, text)
+            report(trainer.global_step / self._total if self._total else 1.0, "  ".join(_numbers(trainer)))
         elif self._bar is not None:
-            self._bar.update(self._task, completed=trainer.global_step, text=text)
+            self._bar.update(self._task, completed=trainer.global_step, text=self._text(trainer))
         elif self._shown and trainer.is_global_zero:
             total = f"/{self._total:.0f}" if self._total < float("inf") else ""
-            say(f"step {trainer.global_step}{total}  {text}")
+            say(f"step {trainer.global_step}{total}  {self._text(trainer)}")
 
     def _text(self, trainer: Trainer) -> str:
-        known = trainer.callback_metrics
-        numbers = [f"{name} {float(known[name]):.4g}" for name in _SHOWN if name in known]
         elapsed = time.monotonic() - self._start_time
         times = f"{clock_face(elapsed)} passed"
         left = self._seconds_left(trainer, elapsed)
-        return "  ".join([times if left is None else f"{times}, {clock_face(left)} left", *numbers])
+        return "  ".join([times if left is None else f"{times}, {clock_face(left)} left", *_numbers(trainer)])
 
     def _seconds_left(self, trainer: Trainer, elapsed: float) -> float | None:
         done = trainer.global_step - self._start_step
@@ -102,6 +100,12 @@ class StepProgress(ProgressBar):
         if done and self._total < float("inf"):
             estimates.append(elapsed / done * (self._total - trainer.global_step))
         return max(0.0, min(estimates)) if estimates else None
+
+
+def _numbers(trainer: Trainer) -> list[str]:
+    """The latest losses and accuracies in words."""
+    known = trainer.callback_metrics
+    return [f"{name} {float(known[name]):.4g}" for name in _SHOWN if name in known]
 
 
 def _make_bar() -> Any:

@@ -191,7 +191,7 @@ def test_a_run_that_a_signal_stopped_goes_on_where_it_was(capsys):
     one = ["--sweep.seeds", "1", "--sweep.grids.rate", "[{model.optimizer.lr: 2^-1}]"]
     assert sweep(*one, *stop) == 128 + signal.SIGTERM
     said = capsys.readouterr().err
-    assert "stopped; the run in flight goes on from its checkpoint when the command is given again" in said
+    assert "stopped; the runs in flight go on from their checkpoints when the command is given again" in said
     assert runs() == {}
     ((work),) = Path("sweeps/tiny/work").iterdir()
     assert json.loads((work / "run/version_0/status.json").read_text())["step"] == 9
