@@ -2,45 +2,14 @@
 
 import csv
 import json
-import os
 import shlex
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from fit_runs import wait_until
+from sweep_runs import CONFIG, numbers, runs, sweep
 
 from sgdlit.__main__ import main
-
-CONFIG = """
-name: tiny
-model:
-  class_path: sgdlit.training.single_run.SingleRun
-  init_args:
-    network: {class_path: sgdlit.models.diagonal.DiagonalLinear, init_args: {d: 8}}
-    loss: half_squared_error
-    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.125}}
-data:
-  class_path: sgdlit.data.teachers.LinearTeacher
-  init_args: {d: 8, nonzero: 2, shard_size: 8, steps: 24, test_size: 20}
-trainer:
-  max_epochs: 1
-  accelerator: cpu
-  enable_progress_bar: false
-  log_every_n_steps: 6
-  val_check_interval: 12
-  check_val_every_n_epoch: null
-sweep:
-  seeds: 2
-  grids:
-    rate: [{model.optimizer.lr: [2^-3, 2^-1, 2^7]}]
-  metric: test/loss
-  statistic: median
-  figures:
-    loss: {x: model.optimizer.lr, log: xy, curves: [{grid: rate}]}
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -48,23 +17,6 @@ def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(CONFIG)
     return tmp_path
-
-
-def sweep(*arguments: str) -> int:
-    return main(["sweep", "--config", "tiny.yaml", *arguments])
-
-
-def runs(store: str = "sweeps/tiny") -> dict[str, dict]:
-    lines = {path.stem: path.read_text() for path in Path(store, "runs").glob("*.json")}
-    return {key: json.loads(line) for key, line in lines.items()}
-
-
-def numbers(store: str = "sweeps/tiny") -> dict[str, tuple]:
-    """What the runs of a store reached, without times."""
-    return {
-        key: (run["state"], run["step"], run["metrics"].get("test/loss"), run["metrics"].get("train/loss"))
-        for key, run in runs(store).items()
-    }
 
 
 def contents(folder: Path = Path()) -> dict[str, int]:
@@ -273,95 +225,3 @@ def test_a_run_that_cannot_be_made_is_named_once(capsys):
     said = capsys.readouterr().err
     assert "failed: model.optimizer.lr 0.125, seed 0: data.batch_size: 2 does not divide" in said
     assert "the first run failed, so no other was tried" in said
-
-
-# Job arrays
-
-FAKE = """#!{python}
-import os, pathlib, subprocess, sys
-here = pathlib.Path({here!r})
-name = pathlib.Path(sys.argv[0]).name
-with (here / f"{{name}}.log").open("a") as log:
-    print(*sys.argv[1:], file=log)
-if name == "sbatch":
-    (here / "job.sh").write_text(pathlib.Path(sys.argv[-1]).read_text())
-    print("Submitted batch job", 76 + len((here / "sbatch.log").read_text().splitlines()))
-if name == "srun":
-    command = sys.argv[1:]
-    while command[0].startswith("--"):
-        command = command[1:] if "=" in command[0] or command[0] == "--unbuffered" else command[2:]
-    (here / "task.pid").write_text(str(os.getpid()))
-    os.execvp(command[0], command)
-"""
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch) -> Path:
-    """Stand-ins for sbatch, srun and scontrol, which note how they were called."""
-    here = tmp_path / "cluster"
-    here.mkdir()
-    for name in ("sbatch", "srun", "scontrol"):
-        (here / name).write_text(FAKE.format(python=sys.executable, here=str(here)))
-        (here / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{here}{os.pathsep}{os.environ['PATH']}")
-    return here
-
-
-def start_job(cluster: Path, job: int) -> subprocess.Popen:
-    """The job that was submitted last, as SLURM would start it."""
-    slurm = {"JOB_ID": f"{job}", "JOB_NUM_NODES": "1", "NTASKS": "1", "PROCID": "0", "LOCALID": "0"}
-    environment = (
-        os.environ | {f"SLURM_{name}": value for name, value in slurm.items()} | {"SLURM_NODEID": "0"}
-    )
-    return subprocess.Popen(["bash", str(cluster / "job.sh")], env=environment)
-
-
-def test_an_array_of_workers_is_submitted_once(cluster, capsys):
-    assert (
-        sweep("--launcher", "slurm", "--jobs", "3", "--slurm", "timeout_min=60", "slurm_partition=gpu") == 0
-    )
-    assert "submitted 3 workers in job 77; logs in sweeps/tiny/slurm" in capsys.readouterr().err
-    job = (cluster / "job.sh").read_text()
-    for line in ("--array=0-2%3", "--partition=gpu", "--time=60", "--signal=USR2@90"):
-        assert f"#SBATCH {line}" in job
-    assert len((cluster / "sbatch.log").read_text().splitlines()) == 1
-
-
-def test_a_worker_at_its_time_limit_is_requeued_and_goes_on(cluster, monkeypatch):
-    steps = ["--data.steps=1500", "--trainer.val_check_interval=1500", "--trainer.log_every_n_steps=500"]
-    grid = ["--sweep.seeds=1", "--sweep.grids.rate=[{model.optimizer.lr: 2^-4}]"]
-    long = [*steps, *grid, "--checkpoints.every_n_steps=50"]
-    assert sweep("--launcher", "slurm", *long) == 0
-    limited = start_job(cluster, 77)
-    (checkpoint,) = wait_until(lambda: list(Path("sweeps/tiny/work").rglob("resume.ckpt")))
-    os.kill(int((cluster / "task.pid").read_text()), signal.SIGUSR2)
-    limited.wait(timeout=60)
-    assert (cluster / "scontrol.log").read_text() == "requeue 77\n"
-    assert runs() == {}
-    assert checkpoint.exists()
-    assert start_job(cluster, 77).wait(timeout=120) == 0
-    ((state, step, *_),) = numbers().values()
-    assert (state, step) == ("finished", 1500)
-    monkeypatch.setenv(
-        "PATH", os.environ["PATH"].partition(os.pathsep)[2]
-    )  # Lightning asks why srun is unused
-    assert sweep(*long, "--store", "straight") == 0
-    assert numbers("straight") == numbers()
-
-
-def test_what_submitit_refuses(cluster, capsys):
-    assert sweep("--launcher", "slurm", "--slurm", "bogus=1") == 2
-    assert "--launcher slurm: " in (said := capsys.readouterr().err)
-    assert "bogus" in said
-    assert sweep("--launcher", "slurm", "--slurm", "gpu") == 2
-    assert "--slurm: 'gpu' is not allowed; allowed: KEY=VALUE" in capsys.readouterr().err
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it outlives its parent
-def test_submitits_processes_on_this_machine(capsys):
-    one = ["--sweep.seeds", "1"]
-    assert sweep("--launcher", "local", "--jobs", "1", *one) == 0
-    assert "submitted 1 workers in job " in capsys.readouterr().err
-    wait_until(lambda: len(runs()) == 3)
-    assert sweep(*one) == 0
-    assert "3 runs, 3 stored, 0 to run" in capsys.readouterr().err
