@@ -40,14 +40,15 @@ def sweep(arguments: Sequence[str]) -> int:
     config, options = file.read()
     plan = make_plan(config, options, file.inputs)
     check_figures(plan, options)
+    again = _cells_with(own.rerun, plan) if own.rerun else []
     folder = Path(own.store or Path("sweeps") / config.name)
     if own.dry_run:
         _describe(plan, Store(folder) if (folder / "store.json").exists() else None, own.jobs or 1, options)
         return 0
     store = Store(folder, create=True)
     write_plan(plan, store)
-    if own.rerun:
-        _set_aside(own.rerun, plan, store)
+    if again:
+        _set_aside(again, store)
     if own.worker:
         return _work(plan, store)
     missing = _say_what_is_missing(plan, store)
@@ -207,19 +208,22 @@ def _describe(plan: Plan, store: Store | None, jobs: int, options: SweepOptions)
         print("time: not known until a run is stored")
 
 
-def _set_aside(given: Sequence[str], plan: Plan, store: Store) -> None:
-    wanted = [condition.partition("=") for condition in given]
-    for key, equals, _ in wanted:
+def _cells_with(given: Sequence[str], plan: Plan) -> list[Cell]:
+    """The cells that have all of the values KEY=VALUE."""
+    chosen = plan.cells
+    for key, equals, value in (condition.partition("=") for condition in given):
         if not equals:
             raise UserError(f"--rerun: {key!r} is not allowed; allowed: KEY=VALUE")
         plan.check_key(key, "--rerun")
-    chosen = plan.cells
-    for key, _, value in wanted:
         there = sorted({str(plan.value(cell, key)) for cell in chosen})
         chosen = [c for c in chosen if str(plan.value(c, key)) in (value, str(number(value)))]
         if not chosen:
             raise UserError(f"--rerun: no run has {key}={value}; there are: {', '.join(there)}")
-    again = [cell.key for cell in chosen if store.has(cell.key)]
+    return chosen
+
+
+def _set_aside(cells: Sequence[Cell], store: Store) -> None:
+    again = [cell.key for cell in cells if store.has(cell.key)]
     store.set_aside(again)
     say(f"{len(again)} stored runs are made once more; the old ones are in {store.folder / 'replaced'}")
 

@@ -102,7 +102,7 @@ def work(plan: Plan, store: Store, fit: Fit) -> Done:
 def _store_what_has_ended(plan: Plan, store: Store, claims: Claims, done: Done) -> None:
     """Store runs that came to their end in a process that was killed before it had stored them all.
 
-    Only a folder all of whose cells can be claimed is nobody else's.
+    And clear what nobody needs any more. Only a folder all of whose cells can be claimed is nobody else's.
     """
     cells = {cell.key: cell for cell in plan.cells}
     for note in (store.folder / "work").glob(f"*/{_CELLS}"):
@@ -114,6 +114,8 @@ def _store_what_has_ended(plan: Plan, store: Store, claims: Claims, done: Done) 
         if run is not None and run_state(run) in _ENDED:
             seconds = (run / "status.json").stat().st_mtime - note.stat().st_mtime
             _store(_results([cells[key] for key in keys], run, seconds), store, note.parent, done)
+        elif claimed == keys and all(map(store.has, keys)):  # they have been run in other company
+            shutil.rmtree(note.parent)
         for key in claimed:
             claims.drop(key)
 
@@ -163,7 +165,8 @@ def _run_and_store(
             console.warn(f"{len(cells)} runs cannot be trained together, so each is by itself: {error}")
             shutil.rmtree(folder, ignore_errors=True)
             for cell in cells:
-                _run_and_store([cell], store, fit, progress, done)
+                if done.ran or not done.failed:
+                    _run_and_store([cell], store, fit, progress, done)
             return
         _remember(cells, str(error), done)
     except Exception as error:  # one that runs out of memory, say: the others may not
