@@ -11,6 +11,7 @@ _COMMANDS = {
     "validate": "evaluate a run on its validation and test sets: validate --run logs/NAME/version_0",
     "test": "evaluate a run on its test set: test --run logs/NAME/version_0",
     "predict": "write a run's predictions for the test set: predict --run logs/NAME/version_0",
+    "export": "a member of an ensemble as a run of its own: export --run logs/NAME/version_0 --member 3",
     "data": "download and verify a data set: data cifar10 --root data",
     "theory": "what theory predicts, drawn and checked: theory modified-flow",
 }
@@ -49,6 +50,10 @@ def _run(command: str, arguments: list[str]) -> int:
             from sgdlit.data.command import main as data
 
             return data(arguments)
+        if command == "export":
+            from sgdlit.export_command import main as export
+
+            return export(arguments)
         if command == "theory":
             from sgdlit.theory_command import main as theory
 

@@ -31,8 +31,9 @@ from sgdlit.errors import UserError
 from sgdlit.sweeps.axes import Point
 from sgdlit.training import ensemble_results, run_folder
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
-from sgdlit.training.divergence import DivergenceGuard, members_of
+from sgdlit.training.divergence import DivergenceGuard
 from sgdlit.training.ensemble import Ensemble
+from sgdlit.training.members import members_of
 from sgdlit.training.memory import keep_freed_memory
 from sgdlit.training.metrics_file import MetricsFile
 from sgdlit.training.progress import StepProgress
@@ -212,6 +213,8 @@ class RunCLI(LightningCLI):
         if hasattr(self.model, "check"):
             self.model.check(self.trainer, self.datamodule)
         self._check_data_is_given()
+        # Lightning would load a checkpoint first and convert then, and lose the digits of float64.
+        self.trainer.precision_plugin.convert_module(self.model)
         path = self.config[self.subcommand].get("ckpt_path")
         self._checkpoint = {"step": 0, "rows": 0}
         if path is not None:

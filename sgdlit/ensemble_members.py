@@ -76,16 +76,17 @@ def build(
     parser = LightningArgumentParser()
     for name, base in (("model", LightningModule), ("data", LightningDataModule)):
         parser.add_lightning_class_args(base, name, subclass_mode=True, required=False)
+    instantiate = getattr(parser, "instantiate", parser.instantiate_classes)  # its name since 4.49
     configs = [member_config(config, point) for point in points]
     held: dict[str, LightningDataModule] = {}
     runs, data = [], []
     for own, point in track(list(zip(configs, points, strict=True)), "building members"):
         try:
             seed_initialisation(own)
-            runs.append(parser.instantiate_classes(Namespace(model=own.model)).model)
+            runs.append(instantiate(Namespace(model=own.model)).model)
             key = repr(own.data)
             if key not in held:
-                held[key] = parser.instantiate_classes(Namespace(data=own.data)).data
+                held[key] = instantiate(Namespace(data=own.data)).data
             data.append(held[key])
         except Exception as error:
             raise explain(error, point) from error

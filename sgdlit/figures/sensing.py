@@ -47,19 +47,28 @@ def read_rows(path: Path) -> list[dict[str, float]]:
 
 def draw(rows: Sequence[dict[str, float]]) -> "Figure":
     """Error over samples with the least-squares baseline and, where there are any, the singular values of the
-    network's matrix with those of T as lines."""
+    network's matrix with those of T as lines; of an ensemble, the errors of all members and the values of the
+    first."""
     name = next(name for name in _ERRORS if name in rows[0])
-    spectra = [row for row in rows if "sensing/singular_value_1" in row]
+    members = {k: [row for row in rows if _member(row) == k] for k in sorted({_member(r) for r in rows})}
+    spectra = [row for row in next(iter(members.values())) if "sensing/singular_value_1" in row]
     figure, axes = panels(1, 2 if spectra else 1, width=5.2, height=3.8)
     label, baseline, value = _ERRORS[name]
-    samples = [row["sensing/samples"] for row in rows]
-    axes[0].plot(samples, [row[name] for row in rows], color=COLORS[0], label="trained network")
+    several = len(members) > 1
+    for k, own in members.items():
+        named = f"{len(members)} trained networks" if several else "trained network"
+        axes[0].plot([row["sensing/samples"] for row in own], [row[name] for row in own], color=COLORS[0],
+                     label=named if k == min(members) else None, alpha=0.4 if several else 1)  # fmt: skip
     axes[0].axhline(baseline, color=COLORS[6], linestyle="--", linewidth=1,
                     label=f"least squares, d²/2 samples: {value}")  # fmt: skip
     finish(axes[0], "Matrix sensing", "samples seen, each once", label, log="y")
     if spectra:
         _draw_spectra(axes[1], spectra)
     return figure
+
+
+def _member(row: dict[str, float]) -> float:
+    return row.get("member", 0)
 
 
 def _draw_spectra(ax: "Axes", rows: Sequence[dict[str, float]]) -> None:

@@ -5,16 +5,19 @@ from torch import Tensor
 
 
 def squared_sums(cost: Tensor, targets: Tensor) -> Tensor:
-    """(Σ (y − p)², Σ y²), shape (2,): sums that add up over micro-batches and ranks before they are divided.
+    """(Σ (y − p)², Σ y²): sums that add up over micro-batches and ranks before they are divided.
 
     Args:
-        cost: mean of ½(y − p)² over the examples.
-        targets: y, (batch,).
+        cost: mean of ½(y − p)² over the examples, ``[...]``.
+        targets: y, ``[..., batch]``.
+
+    Returns:
+        shape ``[2, ...]``.
     """
-    return torch.stack((2 * len(targets) * cost, targets.square().sum()))
+    return torch.stack((2 * targets.shape[-1] * cost, targets.square().sum(-1)))
 
 
 def relative_squared_error(cost: Tensor, targets: Tensor) -> Tensor:
-    """Σ (y − p)² / Σ y², a scalar; see :func:`squared_sums`."""
-    missed, squares = squared_sums(cost, targets.flatten())
+    """Σ (y − p)² / Σ y², ``[...]``; see :func:`squared_sums`."""
+    missed, squares = squared_sums(cost, targets)
     return missed / squares

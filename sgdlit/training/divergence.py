@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from sgdlit.training.fit_loop import end_training_here, step_is_complete, validation_is_due
+from sgdlit.training.members import members_of
 
 _NEVER = 2**62
 
@@ -77,10 +78,10 @@ class DivergenceGuard(Callback):
             trainer.fit_loop.epoch_loop.max_steps, trainer.limit_val_batches = self._limits
 
     def state_dict(self) -> dict[str, Any]:
-        return {"steps": list(self.steps)}
+        return {"members": list(self.steps)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.steps = list(state_dict["steps"])
+        self.steps = list(state_dict["members"])
 
     def look(self, trainer: Trainer, parameters: bool = False) -> None:
         """Examine the losses since the last look; the only place where the host waits for the device."""
@@ -107,11 +108,6 @@ class DivergenceGuard(Callback):
         if self.step is not None and not over:
             self._limits = (end_training_here(trainer), trainer.limit_val_batches)
             trainer.limit_val_batches = 0  # an evaluation of parameters that are not finite says nothing
-
-
-def members_of(module: LightningModule) -> Sequence[torch.nn.Module]:
-    """The runs that a module trains: its members, or itself."""
-    return getattr(module, "members", [module])
 
 
 def _metrics_are_finite(trainer: Trainer) -> bool:

@@ -20,7 +20,7 @@ SHAPE = ["--data.batch_size=8", "--data.last_batch=short", "--data.val_size=9", 
 EXACT = ["--trainer.precision=64-true"]
 CASES = {
     "plain": [],
-    "whole_batch": ["--model.reg_strength=0.1"],
+    "whole_batch": [*EXACT, "--model.reg_strength=0.1"],
     "half_batch": [*EXACT, *PENALTY, "--model.objective.penalty_batch_size=4", "--data.augment=true"],
     "smaller": [
         *EXACT,

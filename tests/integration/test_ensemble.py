@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from conftest import REPOSITORY
 from fit_runs import Runs, differences, processes, wait_until
 
 from sgdlit.__main__ import main
@@ -234,3 +235,68 @@ def test_what_cannot_be_an_ensemble_is_refused_and_leaves_no_trace(runs, case, c
     assert words in said
     assert "Traceback" not in said
     assert not runs.path(f"refused_{case}").exists()
+
+
+def test_a_member_is_exported_as_a_run_of_its_own(runs, capsys):
+    """Resumed alone it ends where it would have ended in company, and where it would have ended alone."""
+    arguments = ["--model.optimizer.momentum=0.9", GRID, DOUBLE]
+    assert runs.fit("short", *arguments, "--trainer.max_steps=12") == 0
+    assert (
+        main(
+            ["export", "--run", str(runs.path("short")), "--member", "2", "--logs", str(runs.folder / "logs")]
+        )
+        == 0
+    )
+    assert "short_member_2" in capsys.readouterr().err
+    exported = runs.path("short_member_2")
+    assert main(["test", "--run", str(exported)]) == 0
+    test = yaml.safe_load((exported / "test.json").read_text())
+    last = [row for row in member_rows(runs, "short", 2) if row.get("test/loss")][-1]
+    assert test["test/loss"] == pytest.approx(float(last["test/loss"]))
+    assert single_rows(runs, "short_member_2") == member_rows(runs, "short", 2)
+    assert runs.resume("short_member_2", "--trainer.max_steps=20") == 0
+    assert runs.fit("long", *arguments) == 0
+    own = ["--model.optimizer.momentum=0.9", DOUBLE, "--seed_everything=1", "--model.optimizer.lr=0.01"]
+    assert runs.fit("alone", *own) == 0
+    found = runs.checkpoint("short_member_2")
+    assert found["global_step"] == 20
+    assert differences(found["state_dict"], member_state(runs.checkpoint("long"), 2), tolerance=1e-10) == []
+    assert differences(found["state_dict"], runs.checkpoint("alone")["state_dict"], tolerance=1e-10) == []
+
+
+def test_what_cannot_be_exported_is_refused(runs, capsys):
+    assert runs.fit("half", "--ensemble=[{model.optimizer.lr: [0.01, 1.0e+15]}]") == 0
+    assert runs.fit("single") == 0
+    for name, k, words in (
+        ("half", 1, "diverged at step"),
+        ("half", 2, "allowed: 0 to 1"),
+        ("single", 0, "is a single run"),
+        ("nowhere", 0, "is missing"),
+    ):
+        assert main(["export", "--run", str(runs.path(name)), "--member", str(k)]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_sensing_is_reported_for_each_member(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = str(REPOSITORY / "configs" / "matrix_sensing" / "simple.yaml")
+    small = [
+        "--model.network.net.widths=[16,16,16]",
+        "--data.d=16",
+        "--data.steps=300",
+        "--model.optimizer.lr=2e-6",
+    ]
+    grid = "--ensemble=[{seed_everything: [0, 1]}]"
+    assert main(["fit", "--config", config, "--name", "both", *small, grid]) == 0
+    assert main(["fit", "--config", config, "--name", "one", *small, "--seed_everything=1"]) == 0
+    tables = []
+    for name in ("both", "one"):
+        folder = tmp_path / "logs" / name / "version_0"
+        assert (folder / "sensing.png").is_file()
+        with (folder / "metrics.csv").open() as file:
+            tables.append([row for row in csv.DictReader(file) if row["sensing/relative_error"]])
+    both = [row for row in tables[0] if row["member"] == "1"]
+    assert [row["step"] for row in both] == [row["step"] for row in tables[1]] == ["0", "100", "200", "300"]
+    for a, b in zip(both, tables[1], strict=True):
+        for name in ("sensing/relative_error", "sensing/population_risk"):
+            assert float(a[name]) == pytest.approx(float(b[name]), rel=1e-4)

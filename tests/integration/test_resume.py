@@ -39,6 +39,7 @@ CASES = {
             "--checkpoints.every_n_steps=2",
         ],
     ),
+    "float64": ([7], ["--trainer.precision=64-true"]),
     "accumulation, penalty, validation within and between steps": (
         [3, 6, 8],
         [

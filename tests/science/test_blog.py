@@ -18,7 +18,7 @@ from sgdlit.__main__ import main
 from sgdlit.data.philox import derive_key
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.measures.relative_error import relative_error
-from sgdlit.measures.relative_squared_error import squared_sums
+from sgdlit.measures.relative_squared_error import relative_squared_error
 from sgdlit.models import DeepLinear
 from sgdlit.models.sensing import BilinearForm, NormalizedStack
 from sgdlit.objectives import HalfSquaredError
@@ -136,8 +136,7 @@ def last_error(network, optimizer, window=20):
     data, loss, errors = instance(256, gamma=0.04, batch_size=32), HalfSquaredError(), []
     for pairs, y in data.train_dataloader():
         outputs = network(pairs)
-        missed, squares = squared_sums(outputs.detach(), y)
-        errors.append((missed / squares).item())
+        errors.append(relative_squared_error(loss(outputs, y).detach(), y).item())
         optimizer.zero_grad()
         (len(y) * loss(outputs, y)).backward()
         optimizer.step()

@@ -13,6 +13,7 @@ from sgdlit.models.diagonal import DiagonalLinear
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import ExactPenalty, LinearRampStrength
 from sgdlit.training.engines import Crew, build
+from sgdlit.training.engines.captured import CapturedStep
 from sgdlit.training.engines.stacked import StackedEngine
 
 needs_compiler = pytest.mark.skipif(build.compiler() is None, reason="no C compiler on this machine")
@@ -160,6 +161,21 @@ def states_differ(a, b):
             torch.as_tensor(a[k][name]).double(), torch.as_tensor(b[k][name]).double(), rtol=0, atol=1e-10
         )
     ]
+
+
+def test_without_a_cuda_graph_the_step_goes_on_and_says_why(capsys):
+    if torch.cuda.is_available():
+        pytest.skip("this machine can capture CUDA graphs")
+    run, make_data, _ = CASES["MLP, momentum, decay"]
+    data = [batches(make_data(seed)) for seed in (0, 1)]
+    plain, captured = ([member(seed=seed, **run) for seed in (0, 1)] for _ in range(2))
+    train("stacked", plain, data, [9])
+    engine = StackedEngine(captured, slice(0, 2), trainer(), CapturedStep)
+    engine.run(Block(0, 9, data))
+    assert all(torch.equal(parameters(a), parameters(b)) for a, b in zip(plain, captured, strict=True))
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("no CUDA graph for the training step")
 
 
 def test_groups_of_members_change_nothing():

@@ -4,8 +4,8 @@ An *engine* updates the parameters of some runs over the steps of a block. All o
 rounding:
 
 - ``loop``: the plain PyTorch loop of one run, for any network, objective and optimizer;
-- ``stacked``: the step of many runs, or of one, recorded as a graph of tensor operations; ``compiled``: that
-  graph compiled;
+- ``stacked``: the step of many runs, or of one, recorded as a graph of tensor operations, on a GPU called by
+  a CUDA graph; ``compiled``: the recorded graph compiled;
 - ``rank_one``: the gradients of linear networks written out, for many runs at once;
 - ``fused``: the same in C, many steps in one call.
 

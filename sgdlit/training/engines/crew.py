@@ -11,6 +11,7 @@ from sgdlit.data.loaders import Block
 from sgdlit.errors import UserError
 from sgdlit.training.engines import build, fused, rank_one, stacked
 from sgdlit.training.engines.base import Engine, Losses, Member, Observation, joined
+from sgdlit.training.engines.captured import CapturedStep
 from sgdlit.training.engines.fused import FusedEngine
 from sgdlit.training.engines.loop import LoopEngine
 from sgdlit.training.engines.rank_one import RankOneEngine
@@ -126,7 +127,7 @@ class Crew:
 
     def _rank_one(self) -> list[Engine]:
         self._closed_form()
-        return [RankOneEngine(self.members, slice(0, len(self.members)), self.trainer)]
+        return [RankOneEngine(self.members, slice(0, len(self.members)), self.trainer, self._play())]
 
     def _closed_form(self) -> tuple[torch.Tensor, torch.Tensor]:
         """A batch of runs whose gradients have a closed form."""
@@ -135,11 +136,16 @@ class Crew:
         self._require(rank_one.takes(*batch))
         return batch
 
-    def _stacked(self, finish: Callable[[GraphModule], Any] = lambda graph: graph) -> list[Engine]:
+    def _play(self) -> Callable[[GraphModule], Any]:
+        """How a recorded step is called: on a GPU by a CUDA graph."""
+        on_gpu = self.trainer.strategy.root_device.type == "cuda"
+        return CapturedStep if on_gpu else (lambda graph: graph)
+
+    def _stacked(self, finish: Callable[[GraphModule], Any] | None = None) -> list[Engine]:
         self._require(stacked.refusal(self.members))
         while True:
             try:
-                return [self._prepared(group, finish) for group in self._groups()]
+                return [self._prepared(group, finish or self._play()) for group in self._groups()]
             except torch.OutOfMemoryError as error:
                 if self.group_size == 1:
                     raise Unfit(f"one member alone needs too much memory ({error})") from error

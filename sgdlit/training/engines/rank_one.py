@@ -24,9 +24,10 @@ class RankOneEngine(StackedEngine):
 
     def step(self, penalized: bool, factor: int) -> Step:
         form = {"chain": chain, "bilinear": bilinear, "diagonal": diagonal}[self.first.network.rank_one]
-        decays = self.rule.decays
+        decays, names = self.rule.decays, self.number_names
 
         def step(parameters, rest, state, inputs, targets, numbers):
+            numbers = dict(zip(names, numbers.unbind(), strict=True))
             rate = numbers["lr"] * (factor / inputs.shape[1])
             keep = 1 - numbers["lr"] * numbers["weight_decay"] if decays else None
             strength = numbers["reg_strength"] if penalized else None

@@ -25,7 +25,10 @@ from sgdlit.training.engines.base import Engine, Losses, Member, Observation
 
 aten = torch.ops.aten
 Step = Callable[..., tuple[Tensor, Tensor]]
-"""(parameters, rest, state, inputs, targets, numbers) -> (C, modified loss); changes parameters and state."""
+"""(parameters, rest, state, inputs, targets, numbers) -> (C, modified loss); changes parameters and state.
+
+``numbers`` has a row for each name in :attr:`StackedEngine.number_names`, ``[names, K]`` or ``[names]``.
+"""
 
 
 class StackedEngine(Engine):
@@ -64,11 +67,11 @@ class StackedEngine(Engine):
         self.plays: dict[Any, Step] = {}
 
     def run(self, block: Block) -> Losses:
-        numbers, found = self.numbers(self.members, block.start, len(block)), []
-        penalized = _any_member(numbers["reg_strength"] > 0)
+        numbers, penalized = self.numbers(self.members, block.start, len(block))
+        found = []
         for k in range(len(block)):
             batch = self.batch(block, k)
-            values = (self.parameters, self.rest, self.state, *batch, {n: t[k] for n, t in numbers.items()})
+            values = (self.parameters, self.rest, self.state, *batch, numbers[k])
             with torch.no_grad():
                 found.append(self.play(penalized[k], batch, values)(*values))
         update_rules.write_step([member.optimizer for member in self.members], block.start + len(block))
@@ -82,9 +85,9 @@ class StackedEngine(Engine):
             Exception: whatever a network raises that cannot be recorded.
         """
         as_it_is = [member._replace(scheduler=None) for member in self.members]
-        numbers, batch = self.numbers(as_it_is, block.start, 1), self.batch(block, 0)
-        values = (self.parameters, self.rest, self.state, *batch, {n: t[0] for n, t in numbers.items()})
-        self.play(_any_member(numbers["reg_strength"] > 0)[0], batch, values)
+        (numbers, penalized), batch = self.numbers(as_it_is, block.start, 1), self.batch(block, 0)
+        values = (self.parameters, self.rest, self.state, *batch, numbers[0])
+        self.play(penalized[0], batch, values)
 
     def batch(self, block: Block, k: int) -> Batch:
         inputs, targets = super().batch(block, k)
@@ -92,14 +95,17 @@ class StackedEngine(Engine):
             return inputs, targets
         return self.first.in_memory_format(inputs[0]), targets[0]
 
-    def numbers(self, members: Sequence[Member], start: int, count: int) -> dict[str, Tensor]:
-        """What some updates need: ``[count, members]``, or ``[count]`` of one run."""
+    def numbers(self, members: Sequence[Member], start: int, count: int) -> tuple[Tensor, list[bool]]:
+        """What some updates need, and whether any member is penalized in each.
+
+        Returns:
+            ``[count, names, K]``, or ``[count, names]`` without a dimension of runs; ``count`` booleans.
+        """
         each = [member.numbers(self.rule, start, count) for member in members]
-        like = self.parameters[0]
-        table = {
-            name: torch.tensor([m[name] for m in each], dtype=torch.float64).to(like).T for name in each[0]
-        }
-        return table if self.stacked else {name: column[:, 0] for name, column in table.items()}
+        self.number_names = list(each[0])
+        table = torch.tensor([list(m.values()) for m in each], dtype=torch.float64).permute(2, 1, 0)
+        penalized = (table[:, self.number_names.index("reg_strength")] > 0).any(1).tolist()
+        return (table if self.stacked else table[..., 0]).to(self.parameters[0]), penalized
 
     def play(self, penalized: bool, batch: Batch, values: tuple) -> Step:
         """The recorded step for batches like this one."""
@@ -121,10 +127,12 @@ class StackedEngine(Engine):
         """The step as a pure function but for the parameters and the state, which it changes in place."""
         costs = costs_of(self.first.network, self.first.loss, self.stacked)
         size, names, rule = self.first.objective.penalty_batch_size, self.names, self.rule
+        number_names = self.number_names
 
         def step(parameters, rest, state, inputs, targets, numbers):
             leaves = [p.detach().requires_grad_() for p in parameters]
             values = rest | dict(zip(names, leaves, strict=True))
+            numbers = dict(zip(number_names, numbers.unbind(), strict=True))
             strength = numbers["reg_strength"] if penalized else None
             gradient, cost, squared, _ = modified_gradient(costs, values, inputs, targets, strength, size)
             if factor != 1:
@@ -175,11 +183,6 @@ def share_storage(networks: Sequence[nn.Module], stacked: bool) -> dict[str, Ten
         for tensors, view in zip(each, stacks[name], strict=True):
             tensors[name].data = view
     return stacks
-
-
-def _any_member(table: Tensor) -> list[bool]:
-    """Whether something holds of any member: for each row of a table ``[steps, members]`` or ``[steps]``."""
-    return table.reshape(len(table), -1).any(1).tolist()
 
 
 def refusal(members: Sequence[Member]) -> str | None:

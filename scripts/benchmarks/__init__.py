@@ -1,0 +1,1 @@
+"""The works that ``scripts/bench.py`` times, a file for each question."""

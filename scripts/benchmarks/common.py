@@ -1,0 +1,123 @@
+"""What all benchmarks share: interleaved timing, ratios, and a fit under the Trainer of the command line."""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from sgdlit.console import track
+from sgdlit.training.checkpoints import Checkpoints
+from sgdlit.training.divergence import DivergenceGuard
+from sgdlit.training.metrics_file import MetricsFile
+from sgdlit.training.progress import StepProgress
+
+DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+WARM_UP = 10  # steps at the start that are not timed
+
+
+class Row(NamedTuple):
+    """One timing; ``ratio`` is to the first of its group."""
+
+    group: str
+    work: str
+    seconds: float
+    ratio: float
+
+
+class StandIn:
+    """What a datamodule needs of a trainer, for batches outside of fit."""
+
+    global_step, accumulate_grad_batches, world_size, global_rank = 0, 1, 1, 0
+
+    def __init__(self) -> None:
+        self.strategy = argparse.Namespace(root_device=DEVICE)
+
+
+def synchronize() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    synchronize()
+    start = time.perf_counter()
+    call()
+    synchronize()
+    return time.perf_counter() - start
+
+
+def best_of(work: dict[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, float]:
+    """Seconds per call of each piece of work: the best of ``rounds`` interleaved rounds, after a warm-up."""
+    for call in work.values():
+        call()
+
+    def repeated(call: Callable[[], object]) -> float:
+        return seconds_of(lambda: [call() for _ in range(calls)]) / calls
+
+    return best_measured({name: lambda c=call: repeated(c) for name, call in work.items()}, rounds)
+
+
+def best_measured(work: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """What each piece of work measured of itself: the least of ``rounds`` interleaved rounds."""
+    best = dict.fromkeys(work, float("inf"))
+    for _ in track(range(rounds), "timing"):
+        for name, call in work.items():
+            best[name] = min(best[name], call())
+    return best
+
+
+def relative_to_first(seconds: dict[str, float], group: str) -> list[Row]:
+    base = next(iter(seconds.values()))
+    return [Row(group, name, value, value / base) for name, value in seconds.items()]
+
+
+class Stopwatch(Callback):
+    """Seconds per step of a fit, without the first steps and without the checkpoint at the end."""
+
+    def __init__(self, last: int) -> None:
+        self.last, self.start, self.seconds = last, 0.0, 0.0
+
+    def next_due(self, step: int) -> int | None:
+        return next((due for due in (WARM_UP, self.last) if due > step), None)
+
+    def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == WARM_UP:
+            synchronize()
+            self.start = time.perf_counter()
+        if trainer.global_step == self.last:
+            synchronize()
+            self.seconds = (time.perf_counter() - self.start) / (self.last - WARM_UP)
+
+
+def seconds_in_fit(
+    model: LightningModule,
+    data: LightningDataModule,
+    steps: int,
+    log_every: int,
+    callbacks: tuple[Callback, ...] = (),
+    checkpoint_every: int = 1000,
+) -> float:
+    """Seconds per step under the Trainer that the command line makes."""
+    watch, keeper = Stopwatch(steps - 1), Checkpoints(checkpoint_every)
+    with tempfile.TemporaryDirectory() as folder:
+        keeper.folder = Path(folder)
+        trainer = Trainer(
+            max_steps=steps,
+            callbacks=[DivergenceGuard(), StepProgress(), *callbacks, watch, keeper],
+            logger=[TensorBoardLogger(folder, "", ""), MetricsFile(Path(folder))],
+            log_every_n_steps=log_every,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            limit_val_batches=0,
+            accelerator="gpu" if DEVICE.type == "cuda" else "cpu",
+            devices=1,
+        )
+        data.check(trainer)
+        trainer.fit(model, datamodule=data)
+    return watch.seconds

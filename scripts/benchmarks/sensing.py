@@ -1,0 +1,207 @@
+"""Matrix sensing through ``fit`` against scripts that do the same: one run, whole processes, ensembles."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.common import (
+    DEVICE,
+    WARM_UP,
+    Row,
+    StandIn,
+    best_measured,
+    relative_to_first,
+    seconds_in_fit,
+    synchronize,
+)
+from sgdlit.data.ensemble_data import EnsembleData
+from sgdlit.data.sensing import MatrixSensing
+from sgdlit.models import DeepLinear
+from sgdlit.models.sensing import BilinearForm, NormalizedStack
+from sgdlit.training.ensemble import Ensemble
+from sgdlit.training.sensing_report import SensingReport
+from sgdlit.training.single_run import SingleRun
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE, REPORT_EVERY = 1024, 100
+
+
+def script(
+    d: int, steps: int, lr: float, update: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], None]
+) -> float:
+    """Seconds per step of a short script: samples a page at a time, the error now and then."""
+    torch.manual_seed(0)
+    w1, w2 = (torch.randn(d, d, device=DEVICE) / d**0.5 for _ in range(2))
+    target = 100 * torch.randn(d, 2, device=DEVICE) @ torch.randn(2, d, device=DEVICE)
+    synchronize()
+    start = time.perf_counter()
+    for step in range(steps):
+        if step % PAGE == 0:
+            a, b = (torch.randn(PAGE, d, device=DEVICE) for _ in range(2))
+            y = ((a @ target) * b).sum(1)
+        update(w1, w2, a[step % PAGE], b[step % PAGE], y[step % PAGE], lr)
+        if step % REPORT_EVERY == 0:
+            ((w1.detach() @ w2.detach() - target).norm() / target.norm()).item()
+    synchronize()
+    return (time.perf_counter() - start) / steps
+
+
+def by_autograd(w1: Tensor, w2: Tensor, a: Tensor, b: Tensor, y: Tensor, lr: float) -> None:
+    weights = [w1.requires_grad_(), w2.requires_grad_()]
+    gradient = torch.autograd.grad(0.5 * (a @ w1 @ (w2 @ b) - y) ** 2, weights)
+    with torch.no_grad():
+        for weight, g in zip(weights, gradient, strict=True):
+            weight.sub_(g, alpha=lr)
+
+
+def by_hand(w1: Tensor, w2: Tensor, a: Tensor, b: Tensor, y: Tensor, lr: float) -> None:
+    """The rank-one updates."""
+    u, v = w2 @ b, a @ w1
+    scale = lr * (torch.dot(u, v) - y)
+    w1.addr_(a, u * -scale)
+    w2.addr_(v * -scale, b)
+
+
+def member(
+    d: int, steps: int, lr: float, seed: int = 0, engine: str = "auto"
+) -> tuple[SingleRun, MatrixSensing]:
+    """A run of configs/matrix_sensing/simple.yaml at another size."""
+    torch.manual_seed(seed)
+    run = SingleRun(
+        BilinearForm(DeepLinear([d, d, d])),
+        loss="half_squared_error",
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=lr),
+        engine=engine,
+    )
+    return run, MatrixSensing(d=d, r=2, gamma=100.0, batch_size=1, steps=steps, test_size=1, seed=seed)
+
+
+def fitted(d: int, steps: int, lr: float, engine: str = "auto") -> float:
+    return seconds_in_fit(
+        *member(d, steps, lr, engine=engine), steps, 1024, (SensingReport(REPORT_EVERY),), 8192
+    )
+
+
+def one_run(rounds: int, compiled: bool) -> list[Row]:
+    """configs/matrix_sensing/simple.yaml, with TensorBoard, table, checkpoints, progress bar and report."""
+    d, steps, lr = 256, 8192, 2e-8
+    work = {
+        "script, autograd": lambda: script(d, 2048, lr, by_autograd),
+        "script, rank-one updates by hand": lambda: script(d, steps, lr, by_hand),
+        "fit": lambda: fitted(d, steps, lr),
+        "fit without a compiler": lambda: fitted(d, steps, lr, "rank_one"),
+        "fit, autograd recorded": lambda: fitted(d, 2048, lr, "stacked"),
+    }
+    return relative_to_first(best_measured(work, rounds), f"sensing d={d}, a step")
+
+
+SCRIPT = """
+import torch
+torch.manual_seed(0)
+d, lr = 256, 2e-8
+w1, w2 = (torch.randn(d, d).div(d**0.5).requires_grad_() for _ in range(2))
+target = 100 * torch.randn(d, 2) @ torch.randn(2, d)
+for page in range(32):
+    a, b = torch.randn(1024, d), torch.randn(1024, d)
+    y = ((a @ target) * b).sum(1)
+    for i in range(1024):
+        gradient = torch.autograd.grad(0.5 * (a[i] @ w1 @ (w2 @ b[i]) - y[i]) ** 2, [w1, w2])
+        with torch.no_grad():
+            w1 -= lr * gradient[0]
+            w2 -= lr * gradient[1]
+        if i % 100 == 0:
+            ((w1 @ w2 - target).norm() / target.norm()).item()
+print(float((w1 @ w2 - target).norm() / target.norm()))
+"""
+
+
+def whole_process(rounds: int, compiled: bool) -> list[Row]:
+    """All 32 768 steps from the shell: imports, and for fit a cold cache of compiled code, included."""
+
+    def seconds(command: list[str]) -> float:
+        with tempfile.TemporaryDirectory() as scratch:
+            start = time.perf_counter()
+            environment = os.environ | {"SGDLIT_CACHE": f"{scratch}/cache"}
+            subprocess.run(command, capture_output=True, check=True, cwd=scratch, env=environment)
+            return time.perf_counter() - start
+
+    config = str(ROOT / "configs" / "matrix_sensing" / "simple.yaml")
+    work = {
+        "script, autograd": lambda: seconds([sys.executable, "-c", SCRIPT]),
+        "fit": lambda: seconds([sys.executable, "-m", "sgdlit", "fit", "--config", config]),
+    }
+    return relative_to_first(best_measured(work, min(rounds, 2)), "sensing d=256, the whole process")
+
+
+def wide_networks(rounds: int, compiled: bool) -> list[Row]:
+    """configs/matrix_sensing/cnn.yaml: ten layers of width 1024, B = 256."""
+    d, steps, momentum, lr = 1024, WARM_UP + 21, 0.9, 2.5e-8
+
+    def parts() -> tuple[nn.Module, MatrixSensing]:
+        torch.manual_seed(0)
+        network = BilinearForm(NormalizedStack(d, 10)).to(DEVICE)
+        return network, MatrixSensing(d=d, r=5, gamma=0.04, batch_size=256, steps=steps, test_size=1)
+
+    def bare() -> float:
+        network, data = parts()
+        data.trainer = StandIn()
+        batches, optimizer = data.batches(DEVICE), torch.optim.SGD(network.parameters(), lr, momentum)
+        for step in range(steps):
+            if step == WARM_UP:
+                synchronize()
+                start = time.perf_counter()
+            inputs, targets = batches.batch(step, slice(0, 256))
+            optimizer.zero_grad()
+            (0.5 * (network(inputs).squeeze(1) - targets).square().sum()).backward()
+            optimizer.step()
+        synchronize()
+        return (time.perf_counter() - start) / (steps - WARM_UP)
+
+    def fit() -> float:
+        network, data = parts()
+        run = SingleRun(
+            network,
+            loss="half_squared_error",
+            reduction="sum",
+            optimizer=lambda parameters: torch.optim.SGD(parameters, lr, momentum),
+        )
+        return seconds_in_fit(run, data, steps, 16, (SensingReport(16),))
+
+    return relative_to_first(
+        best_measured({"bare loop": bare, "fit": fit}, min(rounds, 3)), f"sensing d={d}, B=256"
+    )
+
+
+def ensembles(rounds: int, compiled: bool) -> list[Row]:
+    """A step of all members, against their steps one after another."""
+    rows: list[Row] = []
+    for d, members, steps in ((32, 32, 2048), (128, 8, 2048)):
+        lr = 0.131 / (100 * d**2)
+
+        def together(
+            engine: str, d: int = d, members: int = members, steps: int = steps, lr: float = lr
+        ) -> float:
+            runs, data = zip(*(member(d, steps, lr, seed, engine) for seed in range(members)), strict=True)
+            ensemble = Ensemble(runs, [{"seed_everything": seed} for seed in range(members)])
+            return seconds_in_fit(ensemble, EnsembleData(data), steps, 1024)
+
+        work = {
+            "scripts in turn, autograd": lambda d=d, k=members, lr=lr: k * script(d, 1024, lr, by_autograd),
+            "scripts in turn, rank-one by hand": lambda d=d, k=members, lr=lr: (
+                k * script(d, 2048, lr, by_hand)
+            ),
+            "fits in turn": lambda d=d, k=members, n=steps, lr=lr: k * fitted(d, n, lr),
+            "ensemble": lambda t=together: t("auto"),
+            "ensemble without a compiler": lambda t=together: t("rank_one"),
+        }
+        rows += relative_to_first(
+            best_measured(work, rounds), f"sensing d={d}, {members} members, a step of all"
+        )
+    return rows

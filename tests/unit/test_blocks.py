@@ -1,0 +1,126 @@
+"""How long a call is, when it has to end, and what it leaves in memory."""
+
+import gc
+from types import SimpleNamespace
+
+import pytest
+import torch
+from engine_runs import batches, member, sgd, train
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+
+from sgdlit.data.teachers import MLPTeacher
+from sgdlit.errors import UserError
+from sgdlit.models import MLP
+from sgdlit.training import blocks, cadence
+from sgdlit.training.blocks import BlockPlan, check_steps_per_call
+from sgdlit.training.side_by_side import SideBySide
+
+
+class Every(Callback):
+    def __init__(self, n):
+        self.every_n_steps = n
+
+
+class At(Callback):
+    def __init__(self, *steps):
+        self.steps = steps
+
+    def next_due(self, step):
+        return min((s for s in self.steps if s > step), default=None)
+
+
+def trainer(step, log=10, callbacks=(), epoch=100, max_steps=1000, interval=float("inf")):
+    progress = SimpleNamespace(current=SimpleNamespace(ready=step % epoch), total=SimpleNamespace(ready=step))
+    return SimpleNamespace(
+        global_step=step,
+        log_every_n_steps=log,
+        callbacks=list(callbacks),
+        num_training_batches=epoch,
+        max_steps=max_steps,
+        val_check_batch=interval,
+        enable_validation=True,
+        check_val_every_n_epoch=None,
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+    )
+
+
+@given(
+    step=st.integers(0, 999),
+    log=st.integers(1, 50),
+    n=st.integers(1, 60),
+    at=st.lists(st.integers(1, 999), max_size=4),
+    epoch=st.integers(1, 200),
+    interval=st.integers(1, 90),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_call_ends_at_the_first_step_at_which_anything_is_due(step, log, n, at, epoch, interval):
+    run = trainer(step, log, [Every(n), At(*at)], epoch, 1000, interval)
+    length = cadence.steps_until_due(run)
+
+    def is_due(s):
+        return s % log == 0 or s % n == 0 or s in at or s % epoch == 0 or s % interval == 0 or s == 1000
+
+    assert is_due(step + length)
+    assert not any(is_due(s) for s in range(step + 1, step + length))
+
+
+def test_lightnings_callbacks_are_known():
+    for step, expected in ((0, 9), (9, 10), (10, 19)):
+        assert cadence.next_due(LearningRateMonitor(), trainer(step)) == expected
+    assert cadence.next_due(ModelCheckpoint(every_n_train_steps=7), trainer(5)) == 7
+    assert cadence.next_due(ModelCheckpoint(), trainer(5)) is None
+
+
+def test_a_plan_adapts_its_calls_to_the_clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(blocks.time, "perf_counter", lambda: now[0])
+    plan = BlockPlan(trainer(0, log=10**6, epoch=10**6, max_steps=10**6), "auto")
+    lengths = []
+    for _ in range(12):
+        lengths.append(plan(0))
+        now[0] += 0.001 * lengths[-1]  # a step takes a millisecond
+    assert lengths[:7] == [1, 2, 4, 8, 16, 32, 64]
+    assert set(lengths[7:]) == {64}
+    now[0] += 0.1 * lengths[-1]  # a hundred times slower
+    assert plan(0) == 32
+    fixed = BlockPlan(trainer(0, log=10**6, epoch=10**6, max_steps=10**6), 48)
+    assert [fixed(0) for _ in range(5)] == [48] * 5
+
+
+@pytest.mark.parametrize("asked", [0, -3, "many"])
+def test_impossible_numbers_of_steps_are_refused(asked):
+    with pytest.raises(UserError, match=r"model\.steps_per_call.*allowed: auto, or 1 or more"):
+        check_steps_per_call(asked, "auto", None)
+
+
+def test_an_engine_by_name_needs_blocks():
+    with pytest.raises(UserError, match=r"model\.engine: fused is not possible with clipping"):
+        check_steps_per_call("auto", "fused", "clipping")
+
+
+def test_side_by_side_keeps_order_and_gradient_mode():
+    threads = SideBySide(5, torch.device("cpu"))
+    with torch.no_grad():
+        assert threads.map(lambda k: (k * k, torch.is_grad_enabled()), range(5)) == [
+            (k * k, False) for k in range(5)
+        ]
+    assert all(threads.map(lambda k: torch.is_grad_enabled(), range(5)))
+
+
+@pytest.mark.parametrize("engine", ["stacked", "loop"])
+def test_memory_grows_with_members_only(engine):
+    """Bytes that tensors hold after many calls are those after one: nothing is kept by step or by call."""
+    data = [batches(MLPTeacher([6, 8, 3], labels="hard", steps=10**6, batch_size=4, seed=s)) for s in (0, 1)]
+    runs = [member(lambda: MLP([6, 7, 3]), seed, optimizer=sgd(0.01, momentum=0.9)) for seed in (0, 1)]
+    held = []
+    for cuts in ([40], list(range(40, 400, 7))):
+        train(engine, runs, data, cuts)
+        gc.collect()
+        tensors = {id(o): o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)}.values()
+        held.append(
+            sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+        )
+    assert held[1] <= held[0] * 1.01
