@@ -1,16 +1,19 @@
 """SLURM: job arrays of workers, and the sbatch script of a DDP run, against stand-ins for its programs."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 from fit_runs import wait_until
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from sweep_runs import CONFIG, numbers, runs, sweep
+
+from sgdlit.__main__ import main
 
 
 @pytest.fixture(autouse=True)
@@ -50,12 +53,14 @@ def cluster(tmp_path, monkeypatch) -> Path:
     return here
 
 
+SLURM = {"JOB_NUM_NODES": "1", "NTASKS": "1", "NTASKS_PER_NODE": "1", "NODEID": "0", "PROCID": "0"}
+SLURM |= {"LOCALID": "0", "JOB_NAME": "sgdlit", "NODELIST": "127.0.0.1"}
+
+
 def start_job(script: Path, job: int, *arguments: str, **variables: str) -> subprocess.Popen:
     """A job script as SLURM would start it, on one node with one task."""
-    slurm = {"JOB_ID": f"{job}", "JOB_NUM_NODES": "1", "NTASKS": "1", "NTASKS_PER_NODE": "1", "NODEID": "0"}
-    slurm |= {"PROCID": "0", "LOCALID": "0", "JOB_NAME": "sgdlit", "NODELIST": "127.0.0.1"}
-    environment = os.environ | {f"SLURM_{name}": value for name, value in slurm.items()} | variables
-    return subprocess.Popen(["bash", str(script), *arguments], env=environment)
+    slurm = {f"SLURM_{name}": value for name, value in {**SLURM, "JOB_ID": f"{job}"}.items()}
+    return subprocess.Popen(["bash", str(script), *arguments], env={**os.environ, **slurm, **variables})
 
 
 def test_an_array_of_workers_is_submitted_once(cluster, capsys):
@@ -109,20 +114,45 @@ def test_submitits_processes_on_this_machine(capsys):
     assert "3 runs, 3 stored, 0 to run" in capsys.readouterr().err
 
 
-def test_the_script_of_a_run_over_nodes_requeues_it_and_it_goes_on(cluster):
-    """On the CPU, one process. Lightning's own requeueing would call scontrol from within the run."""
+def test_in_a_slurm_job_a_signal_stops_a_run_and_lightning_requeues_nothing(cluster, monkeypatch):
+    for name, value in {**SLURM, "JOB_ID": "5"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert SLURMEnvironment.detect()
     Path("fit.yaml").write_text(CONFIG[: CONFIG.index("sweep:")])
-    script = REPOSITORY / "scripts" / "fit_ddp.sbatch"
     stop = ["--trainer.callbacks=fit_runs.SignalAt", "--trainer.callbacks={steps: [9], number: 10}"]
-    arguments = ["fit.yaml", "--trainer.accelerator", "cpu", *stop]
-    tests = os.pathsep.join([str(REPOSITORY / "tests"), os.environ.get("PYTHONPATH", "")])
-    variables = {"PYTHON": sys.executable, "PYTHONPATH": tests.rstrip(os.pathsep)}
-    assert start_job(script, 5, *arguments, **variables).wait(timeout=120) == 128 + signal.SIGUSR1
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*srun.*")
+        code = main(["fit", "--config", "fit.yaml", "--trainer.devices=1", *stop])
+    assert code == 128 + signal.SIGUSR1
+    assert (Path("logs/tiny/version_0/checkpoints") / "resume.ckpt").exists()
+    assert not list(Path().rglob("hpc_ckpt*"))
+    assert not (cluster / "scontrol.log").exists()
+
+
+def test_the_script_of_a_run_over_nodes_requeues_it_and_it_goes_on(cluster, tmp_path):
+    """With a stand-in for the program, which stops at its first call as a signal stops it."""
+    program = tmp_path / "program"
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+    script = REPOSITORY / "scripts" / "fit_ddp.sbatch"
+
+    def job() -> int:
+        return start_job(script, 5, "fit.yaml", "--data.steps", "3", PYTHON=str(program)).wait(timeout=60)
+
+    assert job() == 128 + signal.SIGUSR1
     assert (cluster / "scontrol.log").read_text() == "requeue 5\n"
-    status = Path("logs/job_5/version_0/status.json")
-    assert json.loads(status.read_text())["state"] == "stopped"
-    assert not list(Path().rglob("hpc_ckpt*")), "Lightning has requeued as well"
-    assert start_job(script, 5, *arguments, **variables).wait(timeout=120) == 0
-    assert json.loads(status.read_text())["state"] == "finished"
+    assert job() == 0
     assert (cluster / "scontrol.log").read_text() == "requeue 5\n"
-    assert sorted(path.name for path in Path("logs").iterdir()) == ["job_5"]
+    common = "--trainer.accelerator gpu --trainer.strategy ddp --trainer.num_nodes 1 --trainer.devices 1"
+    assert Path("calls").read_text().splitlines() == [
+        f"-m sgdlit fit --config fit.yaml --name job_5 --logs logs {common} --data.steps 3",
+        f"-m sgdlit fit --resume logs/job_5/version_0 {common} --data.steps 3",
+    ]
+
+
+PROGRAM = """#!/usr/bin/env bash
+echo "$@" >> calls
+[ -f logs/job_5/version_0/checkpoints/resume.ckpt ] && exit 0
+mkdir -p logs/job_5/version_0/checkpoints && touch logs/job_5/version_0/checkpoints/resume.ckpt
+exit 138
+"""
