@@ -274,7 +274,7 @@ def figure(arguments: Sequence[str]) -> int:
         warn(f"{path}: not a result (cut off, or changed); left out")
     out = Path(own.out or store.folder / "figures")
     written = [path for name in options.figures for path in draw(name, options, numbers, out, own.svg)]
-    say(f"wrote {', '.join(map(str, written))}")
+    say(f"wrote {', '.join(path.name for path in written)} into {out}")
     return 0
 
 

@@ -49,7 +49,7 @@ def binary_ticks(ax: "Axes", values: Iterable[float]) -> None:
     import math
 
     exponents = sorted({round(math.log2(v)) for v in values})
-    exponents = exponents[:: 1 + len(exponents) // 12]  # labels must not touch
+    exponents = exponents[:: 1 + len(exponents) // 18]  # labels must not touch
     ax.set_xticks([2.0**k for k in exponents], [f"$2^{{{k}}}$" for k in exponents])
     ax.xaxis.minorticks_off()
 

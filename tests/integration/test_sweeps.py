@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sweep_runs import CONFIG, numbers, runs, sweep
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sgdlit.__main__ import main
 
@@ -53,6 +54,9 @@ def test_a_sweep_from_its_first_run_to_its_picture(capsys, monkeypatch):
         sum(run["metrics"]["test/loss"]["final"] for run in list_of(0.125)) / 2
     )
 
+    assert len(hyper_parameters()) == 6
+    assert all({"train/loss", "train/C_reg"} <= metrics for metrics in hyper_parameters())
+
     before = contents()
     assert sweep() == 0
     assert "6 runs, 6 stored, 0 to run" in capsys.readouterr().err
@@ -68,6 +72,16 @@ def test_a_sweep_from_its_first_run_to_its_picture(capsys, monkeypatch):
         "loss.png", "loss.svg", "loss.csv", "loss_runs.csv",
     }  # fmt: skip
     assert numbers() == first
+
+
+def hyper_parameters() -> list[set[str]]:
+    """The metrics of every run that TensorBoard's table of hyper-parameters shows."""
+    found = []
+    for folder in Path("sweeps/tiny/tensorboard").iterdir():
+        events = EventAccumulator(str(folder)).Reload()
+        assert "_hparams_/session_start_info" in events.summary_metadata
+        found.append(set(events.Tags()["scalars"]))
+    return found
 
 
 def test_runs_that_are_trained_together_reach_what_each_reaches_alone(capsys):
