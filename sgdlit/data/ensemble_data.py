@@ -1,6 +1,7 @@
 """The data of several runs that are trained together: each sees its own batches, and shares what is equal."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -23,22 +24,25 @@ class AsOneProcess:
 
 
 class EnsembleEvaluation:
-    """Every example of an evaluation set once, for all members: (members, (inputs, targets)).
+    """Every example of an evaluation set once, for all members.
+
+    Yields batch i of each set that differs from the others: a list of (members, (inputs, targets)).
 
     Args:
-        loaders: of each set that differs from the others, with the members that are evaluated on it.
+        loaders: of those sets, with the members that are evaluated on each.
     """
 
     def __init__(self, loaders: Sequence[tuple[list[int], EvaluationLoader]]) -> None:
         self.loaders = loaders
 
     def __len__(self) -> int:
-        return sum(len(loader) for _, loader in self.loaders)
+        return max((len(loader) for _, loader in self.loaders), default=0)
 
-    def __iter__(self) -> Iterator[tuple[list[int], Batch]]:
-        for members, loader in self.loaders:
-            for batch in loader:
-                yield members, batch
+    def __iter__(self) -> Iterator[list[tuple[list[int], Batch]]]:
+        members = [members for members, _ in self.loaders]
+        for batches in zip_longest(*(loader for _, loader in self.loaders)):
+            pairs = zip(members, batches, strict=True)
+            yield [(who, batch) for who, batch in pairs if batch is not None]
 
 
 class EnsembleData(OnDeviceData):
@@ -88,15 +92,12 @@ class EnsembleData(OnDeviceData):
         self.setup()
         for member in self.members:
             member.check(AsOneProcess(trainer))
-        for name, values in {
-            "evaluation sets": [member.evaluation_splits for member in self.members],
-            "batches": [member.step_sizes for member in self.members],
-        }.items():
-            if any(value != values[0] for value in values):
-                raise UserError(
-                    f"ensemble: the members have different {name}: {_distinct(values)}; train those in "
-                    "ensembles of their own"
-                )
+        sizes = [member.step_sizes for member in self.members]
+        if any(size != sizes[0] for size in sizes):
+            raise UserError(
+                f"ensemble: the members have different batches: {_distinct(sizes)}; train those in ensembles "
+                "of their own"
+            )
         self._check_epochs(trainer)
 
     def _check_epochs(self, trainer: Trainer) -> None:
@@ -121,7 +122,8 @@ class EnsembleData(OnDeviceData):
 
     @property
     def evaluation_splits(self) -> list[str]:
-        return self.first.evaluation_splits
+        """Those that any member has."""
+        return list(dict.fromkeys(name for member in self.members for name in member.evaluation_splits))
 
     @property
     def step_sizes(self) -> list[int]:
@@ -135,6 +137,8 @@ class EnsembleData(OnDeviceData):
     def evaluation_loader(self, split: str) -> EnsembleEvaluation:
         groups: list[tuple[list[int], KeyedData]] = []
         for k, member in list(enumerate(self.members))[self.owned]:
+            if split not in member.evaluation_splits:
+                continue
             same = next((g for g, h in groups if type(h) is type(member) and h.source == member.source), None)
             if same is not None:
                 same.append(k)

@@ -26,7 +26,7 @@ class OnDeviceData(LightningDataModule):
     @property
     @abstractmethod
     def evaluation_splits(self) -> list[str]:
-        """Names of the evaluation sets ("val", "test"), in the order of ``val_dataloader()``."""
+        """Names of the evaluation sets (val, test, train_set), in the order of ``val_dataloader()``."""
 
     @abstractmethod
     def evaluation_loader(self, split: str) -> Iterable[Any]:
@@ -55,7 +55,7 @@ class KeyedData(OnDeviceData):
     @property
     @abstractmethod
     def source(self) -> dict[str, Any]:
-        """What decides the examples of every split, whatever the order in which they are visited."""
+        """What decides the distribution and the evaluation sets, whatever is visited and in which order."""
 
     @abstractmethod
     def take_over(self, other: "KeyedData") -> None:
@@ -80,8 +80,13 @@ class KeyedData(OnDeviceData):
         """One training example on the host, with the highest label: input ``[1, ...]`` and target."""
 
     @abstractmethod
-    def evaluation_loader(self, split: str) -> EvaluationLoader:
-        """Every example of an evaluation set once, over all ranks."""
+    def evaluation_loader(self, split: str, batch_size: int | None = None) -> EvaluationLoader:
+        """Every example of an evaluation set, or of the training set (``train_set``), once over all ranks.
+
+        Args:
+            split: which set.
+            batch_size: examples per rank in one batch; None for the data's own.
+        """
 
     def train_dataloader(self) -> StepLoader | BlockLoader:
         batches = self.batches(self.trainer.strategy.root_device)

@@ -53,6 +53,8 @@ class ImageShards(KeyedData):
         augmentation_seed: a seed for the augmentation alone.
         split_seed: decides which examples are for training and which for validation.
         eval_batch_size: examples per rank in one evaluation batch.
+        evaluate_train: whether the training set, as it is without augmentation, is evaluated beside the
+            others, as ``train_set``.
         storage: "device" copies the training set to the training device; "host" leaves it where it is, which
             for a memory-mapped file means that only the rows of each batch are read.
     """
@@ -74,6 +76,7 @@ class ImageShards(KeyedData):
         augmentation_seed: int | None = None,
         split_seed: int = 0,
         eval_batch_size: int = 500,
+        evaluate_train: bool = False,
         storage: Storage = "device",
     ) -> None:
         super().__init__()
@@ -81,6 +84,7 @@ class ImageShards(KeyedData):
         self.order = order or RandomReshuffling()
         self.train_size, self.val_size, self.balanced = train_size, val_size, balanced
         self.augment, self.eval_batch_size, self.storage = augment, eval_batch_size, storage
+        self.evaluate_train = evaluate_train
         self.seed = 0 if seed is None else seed
         self.order_seed = self.seed if order_seed is None else order_seed
         self.augmentation_seed = self.seed if augmentation_seed is None else augmentation_seed
@@ -100,7 +104,7 @@ class ImageShards(KeyedData):
 
     @property
     def evaluation_splits(self) -> list[str]:
-        return ["val", "test"] if self.val_size else ["test"]
+        return ["val"] * (self.val_size > 0) + ["test"] + ["train_set"] * self.evaluate_train
 
     @property
     def steps_per_epoch(self) -> int:
@@ -143,7 +147,7 @@ class ImageShards(KeyedData):
         self.device = trainer.strategy.root_device
         self.setup()
         self.itinerary.rows(0)
-        evaluated = {name: len(self.subsets[name]) for name in self.evaluation_splits}
+        evaluated = {name: len(self._subset(name)) for name in self.evaluation_splits}
         check_loaders(self.step_sizes, self.steps_per_epoch, evaluated, trainer)
 
     def example(self) -> Batch:
@@ -155,16 +159,19 @@ class ImageShards(KeyedData):
     def batches(self, device: torch.device) -> "ImageBatches":
         return ImageBatches(self, device)
 
-    def evaluation_loader(self, split: str) -> EvaluationLoader:
+    def _subset(self, split: str) -> Subset:
+        return self.subsets["train" if split == "train_set" else split]
+
+    def evaluation_loader(self, split: str, batch_size: int | None = None) -> EvaluationLoader:
         device = self.trainer.strategy.root_device
-        subset = self.subsets[split].stored(self.storage, device)
+        subset = self._subset(split).stored(self.storage, device)
         rows = torch.arange(len(subset), device=subset.device)
 
         def batch(part: slice) -> Batch:
             images, labels = subset.take(rows[part])
             return self.standardise(images.to(device)), labels.to(device)
 
-        return EvaluationLoader(batch, len(subset), self.eval_batch_size, self.trainer)
+        return EvaluationLoader(batch, len(subset), batch_size or self.eval_batch_size, self.trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -8,6 +8,7 @@ validation and test sets stay what they are.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -44,6 +45,7 @@ class StreamData(KeyedData):
         seed: decides the examples; None takes the run's ``seed_everything``.
         order_seed: a seed for the order of a shard alone.
         eval_batch_size: examples per rank in one evaluation batch.
+        evaluate_train: whether the shard is evaluated beside the other sets, as ``train_set``.
         page_minibatches: minibatches made together; None chooses by the device. It decides the speed, never
             the numbers.
         dtype: of inputs and real targets.
@@ -67,6 +69,7 @@ class StreamData(KeyedData):
         seed: int | None = None,
         order_seed: int | None = None,
         eval_batch_size: int = 1000,
+        evaluate_train: bool = False,
         page_minibatches: int | None = None,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
@@ -86,7 +89,12 @@ class StreamData(KeyedData):
             )
         self.steps, self.batch_size, self.shard_size, self.repeats = steps, batch_size, shard_size, repeats
         self.order, self.last_batch = order or RandomReshuffling(), last_batch
-        self.sizes = {"val": val_size, "test": test_size}
+        if evaluate_train and shard_size is None:
+            raise UserError(
+                "data.evaluate_train: true is not possible for a stream, whose training set never ends; "
+                "allowed: false, or data.shard_size with it"
+            )
+        self.sizes, self.evaluate_train = {"val": val_size, "test": test_size}, evaluate_train
         self.seed = 0 if seed is None else seed
         self.order_seed = self.seed if order_seed is None else order_seed
         self.eval_batch_size, self.page_minibatches = eval_batch_size, page_minibatches
@@ -96,7 +104,7 @@ class StreamData(KeyedData):
             self.itinerary = Itinerary(
                 self.order, shard_size, batch_size, repeats, last_batch, self.order_seed
             )
-        self._held: dict[tuple[str, torch.device], Batch] = {}
+        self._held: dict[tuple[str, int, torch.device], Batch] = {}
 
     # What a distribution says about itself
 
@@ -118,6 +126,16 @@ class StreamData(KeyedData):
         """From what is stored to the network's input."""
         return inputs
 
+    def prepare_training(self, inputs: Tensor, minibatches: Iterable[int], part: slice) -> Tensor:
+        """The same for examples that are trained on, where that is something else (augmentation).
+
+        Args:
+            inputs: of the examples ``part`` of some minibatches, one after another.
+            minibatches: their numbers; equal numbers are augmented equally.
+            part: of each.
+        """
+        return self.prepare(inputs)
+
     def key(self, split: Split) -> Key:
         """The key of a split's examples."""
         return derive_key(self.seed, f"{self.key_name} {split}")
@@ -126,7 +144,7 @@ class StreamData(KeyedData):
 
     @property
     def evaluation_splits(self) -> list[str]:
-        return ["val", "test"] if self.sizes["val"] else ["test"]
+        return ["val"] * (self.sizes["val"] > 0) + ["test"] + ["train_set"] * self.evaluate_train
 
     @property
     def steps_per_epoch(self) -> int:
@@ -143,7 +161,7 @@ class StreamData(KeyedData):
         Raises:
             UserError: naming the key, its value and what is allowed.
         """
-        evaluated = {name: self.sizes[name] for name in self.evaluation_splits}
+        evaluated = {name: self._size(name) for name in self.evaluation_splits}
         check_loaders(self.step_sizes, self.steps_per_epoch, evaluated, trainer)
 
     def example(self) -> Batch:
@@ -154,8 +172,7 @@ class StreamData(KeyedData):
 
     @property
     def source(self) -> dict[str, Any]:
-        sizes = {**self.sizes, "train": self.shard_size}
-        return {"sizes": sizes, "seed": self.seed, "dtype": str(self.dtype), **self.describe()}
+        return {"sizes": self.sizes, "seed": self.seed, "dtype": str(self.dtype), **self.describe()}
 
     def take_over(self, other: KeyedData) -> None:
         self._held = other._held
@@ -184,21 +201,25 @@ class StreamData(KeyedData):
         """How many examples to make in one call."""
         return max(1, _NUMBERS.get(device.type, _NUMBERS_ELSEWHERE) // self.numbers)
 
-    def evaluation_loader(self, split: Split) -> EvaluationLoader:
-        inputs, targets = self.finite(split, self.sizes[split], self.trainer.strategy.root_device)
+    def _size(self, split: str) -> int:
+        return self.shard_size if split == "train_set" else self.sizes[split]
+
+    def evaluation_loader(self, split: str, batch_size: int | None = None) -> EvaluationLoader:
+        drawn = "train" if split == "train_set" else split
+        inputs, targets = self.finite(drawn, self._size(split), self.trainer.strategy.root_device)
 
         def batch(part: slice) -> Batch:
             return self.prepare(inputs[part]), targets[part]
 
-        return EvaluationLoader(batch, len(targets), self.eval_batch_size, self.trainer)
+        return EvaluationLoader(batch, len(targets), batch_size or self.eval_batch_size, self.trainer)
 
     def finite(self, split: Split, size: int, device: torch.device) -> Batch:
         """The first ``size`` examples of a split, drawn once and kept on the device."""
-        if (split, device) not in self._held:
+        if (split, size, device) not in self._held:
             chunks = torch.arange(size, device=device).split(self.at_a_time(device))
             inputs, targets = zip(*(self.draw(split, chunk) for chunk in chunks), strict=True)
-            self._held[split, device] = torch.cat(inputs), torch.cat(targets)
-        return self._held[split, device]
+            self._held[split, size, device] = torch.cat(inputs), torch.cat(targets)
+        return self._held[split, size, device]
 
 
 class StreamBatches(Batches):
@@ -219,7 +240,7 @@ class StreamBatches(Batches):
     def batch(self, step: int, part: slice) -> Batch:
         page, place = divmod(step // self.repeats, self.length)
         inputs, targets = self.page(page, part)
-        return self.data.prepare(inputs[place]), targets[place]
+        return self.data.prepare_training(inputs[place], [step // self.repeats], part), targets[place]
 
     def stack(self, first: int, count: int) -> Batch:
         page, place = divmod(first // self.repeats, self.length)
@@ -231,7 +252,9 @@ class StreamBatches(Batches):
             steps = torch.arange(first, first + count, device=self.device)
             places = steps // self.repeats - page * self.length
             inputs, targets = inputs.index_select(0, places), targets.index_select(0, places)
-        return self.data.prepare(inputs), targets
+        minibatches = (step // self.repeats for step in range(first, first + count))
+        prepared = self.data.prepare_training(inputs.flatten(0, 1), minibatches, slice(0, self.batch_size))
+        return prepared.unflatten(0, (count, -1)), targets
 
     def page(self, page: int, part: slice) -> Batch:
         """The examples ``part`` of a page's minibatches: inputs and targets ``[length, b, ...]``."""
@@ -269,16 +292,19 @@ class ShardBatches(Batches):
         return self.itinerary.size(step)
 
     def batch(self, step: int, part: slice) -> Batch:
-        return self.take(self.itinerary.rows(step, self.device)[part])
+        return self.take(self.itinerary.rows(step, self.device)[part], [step], part)
 
     def stack(self, first: int, count: int) -> Batch:
         rows = self.itinerary.stack(first, min(count, self._most), self.device)
-        inputs, targets = self.take(rows.flatten())
+        steps, whole = range(first, first + len(rows)), slice(0, self.size(first))
+        inputs, targets = self.take(rows.flatten(), steps, whole)
         return inputs.unflatten(0, rows.shape), targets.unflatten(0, rows.shape)
 
-    def take(self, rows: Tensor) -> Batch:
-        """The examples in the given rows: inputs and targets ``[b, ...]``."""
-        return self.data.prepare(self.inputs.index_select(0, rows)), self.targets.index_select(0, rows)
+    def take(self, rows: Tensor, steps: Iterable[int], part: slice) -> Batch:
+        """The examples in the given rows, ``part`` of what each of some steps sees: ``[b, ...]`` each."""
+        minibatches = (self.itinerary.minibatch(step) for step in steps)
+        inputs = self.data.prepare_training(self.inputs.index_select(0, rows), minibatches, part)
+        return inputs, self.targets.index_select(0, rows)
 
 
 class TeacherStream(StreamData):

@@ -5,6 +5,7 @@ together is the engine that takes their steps (``sgdlit.training.engines``); the
 depend, beyond rounding, on which others there are.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,13 +21,14 @@ from sgdlit.errors import UserError
 from sgdlit.training.blocks import BlockPlan, check_steps_per_call, single_steps_because
 from sgdlit.training.divergence import DivergenceGuard
 from sgdlit.training.engines import Crew, Member, check_engine
-from sgdlit.training.evaluation import Records
+from sgdlit.training.evaluation import MEANS, Records, evaluate
 from sgdlit.training.fit_loop import advance_clock, share_clock
 from sgdlit.training.rows import Row, Stopwatch, log_members, over_ranks, training_row
 from sgdlit.training.side_by_side import SideBySide
 from sgdlit.training.single_run import SingleRun
 
 Point = Mapping[str, Any]
+Evaluated = list[tuple[list[int], Batch]]  # batches, with the members that are evaluated on each
 
 
 class Ensemble(LightningModule):
@@ -183,42 +185,40 @@ class Ensemble(LightningModule):
 
     # What is evaluated
 
-    def validation_step(
-        self, batch: tuple[list[int], Batch], batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self._evaluate(self.splits[dataloader_idx], batch)
+    def validation_step(self, batch: Evaluated, batch_idx: int, dataloader_idx: int = 0) -> None:
+        for members, seen in batch:
+            self._evaluate(self.splits[dataloader_idx], members, *seen)
 
-    def test_step(self, batch: tuple[list[int], Batch], batch_idx: int) -> None:
-        self._evaluate("test", batch)
+    def test_step(self, batch: Evaluated, batch_idx: int) -> None:
+        for members, seen in batch:
+            self._evaluate("test", members, *seen)
 
-    def _evaluate(self, split: str, batch: tuple[list[int], Batch]) -> None:
-        """Add up losses, correct answers and examples of each member on a batch."""
-        members, (inputs, targets) = batch
+    def _evaluate(self, split: str, members: list[int], inputs: Tensor, targets: Tensor) -> None:
+        """Add up what is averaged, and count the examples, of some members on a batch."""
 
         def one(k: int) -> Tensor:
             member = self.members[k]
             with self.trainer.precision_plugin.forward_context():
                 outputs = member(inputs)
-            losses, correct = member.loss.per_example(outputs, targets), member.loss.correct(outputs, targets)
-            right = torch.full((), torch.nan) if correct is None else correct.sum()
-            return torch.stack((losses.double().sum(), right.double().to(losses.device)))
+            found = evaluate(member.loss, outputs, targets)
+            missing = outputs.new_full((), torch.nan, dtype=torch.float64)
+            return torch.stack([found[n].double().sum() if n in found else missing for n in MEANS])
 
         self._threads = self._threads or SideBySide(len(self.members), self.trainer.strategy.root_device)
         found = torch.stack(self._threads.map(one, members))
         counted = torch.cat((found, torch.full_like(found[:, :1], len(targets))), 1)
         if split not in self._sums:
-            self._sums[split] = found.new_zeros(len(self.members), 3)
+            self._sums[split] = found.new_zeros(len(self.members), len(MEANS) + 1)
         self._sums[split][members] += counted
 
     def _results(self) -> dict[int, Row]:
-        """Mean loss and accuracy of every evaluation set for each member of this rank, and a clean slate."""
+        """The means of every evaluation set for each member of this rank, and a clean slate."""
         rows: dict[int, Row] = {k: {} for k in range(len(self.members))[self.owned]}
         for split, sums in self._sums.items():
-            for k, (loss, right, count) in enumerate(sums.tolist()):
-                if k in rows:
-                    rows[k][f"{split}/loss"] = loss / count
-                    if right == right:
-                        rows[k][f"{split}/accuracy"] = right / count
+            for k, (*totals, count) in enumerate(sums.tolist()):
+                if k in rows and count:
+                    means = {f"{split}/{n}": v / count for n, v in zip(MEANS, totals, strict=True)}
+                    rows[k] |= {n: v for n, v in means.items() if n.endswith("/loss") or not math.isnan(v)}
         self._sums = {}
         return rows
 

@@ -6,26 +6,41 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from sgdlit.measures.soft_error import soft_error
+from sgdlit.objectives import CrossEntropy, Loss
+
+MEANS = ("loss", "accuracy", "soft_error")
+
+
+def evaluate(loss: Loss, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """What is averaged over an evaluation set, for each example: ``loss``, and where classes are told apart
+    ``accuracy`` (0 or 1) and, from their labels, ``soft_error``. Each of shape (batch,)."""
+    found = {"loss": loss.per_example(outputs, targets)}
+    correct = loss.correct(outputs, targets)
+    if correct is not None:
+        found["accuracy"] = correct
+    if isinstance(loss, CrossEntropy) and not targets.is_floating_point():
+        found["soft_error"] = soft_error(outputs, targets)
+    return found
+
 
 class EvaluationMeans(nn.Module):
-    """Loss and accuracy over a whole set: sums over examples and ranks, then one division."""
+    """The means of one evaluation set: sums over examples and ranks, then one division."""
 
     def __init__(self) -> None:
         super().__init__()
         # torchmetrics would leave a NaN out of the mean, and so hide that a run has diverged.
-        self.loss, self.accuracy = (MeanMetric(nan_strategy="disable") for _ in range(2))
+        self.means = nn.ModuleDict({name: MeanMetric(nan_strategy="disable") for name in MEANS})
 
-    def add(self, losses: Tensor, correct: Tensor | None) -> None:
-        """The losses of some examples, and whether each is classified correctly (None where nothing is)."""
-        self.loss.update(losses.float())
-        if correct is not None:
-            self.accuracy.update(correct.float())
+    def add(self, found: Mapping[str, Tensor]) -> None:
+        """What :func:`evaluate` found of some examples."""
+        for name, values in found.items():
+            self.means[name].update(values.float())
 
     def result(self, name: str) -> dict[str, float]:
         """Means under ``name/``, and a clean slate."""
-        parts = {"loss": self.loss, "accuracy": self.accuracy}
-        means = {f"{name}/{part}": float(m.compute()) for part, m in parts.items() if m.update_called}
-        for metric in parts.values():
+        means = {f"{name}/{k}": float(m.compute()) for k, m in self.means.items() if m.update_called}
+        for metric in self.means.values():
             metric.reset()
         return means
 

@@ -29,7 +29,7 @@ from sgdlit.objectives import (
 from sgdlit.objectives.objective import allowed_sizes
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
 from sgdlit.training.engines import Crew, EngineName, Member, Observation, check_engine
-from sgdlit.training.evaluation import EvaluationMeans, Records
+from sgdlit.training.evaluation import EvaluationMeans, Records, evaluate
 from sgdlit.training.fit_loop import advance_clock, share_clock
 from sgdlit.training.rows import Stopwatch, training_row
 
@@ -42,10 +42,10 @@ class SingleRun(LightningModule):
     Logged every ``trainer.log_every_n_steps`` steps at step t, about the parameters after t updates: the
     minibatch's ``train/loss``, ``train/modified_loss``, ``train/C_reg``, ``train/accuracy``,
     ``train/gradient_norm`` (of what the optimizer receives, before clipping), ``train/lr``,
-    ``train/reg_strength`` and ``train/steps_per_second``. At each evaluation: loss and accuracy of every
-    evaluation set (sums over all examples and ranks), ``test/highest_accuracy`` so far (the metric of Smith
-    et al. 2021) and, apart from it, ``test/accuracy_at_best_val``, that of the parameters which validation
-    chose.
+    ``train/reg_strength`` and ``train/steps_per_second``. At each evaluation: loss, accuracy and soft error
+    1 − p_y of every evaluation set (sums over all examples and ranks), ``test/highest_accuracy`` so far (the
+    metric of Smith et al. 2021) and, apart from it, ``test/accuracy_at_best_val``, that of the parameters
+    which validation chose.
 
     Args:
         network: the network to train.
@@ -354,7 +354,7 @@ class SingleRun(LightningModule):
     def _evaluate(self, split: str, batch: tuple[Tensor, Tensor]) -> None:
         x, y = batch
         outputs = self(x)
-        self.evaluations[split].add(self.loss.per_example(outputs, y), self.loss.correct(outputs, y))
+        self.evaluations[split].add(evaluate(self.loss, outputs, y))
 
     def _evaluated(self) -> dict[str, float]:
         row: dict[str, float] = {}

@@ -23,7 +23,7 @@ def tiny_data(tmp_path_factory) -> Path:
     """Files in the official formats, with room for the configs' validation sets of about 5 000."""
     root = tmp_path_factory.mktemp("data")
     write_cifar10(root, per_file=1104, test=20)
-    write_fashion_mnist(root, train=5200, test=20)
+    write_fashion_mnist(root, train=5280, test=20)
     return root
 
 

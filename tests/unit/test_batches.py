@@ -26,6 +26,10 @@ CASES = {
     "stream": lambda: MatrixSensing(d=8, r=2, gamma=1.0, steps=50, batch_size=3, page_minibatches=7),
     "stream, repeated": lambda: LinearTeacher(d=8, steps=50, batch_size=2, repeats=4, page_minibatches=3),
     "stream of images": lambda: ShapesStream(steps=20, batch_size=4, page_minibatches=3),
+    "stream of images, augmented": lambda: ShapesStream(steps=20, batch_size=4, augment=True),
+    "shard of images, augmented, repeated": lambda: ShapesStream(
+        steps=40, batch_size=4, augment=True, shard_size=10, last_batch="short", repeats=2
+    ),
     "shard of a stream": lambda: LinearTeacher(
         d=8, steps=50, shard_size=20, batch_size=6, last_batch="short"
     ),
