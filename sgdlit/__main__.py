@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 _COMMANDS = {
     "fit": "train: python -m sgdlit fit --config configs/wrn_modified_loss.yaml",
+    "sweep": "run a grid of configs and seeds: sweep --config FILE",
+    "figure": "draw a sweep from what is stored: figure --config FILE",
     "validate": "evaluate a run on its validation and test sets: validate --run logs/NAME/version_0",
     "test": "evaluate a run on its test set: test --run logs/NAME/version_0",
     "predict": "write a run's predictions for the test set: predict --run logs/NAME/version_0",
@@ -56,6 +58,10 @@ def _run(command: str, arguments: list[str]) -> int:
             from sgdlit.theory_command import main as theory
 
             return theory(arguments)
+        if command in ("sweep", "figure"):
+            from sgdlit import sweep_command
+
+            return getattr(sweep_command, command)(arguments)
         if command in _COMMANDS:
             from sgdlit.cli import main as lightning
 

@@ -120,9 +120,9 @@ def read_settings(arguments: Sequence[str]) -> dict[str, Any]:
             value = pending.pop(0)
         key = name[2:].rstrip("+")
         if key == "config":
-            settings |= flat_settings(_read_config(value))
+            settings |= flat_settings(read_config(value))
         elif value.endswith((".yaml", ".yml", ".json")) and Path(value).is_file():
-            settings |= dict(_flat(short_key(key), _read_config(value)))
+            settings |= dict(_flat(short_key(key), read_config(value)))
         else:
             settings[short_key(key)] = value
     return settings
@@ -147,7 +147,12 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _flat(f"{key}.{name}" if key else str(name), entry)
 
 
-def _read_config(name: str) -> dict[str, Any]:
+def read_config(name: str) -> dict[str, Any]:
+    """The options of a config file, as they are written.
+
+    Raises:
+        UserError: it is missing, a folder, unreadable, no YAML, or no mapping.
+    """
     allowed = "allowed: a YAML file of options, such as those in configs/"
     if not name:
         raise UserError(f"config: the name of a file is missing\n{allowed}")
@@ -265,6 +270,8 @@ def _unknown_key(message: str, places: Places) -> str | None:
     if found[2] and not found[2].startswith("--"):
         return f"{found[2]}: not understood; options begin with --, as in --trainer.max_steps 100"
     name = short_key(found[1] or found[2][2:].partition("=")[0])
+    if name.split(".")[0] == "sweep":
+        return "sweep: this config describes many runs; run them with: python -m sgdlit sweep --config FILE"
     given = places.locate(name) or name
     for n in range(given.count(".") + 1):
         place, part = ".".join(given.split(".")[:n]), given.split(".")[n]

@@ -1,23 +1,52 @@
 """Words and progress on the terminal: on standard error, so that a command's output can be piped."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
+Report = Callable[[float, str], None]
+
+_report: Report | None = None  # who has the terminal instead
+_warned: set[str] = set()
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    if _report is None:
+        print(text, file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
-    say(f"sgdlit: warning: {text}")
+    if _report is None or text not in _warned:
+        print(f"sgdlit: warning: {text}", file=sys.stderr, flush=True)
+    _warned.add(text)
+
+
+@contextmanager
+def lent_to(report: Report) -> Iterator[None]:
+    """While a command trains many runs: a run says nothing, warns once, and tells ``report`` how far it is.
+
+    Args:
+        report: called with the fraction that is done and the latest numbers in words.
+    """
+    global _report
+    before, _report = _report, report
+    try:
+        yield
+    finally:
+        _report = before
+
+
+def listener() -> Report | None:
+    """Who wants to know how far a run is; None where the run draws its own progress."""
+    return _report
 
 
 def track(items: Sequence[T], description: str) -> Iterable[T]:
     """Iterate with a progress bar and an ETA, which leave the screen when the work is done."""
-    return _tracked(items, description) if sys.stderr.isatty() and len(items) > 1 else items
+    drawn = sys.stderr.isatty() and len(items) > 1 and _report is None
+    return _tracked(items, description) if drawn else items
 
 
 def _tracked(items: Sequence[T], description: str) -> Iterator[T]:
@@ -25,3 +54,10 @@ def _tracked(items: Sequence[T], description: str) -> Iterator[T]:
     from rich.progress import track as rich_track
 
     yield from rich_track(items, description, console=Console(stderr=True), transient=True)
+
+
+def clock_face(seconds: float) -> str:
+    """``h:mm:ss``, or ``m:ss`` below an hour."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"

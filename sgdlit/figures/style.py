@@ -49,8 +49,17 @@ def binary_ticks(ax: "Axes", values: Iterable[float]) -> None:
     import math
 
     exponents = sorted({round(math.log2(v)) for v in values})
+    exponents = exponents[:: 1 + len(exponents) // 18]  # labels must not touch
     ax.set_xticks([2.0**k for k in exponents], [f"$2^{{{k}}}$" for k in exponents])
-    ax.minorticks_off()
+    ax.xaxis.minorticks_off()
+
+
+def label_short_log_axes(ax: "Axes") -> None:
+    """Also ticks between powers of ten have labels where a logarithmic y axis spans hardly more than one."""
+    from matplotlib.ticker import LogFormatterSciNotation
+
+    if ax.get_yscale() == "log":
+        ax.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1.5, 0.4)))
 
 
 def save(figure: "Figure", folder: Path, name: str, svg: bool) -> list[Path]:

@@ -10,18 +10,11 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, Timer
 
-from sgdlit.console import say
+from sgdlit.console import clock_face, listener, say
 
 _REDRAW_SECONDS = 0.25
 _PRINT_SECONDS = 20.0
 _SHOWN = ("train/loss", "train/accuracy", "val/accuracy", "test/accuracy")
-
-
-def clock_face(seconds: float) -> str:
-    """``h:mm:ss``, or ``m:ss`` below an hour."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"
 
 
 class StepProgress(ProgressBar):
@@ -49,7 +42,7 @@ class StepProgress(ProgressBar):
         self._total = trainer.estimated_stepping_batches
         self._start_step, self._start_time = trainer.global_step, time.monotonic()
         self._last_time = self._start_time
-        if self._shown and trainer.is_global_zero and sys.stderr.isatty():
+        if self._shown and trainer.is_global_zero and sys.stderr.isatty() and listener() is None:
             self._bar = _make_bar()
             bounded = self._total < float("inf")
             self._task = self._bar.add_task("", total=self._total if bounded else None, text="")
@@ -59,7 +52,8 @@ class StepProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.monotonic()
-        if now - self._last_time < (_PRINT_SECONDS if self._bar is None else _REDRAW_SECONDS):
+        printed = self._bar is None and listener() is None
+        if now - self._last_time < (_PRINT_SECONDS if printed else _REDRAW_SECONDS):
             return
         self._last_time = now
         self._show(trainer)
@@ -81,20 +75,20 @@ class StepProgress(ProgressBar):
             self._bar = None
 
     def _show(self, trainer: Trainer) -> None:
-        text = self._text(trainer)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=trainer.global_step, text=text)
+        report = listener()
+        if report is not None:
+            report(trainer.global_step / self._total if self._total else 1.0, "  ".join(_numbers(trainer)))
+        elif self._bar is not None:
+            self._bar.update(self._task, completed=trainer.global_step, text=self._text(trainer))
         elif self._shown and trainer.is_global_zero:
             total = f"/{self._total:.0f}" if self._total < float("inf") else ""
-            say(f"step {trainer.global_step}{total}  {text}")
+            say(f"step {trainer.global_step}{total}  {self._text(trainer)}")
 
     def _text(self, trainer: Trainer) -> str:
-        known = trainer.callback_metrics
-        numbers = [f"{name} {float(known[name]):.4g}" for name in _SHOWN if name in known]
         elapsed = time.monotonic() - self._start_time
         times = f"{clock_face(elapsed)} passed"
         left = self._seconds_left(trainer, elapsed)
-        return "  ".join([times if left is None else f"{times}, {clock_face(left)} left", *numbers])
+        return "  ".join([times if left is None else f"{times}, {clock_face(left)} left", *_numbers(trainer)])
 
     def _seconds_left(self, trainer: Trainer, elapsed: float) -> float | None:
         done = trainer.global_step - self._start_step
@@ -106,6 +100,12 @@ class StepProgress(ProgressBar):
         if done and self._total < float("inf"):
             estimates.append(elapsed / done * (self._total - trainer.global_step))
         return max(0.0, min(estimates)) if estimates else None
+
+
+def _numbers(trainer: Trainer) -> list[str]:
+    """The latest losses and accuracies in words."""
+    known = trainer.callback_metrics
+    return [f"{name} {float(known[name]):.4g}" for name in _SHOWN if name in known]
 
 
 def _make_bar() -> Any:

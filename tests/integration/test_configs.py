@@ -1,5 +1,6 @@
 """Every config in the repository parses, builds, and takes a step."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from official_formats import write_cifar10, write_fashion_mnist
 
 from sgdlit.__main__ import main
 from sgdlit.config_options import find_class, parameters
+from sgdlit.sweeps import options
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
-RUNS = [path for path in CONFIGS if "model" in yaml.safe_load(path.read_text())]
+RUNS = [path for path in CONFIGS if {"model", "sweep"} & yaml.safe_load(path.read_text()).keys() == {"model"}]
+SWEEPS = [path for path in CONFIGS if {"model", "sweep"} <= yaml.safe_load(path.read_text()).keys()]
 ONE_STEP = ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "1", "--trainer.accelerator", "cpu"]
 
 
@@ -62,3 +65,33 @@ def test_the_reference_config_names_every_field():
     for part in (model, model["init_args"]["network"], model["init_args"]["objective"], data):
         cls = find_class(part["class_path"], [])
         assert set(part["init_args"]) == set(parameters(cls)), part["class_path"]
+
+
+@pytest.mark.parametrize("config", SWEEPS, ids=lambda path: path.stem)
+def test_sweep_file_can_be_planned(config, tiny_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = yaml.safe_load(config.read_text())["data"]
+    place = ["--data.root", str(tiny_data)] if "root" in data.get("init_args", {}) else []
+    assert main(["sweep", "--config", str(config), "--dry-run", *place]) == 0
+    assert "0 stored" in capsys.readouterr().out
+
+
+def test_the_sweep_reference_names_every_option():
+    section = yaml.safe_load((REPOSITORY / "configs" / "sweeps" / "reference.yaml").read_text())["sweep"]
+    figures = section["figures"]
+    panels = [panel for figure in figures.values() for panel in (figure, *figure.get("panels", []))]
+    curves = [curve for panel in panels for curve in panel.get("curves", [])]
+    lines = [line for panel in panels for line in panel.get("lines", [])]
+    parts = {
+        options.SweepOptions: [section],
+        options.Metric: [section["metric"]],
+        options.Statistic: [section["statistic"]],
+        options.Figure: panels,
+        options.Curve: curves,
+        options.Line: lines,
+    }
+    left_out = {"value", "x", "metric"}  # written within when; a curve's and a line's, in comments
+    for cls, given in parts.items():
+        named = {name for part in given for name in part}
+        missing = {field.name for field in dataclasses.fields(cls)} - named
+        assert missing <= left_out, cls

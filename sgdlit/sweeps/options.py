@@ -1,0 +1,320 @@
+"""The section ``sweep:`` of a sweep file: which runs, what is taken of each, and what is drawn.
+
+Everything else in the file is an ordinary ``fit`` config. ``configs/sweeps/reference.yaml`` explains every
+option; the classes here say what each one means.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from sgdlit.errors import UserError
+from sgdlit.sweeps.axes import number
+from sgdlit.sweeps.reading import build, shown
+
+Interval = Literal["t", "bootstrap", "none"]
+_WHENS = (
+    "final, lowest, highest, {mean_of_last: ROWS}, {first_step_at_or_below: V}, {first_step_at_or_above: V}"
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a run.
+
+    Args:
+        name: a column of the run's ``metrics.csv``.
+        when: its ``final`` value, the ``lowest`` or ``highest`` over the run, the ``mean_of_last`` so many
+            rows, or the ``first_step_at_or_below`` (``_above``) a value.
+        value: rows or value of the last three.
+        better: ``lower`` or ``higher``; by default higher for accuracies, lower for everything else.
+        label: name of the axis.
+    """
+
+    name: str
+    when: Literal[
+        "final", "lowest", "highest", "mean_of_last", "first_step_at_or_below", "first_step_at_or_above"
+    ] = "final"
+    value: float | None = None
+    better: Literal["lower", "higher"] | None = None
+    label: str | None = None
+
+    @classmethod
+    def read(cls, given: Any, where: str) -> Any:
+        """``NAME`` alone, and ``when: {mean_of_last: 50}``."""
+        if isinstance(given, str):
+            return {"name": given}
+        when = given.get("when") if isinstance(given, Mapping) else None
+        if isinstance(when, Mapping) and len(when) == 1 and "value" not in given:
+            ((kind, value),) = when.items()
+            return {**given, "when": kind, "value": value}
+        return given
+
+    def __post_init__(self) -> None:
+        takes_value = self.when not in ("final", "lowest", "highest")
+        if takes_value != (self.value is not None) or (self.when == "mean_of_last" and self.value < 1):
+            written = self.when if self.value is None else f"{{{self.when}: {self.value}}}"
+            raise UserError(f"when: {written} is not allowed; allowed: {_WHENS}")
+
+    @property
+    def higher_is_better(self) -> bool:
+        if self.better is not None:
+            return self.better == "higher"
+        return "accuracy" in self.name and not self.when.startswith("first_step")
+
+    @property
+    def words(self) -> str:
+        """The metric as an axis names it."""
+        name, value = self.name, f"{self.value:g}" if self.value is not None else ""
+        return (
+            self.label
+            or {
+                "final": name,
+                "lowest": f"lowest {name}",
+                "highest": f"highest {name}",
+                "mean_of_last": f"{name}, mean of the last {value} logged",
+                "first_step_at_or_below": f"steps to {name} ≤ {value}",
+                "first_step_at_or_above": f"steps to {name} ≥ {value}",
+            }[self.when]
+        )
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One number of several runs that differ only in their seed.
+
+    Args:
+        center: ``mean`` or ``median``.
+        best: over the best so many runs only, diverged ones ranked last; None for all.
+        interval: ``t`` (of the mean over all runs), ``bootstrap`` (of anything) or ``none``; by default t for
+            the mean over all, bootstrap for the rest.
+        level: coverage of the interval.
+    """
+
+    center: Literal["mean", "median"] = "mean"
+    best: int | None = None
+    interval: Interval | None = None
+    level: float = 0.95
+
+    @classmethod
+    def read(cls, given: Any, where: str) -> Any:
+        """``mean`` or ``median`` alone, and ``{mean_of_best: 5}``."""
+        if isinstance(given, str):
+            return {"center": given}
+        if isinstance(given, Mapping) and "mean_of_best" in given:
+            rest = {name: value for name, value in given.items() if name != "mean_of_best"}
+            return {"center": "mean", "best": given["mean_of_best"], **rest}
+        return given
+
+    def __post_init__(self) -> None:
+        if self.best is not None and self.best < 1:
+            raise UserError(f"best: {self.best} is not allowed; allowed: 1 or more")
+        if not 0 < self.level < 1:
+            raise UserError(f"level: {self.level} is not allowed; allowed: between 0 and 1")
+        if self.interval == "t" and (self.center != "mean" or self.best is not None):
+            raise UserError(
+                "interval: t is only that of the mean over all runs; allowed with median or with "
+                "the best of some: bootstrap, none"
+            )
+
+    @property
+    def kind_of_interval(self) -> Interval:
+        if self.interval is not None:
+            return self.interval
+        return "t" if self.center == "mean" and self.best is None else "bootstrap"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one grid that are drawn in one colour, or one curve for each value of a key.
+
+    Args:
+        grid: the grid whose runs are drawn.
+        by: a key; one curve for each of its values.
+        where: only points whose keys have these values (a value, or a list of them).
+        label: name in the legend; ``{}`` stands for the value of ``by``.
+        metric: instead of the panel's.
+        x: instead of the panel's.
+    """
+
+    grid: str
+    by: str | None = None
+    where: dict[str, Any] = field(default_factory=dict)
+    label: str | None = None
+    metric: Metric | None = None
+    x: str | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A reference line at a constant x or y, with its name in the legend."""
+
+    name: str
+    x: float | None = None
+    y: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.x is None) == (self.y is None):
+            raise UserError(f"name: {self.name!r} needs either x or y")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes. What a panel leaves out it takes from its figure, and that from the sweep.
+
+    Args:
+        x: a key, or products and quotients of keys and numbers (``model.optimizer.lr / data.batch_size``);
+            with ``step`` among them, curves over the steps of the runs.
+        curves: what is drawn.
+        metric: what is shown of each run.
+        statistic: what is shown of the runs of a point.
+        tuned: keys over which the best is taken at every x.
+        log: axes that are logarithmic.
+        lines: reference lines.
+        runs: whether single runs are drawn faintly behind the points.
+        title: over the axes.
+        x_label: name of the x axis.
+        y_label: name of the y axis.
+        y_range: ends of the y axis.
+    """
+
+    x: str | None = None
+    curves: list[Curve] | None = None
+    metric: Metric | None = None
+    statistic: Statistic | None = None
+    tuned: list[str] | None = None
+    log: Literal["x", "y", "xy", "none"] | None = None
+    lines: list[Line] | None = None
+    runs: bool | None = None
+    title: str | None = None
+    x_label: str | None = None
+    y_label: str | None = None
+    y_range: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Figure(Panel):
+    """One picture: the options of its only panel, or those that its panels share.
+
+    Args:
+        panels: several panels side by side.
+        heading: over the whole picture.
+        columns: panels in a row.
+    """
+
+    panels: list[Panel] | None = None
+    heading: str | None = None
+    columns: int = 3
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """The whole section.
+
+    Args:
+        grids: lists of axes (:mod:`sgdlit.sweeps.axes`) by name.
+        seeds: a list of seeds, or how many, counted from 0; by default the config's own.
+        metric: what the table shows of each run, and figures that name no other.
+        statistic: what the table shows of the runs of a point, and figures that name no other.
+        figures: pictures by name.
+        together: most runs of equal shape that are trained in one call, as an ensemble; as memory allows.
+    """
+
+    grids: dict[str, Any]
+    metric: Metric
+    seeds: Any = None
+    statistic: Statistic = Statistic()
+    figures: dict[str, Figure] = field(default_factory=dict)
+    together: int = 16
+
+    def __post_init__(self) -> None:
+        if self.together < 1:
+            raise UserError(f"together: {self.together} is not allowed; allowed: 1 or more")
+
+
+def read_options(section: Any, own_seed: int) -> SweepOptions:
+    """The section ``sweep:``, checked as far as it can be without the config.
+
+    Args:
+        section: as it was read from YAML.
+        own_seed: ``seed_everything`` of the config.
+
+    Raises:
+        UserError: naming the key, the value and what is allowed.
+    """
+    if section is None:
+        raise UserError(
+            "sweep: missing; a sweep file is a fit config with a section sweep: (docs/sweeps.md), such as "
+            "configs/sweeps/reference.yaml"
+        )
+    options = build(SweepOptions, section, "sweep")
+    options = replace(options, seeds=_seeds(options.seeds, own_seed))
+    if not options.grids:
+        raise UserError("sweep.grids: none; allowed: NAME: list of axes, one or more")
+    _check_statistic(options.statistic, "sweep.statistic", options.seeds)
+    for where, panel in all_panels(options):
+        _check_panel(panel, where, options)
+    return options
+
+
+def _seeds(given: Any, own_seed: int) -> list[int]:
+    if given is None:
+        return [own_seed]
+    given = number(given)
+    seeds = list(range(given)) if isinstance(given, int) and not isinstance(given, bool) else given
+    whole = isinstance(seeds, list) and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
+    if not whole or not seeds or len(set(seeds)) < len(seeds):
+        raise UserError(
+            f"sweep.seeds: {shown(given)} is not allowed; allowed: a number of seeds, or a list of different "
+            f"seeds from 0 to {2**32 - 1}"
+        )
+    return seeds
+
+
+def all_panels(options: SweepOptions) -> list[tuple[str, Panel]]:
+    """Every panel of every figure with its key, filled with what figure and sweep say."""
+    return [pair for name in options.figures for pair in panels_of(options, name)]
+
+
+def panels_of(options: SweepOptions, name: str) -> list[tuple[str, Panel]]:
+    """The panels of one figure with their keys, filled with what figure and sweep say."""
+    figure = options.figures[name]
+    where = f"sweep.figures.{name}"
+    if figure.panels is None:
+        return [(where, _filled(figure, figure, options))]
+    return [(f"{where}.panels.{i}", _filled(p, figure, options)) for i, p in enumerate(figure.panels)]
+
+
+def _filled(panel: Panel, figure: Figure, options: SweepOptions) -> Panel:
+    ends = Panel(
+        metric=options.metric, statistic=options.statistic, tuned=[], log="none", lines=[], runs=True
+    )
+    filled = {}
+    for name in Panel.__dataclass_fields__:
+        sources = (panel,) if name == "title" else (panel, figure, ends)
+        given = (getattr(source, name) for source in sources)
+        filled[name] = next((value for value in given if value is not None), None)
+    return Panel(**filled)
+
+
+def _check_panel(panel: Panel, where: str, options: SweepOptions) -> None:
+    if not panel.curves or (panel.x is None and any(curve.x is None for curve in panel.curves)):
+        lacking = "x" if panel.curves else "curves"
+        example = "a key, such as model.optimizer.lr" if lacking == "x" else "a list, such as [{grid: NAME}]"
+        raise UserError(f"{where}.{lacking}: missing; allowed: {example}")
+    if panel.y_range is not None and len(panel.y_range) != 2:
+        raise UserError(f"{where}.y_range: {panel.y_range} is not allowed; allowed: [from, to]")
+    for i, curve in enumerate(panel.curves):
+        if curve.grid not in options.grids:
+            raise UserError(
+                f"{where}.curves.{i}.grid: {curve.grid!r} is no grid; allowed: {', '.join(options.grids)}"
+            )
+    _check_statistic(panel.statistic, f"{where}.statistic", options.seeds)
+
+
+def _check_statistic(statistic: Statistic, where: str, seeds: list[int]) -> None:
+    if statistic.best is not None and statistic.best > len(seeds):
+        raise UserError(
+            f"{where}.best: {statistic.best} of {len(seeds)} seeds is not possible; allowed: 1 to "
+            f"{len(seeds)}, or more sweep.seeds"
+        )

@@ -1,0 +1,71 @@
+"""The table of a sweep: one row per point of every grid, as CSV and on the terminal."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from sgdlit.sweeps.expressions import shown_number
+from sgdlit.sweeps.options import Metric, Statistic
+from sgdlit.sweeps.series import PointSummary
+from sgdlit.sweeps.statistics import interval_in_words
+from sgdlit.training.run_folder import write_atomically
+
+
+def rows_of(grids: dict[str, list[PointSummary]]) -> list[dict[str, Any]]:
+    """One row per point: grid, the values of its axes, centre, interval, runs, rule."""
+    return [
+        {"grid": name, **point.point, **numbers_of(point)}
+        for name, points in grids.items()
+        for point in points
+    ]
+
+
+def numbers_of(point: PointSummary) -> dict[str, Any]:
+    """The columns of a summary: an empty field where there is no number."""
+    summary = point.summary
+    states = [run.state for run in point.runs]
+    return {
+        "center": summary.center,
+        "low": summary.low,
+        "high": summary.high,
+        "runs": summary.runs,
+        "planned": point.planned,
+        "diverged": states.count("diverged"),
+        "not_reached": states.count("not reached"),
+        "rule": summary.rule,
+    }
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Rows that may have different columns, in order of first appearance."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
+    return path
+
+
+def in_words(grids: dict[str, list[PointSummary]], metric: Metric, statistic: Statistic) -> str:
+    """The table for the terminal, with what its numbers are above it."""
+    interval = interval_in_words(statistic)
+    head = f"{metric.words}{f', with {interval}' if interval else ''}"
+    return "\n".join([head, *(line for name, points in grids.items() for line in _grid(name, points))])
+
+
+def _grid(name: str, points: list[PointSummary]) -> list[str]:
+    keys = list(dict.fromkeys(key for point in points for key in point.point))
+    lines = [[name if i == 0 else "", *_cells(keys, point)] for i, point in enumerate(points)]
+    lines.insert(0, ["", *(key.rpartition(".")[2] for key in keys), "", "", ""])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return ["  ".join(f"{text:{w}}" for text, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def _cells(keys: list[str], point: PointSummary) -> list[str]:
+    summary = point.summary
+    center = "-" if summary.center is None else f"{summary.center:.4g}"
+    ends = ["?" if end is None else f"{end:.4g}" for end in (summary.low, summary.high)]
+    interval = "" if ends == ["?", "?"] else f"[{ends[0]}, {ends[1]}]"
+    return [*(shown_number(point.point[key]) for key in keys), center, interval, summary.rule]

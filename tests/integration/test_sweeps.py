@@ -1,0 +1,244 @@
+"""``sweep`` and ``figure`` as a user calls them, on cells of a few steps."""
+
+import csv
+import json
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+from sweep_runs import CONFIG, numbers, runs, sweep
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sgdlit.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def contents(folder: Path = Path()) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+
+
+def test_a_sweep_from_its_first_run_to_its_picture(capsys, monkeypatch):
+    assert sweep("--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "grid rate: 3 points x 2 seeds\n  model.optimizer.lr 0.125, seed 0 ... 6 together\n" in said
+    assert "6 runs: 0 stored, 6 to run in 1 calls" in said
+    assert "time: not known until a run is stored" in said
+    assert list(contents()) == ["tiny.yaml"], "a dry run wrote something"
+
+    assert sweep() == 0
+    said = capsys.readouterr()
+    assert "6 runs, 0 stored, 6 to run; sweeps/tiny" in said.err
+    assert "median of 2, 2 diverged" in said.out
+    assert "DiagonalLinear" not in said.err, "the runs themselves are to be silent"
+    first = numbers()
+    assert [run[0] for run in first.values()].count("diverged") == 2
+    assert {path.name for path in Path("sweeps/tiny").iterdir()} == {
+        "store.json", "plan.json", "runs", "curves", "configs", "work", "replaced", "claims.lock",
+        "table.csv", "tensorboard",
+    }  # fmt: skip
+    assert list(Path("sweeps/tiny/work").iterdir()) == []
+    assert {run["made_by"]["device"] for run in runs().values()} == {"cpu"}
+    with Path("sweeps/tiny/table.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["model.optimizer.lr"], row["diverged"]) for row in table] == [
+        ("0.125", "0"), ("0.5", "0"), ("128", "2"),
+    ]  # fmt: skip
+    assert float(table[0]["center"]) == pytest.approx(
+        sum(run["metrics"]["test/loss"]["final"] for run in list_of(0.125)) / 2
+    )
+
+    assert len(hyper_parameters()) == 6
+    assert all({"train/loss", "train/C_reg"} <= metrics for metrics in hyper_parameters())
+
+    before = contents()
+    assert sweep() == 0
+    assert "6 runs, 6 stored, 0 to run" in capsys.readouterr().err
+    untouched = {name: at for name, at in contents().items() if "/runs/" in name or "/curves/" in name}
+    assert untouched.items() <= before.items()
+    assert sweep("--dry-run", "--sweep.seeds", "3") == 0
+    assert "9 runs: 6 stored, 3 to run in 1 calls" in (said := capsys.readouterr().out)
+    assert "about 0:0" in said
+    assert "the mean of those stored" in said
+
+    assert main(["figure", "--config", "tiny.yaml", "--svg"]) == 0
+    assert {path.name for path in Path("sweeps/tiny/figures").iterdir()} == {
+        "loss.png", "loss.svg", "loss.csv", "loss_runs.csv",
+    }  # fmt: skip
+    assert numbers() == first
+
+
+def hyper_parameters() -> list[set[str]]:
+    """The metrics of every run that TensorBoard's table of hyper-parameters shows."""
+    found = []
+    for folder in Path("sweeps/tiny/tensorboard").iterdir():
+        events = EventAccumulator(str(folder)).Reload()
+        assert "_hparams_/session_start_info" in events.summary_metadata
+        found.append(set(events.Tags()["scalars"]))
+    return found
+
+
+def test_runs_that_are_trained_together_reach_what_each_reaches_alone(capsys):
+    assert sweep("--sweep.together", "4", "--sweep.seeds", "3", "--store", "together") == 0
+    table = capsys.readouterr().out
+    assert sorted(run["made_by"]["together"] for run in runs("together").values()) == [1] + [4] * 8
+    assert sweep("--sweep.together", "1", "--sweep.seeds", "3", "--store", "alone") == 0
+    assert capsys.readouterr().out == table
+    together, alone = numbers("together"), numbers("alone")
+    assert together.keys() == alone.keys()
+    for key, (state, step, *metrics) in alone.items():
+        assert together[key][:2] == (state, step)
+        if state == "finished":
+            assert together[key][2:] == tuple(pytest.approx(m, rel=1e-5) for m in metrics)
+
+
+def test_runs_that_cannot_be_trained_together_are_run_one_after_another(capsys):
+    assert sweep("--trainer.gradient_clip_val", "1", "--sweep.seeds", "1") == 0
+    said = capsys.readouterr().err
+    assert (
+        "warning: 3 runs cannot be trained together, so each is by itself: trainer.gradient_clip_val" in said
+    )
+    assert {run["made_by"]["together"] for run in runs().values()} == {1}
+    assert list(Path("sweeps/tiny/work").iterdir()) == []
+
+
+def list_of(rate: float) -> list[dict]:
+    return [run for run in runs().values() if run["point"]["model.optimizer.lr"] == rate]
+
+
+def test_a_cell_is_repeated_by_hand_from_the_config_beside_its_result():
+    assert sweep("--sweep.grids.rate", "[{model.optimizer.lr: 2^-1}]", "--sweep.seeds", "[5]") == 0
+    ((key, stored),) = runs().items()
+    assert main(["fit", "--config", f"sweeps/tiny/configs/{key}.yaml"]) == 0
+    status = json.loads(Path(f"logs/tiny_{key}/version_0/status.json").read_text())
+    assert {name: status[name] for name in stored["reached"]} == stored["reached"]
+    assert stored["reached"]["test/lowest_loss"] == stored["metrics"]["test/loss"]["lowest"]
+    with Path(f"logs/tiny_{key}/version_0/metrics.csv").open(newline="") as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert losses[-1] == stored["metrics"]["train/loss"]["final"]
+
+
+def test_changed_cells_are_run_damaged_ones_again_and_orphans_are_listed(capsys):
+    one = ["--sweep.seeds=1", "--sweep.grids.rate=[{model.optimizer.lr: [2^-3, 2^-1]}]", "--sweep.together=1"]
+    assert sweep(*one) == 0
+    first = numbers()
+    (path,) = [Path(f"sweeps/tiny/runs/{k}.json") for k in first if list_of(0.5)[0]["key"] == k]
+    path.write_text(path.read_text()[:40])
+    capsys.readouterr()
+    assert sweep(*one) == 0
+    said = capsys.readouterr().err
+    assert f"warning: {path}: not a result (cut off, or changed); the run is made once more" in said
+    assert "2 runs, 1 stored, 1 to run" in said
+    assert numbers() == first
+
+    assert sweep(*one, "--rerun", "model.optimizer.lr=2^-1") == 0
+    said = capsys.readouterr().err
+    assert "1 stored runs are made once more; the old ones are in sweeps/tiny/replaced" in said
+    assert "2 runs, 1 stored, 1 to run" in said
+    assert numbers() == first
+
+    assert sweep(*one, "--data.steps", "12") == 0
+    said = capsys.readouterr().err
+    assert "2 stored runs belong to no cell of this sweep any more" in said
+    assert "2 runs, 0 stored, 2 to run" in said
+    assert len(runs()) == 4
+    assert sweep(*one, "--trainer.log_every_n_steps", "3") == 0
+    assert "2 runs, 2 stored, 0 to run" in capsys.readouterr().err
+
+
+def test_a_run_that_a_signal_stopped_goes_on_where_it_was(capsys):
+    stop = ["--trainer.callbacks=fit_runs.SignalAt", "--trainer.callbacks={steps: [9], number: 15}"]
+    one = ["--sweep.seeds", "1", "--sweep.grids.rate", "[{model.optimizer.lr: 2^-1}]"]
+    assert sweep(*one, *stop) == 128 + signal.SIGTERM
+    said = capsys.readouterr().err
+    assert "stopped; the runs in flight go on from their checkpoints when the command is given again" in said
+    assert runs() == {}
+    ((work),) = Path("sweeps/tiny/work").iterdir()
+    assert json.loads((work / "run/version_0/status.json").read_text())["step"] == 9
+    assert sweep(*one, *stop) == 0
+    assert sweep(*one, "--store", "straight") == 0
+    assert list(numbers().values()) == list(numbers("straight").values())
+
+
+def test_workers_give_the_table_of_one_process(folder, capsys):
+    assert sweep("--jobs", "2", "--store", "several") == 0
+    table = capsys.readouterr().out
+    assert list(Path("several/work").glob("worker_*.log"))
+    assert sweep("--store", "alone") == 0
+    assert capsys.readouterr().out == table
+    assert numbers("several") == numbers("alone")
+
+
+RATE = "--sweep.grids.rate"
+WRONG = {
+    f"{RATE} [{{model.optimizer.lrr:[1]}}]": "sweep.grids.rate: model.optimizer.lrr: there is no such option",
+    f"{RATE} [{{lr:[1]}}]": "sweep.grids.rate: lr: there is no such option; did you mean model.optimizer.lr?",
+    f"{RATE} [{{model.optimizer.lr:[]}}]": "sweep.grids.rate.0: model.optimizer.lr: an axis without values",
+    f"{RATE} [{{model.optimizer.lr:[1,2],data.batch_size:[1,2,4]}}]": "sweep.grids.rate.0: model.optimizer."
+    "lr has 2, data.batch_size has 3 values",
+    "--sweep.statistic.mean_of_best 5 --sweep.seeds 3": "sweep.statistic.best: 5 of 3 seeds is not possible",
+    "--sweep.seed 3": "sweep.seed: there is no such option; did you mean seeds?",
+    "--sweep.metric null": "sweep.metric: null is not allowed",
+    "--sweep.figures.loss.x lr": "sweep.figures.loss.curves.0: 'lr' is no key of the config; did you mean "
+    "model.optimizer.lr?",
+    "--sweep.figures.loss.curves '[{grid: rates}]'": "sweep.figures.loss.curves.0.grid: 'rates' is no grid; ",
+    "--trainer.max_step 3": "trainer.max_step: there is no such option of Trainer; did you mean max_steps?",
+    "--rerun model.optimizer.lr=3": "--rerun: no run has model.optimizer.lr=3; there are: 0.125, 0.5, 128",
+    "--rerun lr=3": "--rerun: 'lr' is no key of the config; did you mean model.optimizer.lr?",
+    "--rerun lr": "--rerun: 'lr' is not allowed; allowed: KEY=VALUE",
+    "--jobs 0": "--jobs: 0 is not allowed; allowed: 1 or more",
+    "--jobs two": "--jobs: invalid int value: 'two'",
+    "--launcher slrum": "--launcher: invalid choice: 'slrum'",
+    "--store tiny.yaml": "--store: 'tiny.yaml' cannot be written",
+    "--trainer.devices 2": "sweep.grids.rate: trainer.devices: 2, trainer.num_nodes: 1: a sweep trains each",
+    "--sweep.seeds": "--sweep.seeds: the value is missing",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_bad_input_is_refused_before_anything_is_written(arguments, capsys):
+    before = contents()
+    assert sweep(*shlex.split(arguments)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"sgdlit: error: {WRONG[arguments]}"), said
+    assert len(said.splitlines()) <= 12
+    assert contents() == before
+
+
+def test_a_fit_config_is_no_sweep_and_a_sweep_no_fit_config(capsys):
+    Path("plain.yaml").write_text(CONFIG[: CONFIG.index("sweep:")])
+    assert main(["sweep", "--config", "plain.yaml"]) == 2
+    assert "sweep: missing; a sweep file is a fit config with a section sweep:" in capsys.readouterr().err
+    assert main(["fit", "--config", "tiny.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert "sweep: this config describes many runs; run them with: python -m sgdlit sweep --config" in said
+    assert main(["figure", "--config", "tiny.yaml"]) == 2
+    assert (
+        "no sweep is stored there; python -m sgdlit sweep --config FILE runs one" in capsys.readouterr().err
+    )
+    assert sorted(contents()) == ["plain.yaml", "tiny.yaml"]
+
+
+def test_stores_that_cannot_be_used(capsys):
+    Path("newer").mkdir()
+    Path("newer/store.json").write_text('{"format": 99}')
+    assert sweep("--store", "newer") == 2
+    assert "format 99, written by a newer sgdlit than this one" in capsys.readouterr().err
+    Path("thesis").mkdir()
+    Path("thesis/chapter.tex").touch()
+    assert sweep("--store", "thesis") == 2
+    assert "'thesis' holds other files than a sweep's" in capsys.readouterr().err
+    assert sorted(map(str, Path().rglob("*.*"))) == ["newer/store.json", "thesis/chapter.tex", "tiny.yaml"]
+
+
+def test_a_run_that_cannot_be_made_is_named_once(capsys):
+    assert sweep("--data.shard_size", "9", "--data.batch_size", "2") == 1
+    said = capsys.readouterr().err
+    assert "failed: model.optimizer.lr 0.125, seed 0: data.batch_size: 2 does not divide" in said
+    assert "the first run failed, so no other was tried" in said

@@ -1,0 +1,241 @@
+"""What figures and tables show, from a store that is written by hand: every number against a formula."""
+
+import csv
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from sgdlit.errors import UserError
+from sgdlit.figures.sweep import draw
+from sgdlit.sweeps.expressions import power_of_two, shown_number
+from sgdlit.sweeps.options import SweepOptions, panels_of, read_options
+from sgdlit.sweeps.plan import Cell, Plan
+from sgdlit.sweeps.series import Numbers, panel_series, table
+from sgdlit.sweeps.store import Result, Store, summary_of
+from sgdlit.sweeps.table import in_words, rows_of
+
+RATES, SIZES, SEEDS = [2.0**-k for k in range(6, 2, -1)], [1, 2, 4], [0, 1, 2]
+
+
+def loss(rate: float, size: int, seed: int) -> float:
+    """Least at rate = size · 2⁻⁵, the same for the same rate/size."""
+    return (np.log2(rate / size) + 5) ** 2 + 0.1 * seed + 1
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory) -> Numbers:
+    """A grid rate x size x 3 seeds: at the highest rate and size 1 seed 2 diverged; size 4 lacks seed 1."""
+    store = Store(tmp_path_factory.mktemp("figures") / "store", create=True)
+    cells = []
+    for k, (rate, size) in enumerate(itertools.product(RATES, SIZES)):
+        for seed in SEEDS:
+            cell = Cell(f"{k:016x}-{seed}", {"model.optimizer.lr": rate, "data.batch_size": size}, seed)
+            cells.append(cell)
+            if (size, seed) != (4, 1):
+                write(store, cell, loss(rate, size, seed), diverged=(rate, size, seed) == (RATES[-1], 1, 2))
+    settings = {"model.optimizer.lr": 0.5, "data.batch_size": 1, "data.repeats": 2, "model.optimizer": "SGD"}
+    return Numbers(Plan({"all": cells}, settings, "inputs"), store)
+
+
+def write(store: Store, cell: Cell, value: float, diverged: bool) -> None:
+    steps = np.array([10, 20]) if diverged else np.array([10, 20, 30])
+    values = np.array([8 * value, 2 * value, value])[: len(steps)]
+    columns = {"test/loss": (steps, values), "train/loss": (steps, values / 2)}
+    state = "diverged" if diverged else "finished"
+    result = Result(
+        cell.key, cell.point, cell.seed, state, int(steps[-1]), {}, summary_of(columns), 1.0, {"at": "now"}
+    )
+    store.write(result, columns)
+
+
+def options_of(figure: str, more: str = "") -> SweepOptions:
+    text = f"{{grids: {{all: []}}, seeds: 3, metric: test/loss, figures: {{f: {{{figure}}}}} {more}}}"
+    return read_options(yaml.safe_load(text), own_seed=0)
+
+
+def series_of(numbers: Numbers, figure: str):
+    ((where, panel),) = panels_of(options_of(figure), "f")
+    return panel_series(numbers, panel, where)
+
+
+BY_SIZE = "curves: [{grid: all, by: data.batch_size, label: 'B = {}'}]"
+
+
+def test_a_curve_per_value_of_a_key_with_the_mean_of_its_seeds(numbers):
+    series = series_of(numbers, f"x: model.optimizer.lr, {BY_SIZE}")
+    assert [s.label for s in series] == ["B = 1", "B = 2", "B = 4"]
+    assert [p.x for p in series[0].points] == RATES
+    for point in series[1].points:
+        values = [loss(point.x, 2, seed) for seed in SEEDS]
+        assert point.summary.center == pytest.approx(np.mean(values))
+        assert [run.value for run in point.runs] == pytest.approx(values)
+    assert series[0].points[-1].summary.center is None
+    assert series[0].points[-1].summary.rule == "mean of 3, 1 diverged"
+    assert [run.state for run in series[0].points[-1].runs] == ["finished", "finished", "diverged"]
+    assert series[2].points[0].summary.rule == "mean of 2, 1 not run yet"
+
+
+def test_a_quotient_on_the_x_axis_lets_curves_collapse(numbers):
+    series = series_of(numbers, f"x: model.optimizer.lr / data.batch_size, {BY_SIZE}, statistic: {{best: 2}}")
+    one, two = ({p.x: p.summary.center for p in s.points} for s in series[:2])
+    shared = sorted(one.keys() & two.keys())
+    assert shared == RATES[:3]
+    assert [one[x] for x in shared] == pytest.approx([two[x] for x in shared])
+
+
+def test_keys_that_are_no_axis_come_from_the_config(numbers):
+    (series,) = series_of(
+        numbers, "x: model.optimizer.lr * data.repeats, curves: [{grid: all, where: {data.batch_size: 2}}]"
+    )
+    assert [p.x for p in series.points] == [2 * rate for rate in RATES]
+
+
+WHENS = {
+    "final": lambda v: v,
+    "lowest": lambda v: v,
+    "highest": lambda v: 8 * v,
+    "{mean_of_last: 2}": lambda v: 1.5 * v,
+    "{mean_of_last: 50}": lambda v: 11 / 3 * v,
+    "{first_step_at_or_below: 2.2}": lambda v: 20.0 if 2 * v <= 2.2 else 30.0 if v <= 2.2 else None,
+    "{first_step_at_or_above: 16}": lambda v: 10.0 if 8 * v >= 16 else None,
+}
+
+
+@pytest.mark.parametrize("when", WHENS)
+def test_what_is_taken_of_a_run(numbers, when):
+    (series,) = series_of(
+        numbers,
+        f"x: model.optimizer.lr, metric: {{name: test/loss, when: {when}}}, "
+        "curves: [{grid: all, where: {data.batch_size: 2}}]",
+    )
+    for point in series.points:
+        expected = [WHENS[when](loss(point.x, 2, seed)) for seed in SEEDS]
+        assert [run.value for run in point.runs] == [v if v is None else pytest.approx(v) for v in expected]
+        assert [run.state for run in point.runs] == [
+            "not reached" if v is None else "finished" for v in expected
+        ]
+
+
+def test_tuning_takes_the_best_and_shows_what_lies_beside_it(numbers):
+    (series,) = series_of(
+        numbers, "x: data.batch_size, curves: [{grid: all}], tuned: [model.optimizer.lr], statistic: median"
+    )
+    best = {p.x: p.choices["model.optimizer.lr"] for p in series.points}
+    assert {x: choice.chosen for x, choice in best.items()} == {1: 2.0**-5, 2: 2.0**-4, 4: 2.0**-3}
+    assert {x: choice.at_edge for x, choice in best.items()} == {1: False, 2: False, 4: True}
+    assert best[1].neighbours == ((2.0**-6, pytest.approx(2.1)), (2.0**-4, pytest.approx(2.1)))
+    assert [p.summary.center for p in series.points] == pytest.approx([1.1, 1.1, 1.1])
+
+
+def test_curves_over_steps(numbers):
+    (series,) = series_of(
+        numbers,
+        "x: step * data.batch_size, statistic: {best: 2}, "
+        f"curves: [{{grid: all, where: {{data.batch_size: 1, model.optimizer.lr: {RATES[-1]}}}}}]",
+    )
+    assert series.over_steps
+    assert [p.x for p in series.points] == [10, 20, 30]
+    values = [loss(RATES[-1], 1, seed) for seed in SEEDS]
+    assert series.points[0].summary.center == pytest.approx(8 * np.mean(values[:2]))
+    assert series.points[2].summary.center == pytest.approx(np.mean(values[:2]))
+    assert [run.state for run in series.points[2].runs] == ["finished", "finished", "diverged"]
+
+
+WRONG = {
+    "x: model.optimizer.lrr, curves: [{grid: all}]": "'model.optimizer.lrr' is no key of the config; did you",
+    "x: model.optimizer.lr, curves: [{grid: all}]": "3 points of the grid lie at x = 2^-6; they differ in "
+    "data.batch_size: make a curve for each value with by, or take the best with tuned",
+    "x: step, curves: [{grid: all}]": "several points of the grid in one curve over steps; make a curve",
+    "x: model.optimizer.lr, curves: [{grid: all, where: {data.batch_size: 3}}]": "no point of grid all has",
+    "x: model.optimizer.lr, curves: [{grid: all, by: size}]": "'size' is no key of the config",
+    "x: model.optimizer * 2, curves: [{grid: all}]": "model.optimizer is 'SGD', not a number",
+    "x: data.repeats, tuned: [data.batch_size], curves: [{grid: all}]": "at x = 2 also differ in model.opt",
+    f"x: model.optimizer.lr, {BY_SIZE}, metric: test/los": "'test/los' was not logged by run "
+    "0000000000000000-0; did you mean test/loss?",
+}
+
+
+@pytest.mark.parametrize("figure", WRONG)
+def test_what_cannot_be_drawn(numbers, figure):
+    with pytest.raises(UserError) as refused:
+        series_of(numbers, figure)
+    assert WRONG[figure] in str(refused.value)
+
+
+def test_the_table_has_a_row_per_point_and_its_rule(numbers):
+    options = options_of("x: model.optimizer.lr, curves: [{grid: all}]", ", statistic: {mean_of_best: 2}")
+    points = table(numbers, options.metric, options.statistic)
+    rows = rows_of(points)
+    assert len(rows) == len(RATES) * len(SIZES)
+    row = rows[3 * len(RATES) - 3]
+    assert (row["grid"], row["model.optimizer.lr"], row["data.batch_size"]) == ("all", RATES[-1], 1)
+    assert (row["runs"], row["diverged"], row["rule"]) == (3, 1, "mean of the best 2 of 3, 1 diverged")
+    text = in_words(points, options.metric, options.statistic)
+    assert "test/loss, with 95 % bootstrap interval" in text
+    assert "1 diverged" in text
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_picture_with_its_numbers(numbers, tmp_path, capsys):
+    figure = (
+        "heading: Collapse, log: x, x: model.optimizer.lr / data.batch_size, lines: [{name: least, y: 1}], "
+        "panels: ["
+        f"{{title: by size, {BY_SIZE}}}, "
+        "{title: tuned, x: data.batch_size, tuned: [model.optimizer.lr], curves: [{grid: all, label: best}]}]"
+    )
+    options = options_of(figure)
+    written = draw("f", options, numbers, tmp_path, svg=True)
+    assert [path.name for path in written] == ["f.png", "f.svg", "f.csv", "f_runs.csv"]
+    svg = (tmp_path / "f.svg").read_text()
+    for words in ("Collapse", "ε / B", "batch size B", "least", "B = 4", "runs that diverged (1)"):
+        assert words in svg, words
+    assert "mean of 3 runs, with 95 % t-interval" in svg
+    assert "not run yet: 4" in svg
+    points, runs = read_csv(tmp_path / "f.csv"), read_csv(tmp_path / "f_runs.csv")
+    assert len(points) == len(RATES) * len(SIZES) + len(SIZES)
+    first = points[0]
+    assert (first["panel"], first["curve"], float(first["x"])) == ("by size", "B = 1", RATES[0])
+    assert float(first["center"]) == pytest.approx(np.mean([loss(RATES[0], 1, s) for s in SEEDS]))
+    mine = [
+        float(r["value"])
+        for r in runs
+        if (r["panel"], r["curve"], r["x"]) == ("by size", "B = 1", first["x"])
+    ]
+    assert mine == pytest.approx([loss(RATES[0], 1, s) for s in SEEDS])
+    assert [r["state"] for r in runs if r["value"] == ""] == ["diverged"]
+    said = capsys.readouterr()
+    assert "best, x = 1: best model.optimizer.lr 2^-5: 1.1 (beside it 2^-6: 2.1, 2^-4: 2.1)" in said.out
+    assert "best, x = 4: the best model.optimizer.lr, 2^-3, lies at the edge of what was tried" in said.err
+
+
+def test_what_has_no_place_on_a_logarithmic_axis_is_said(numbers, tmp_path, capsys):
+    cells = [
+        Cell(cell.key, {**cell.point, "model.optimizer.lr": 0}, cell.seed)
+        for cell in numbers.plan.grids["all"][:3]
+    ]
+    plan = Plan({"all": cells}, numbers.plan.settings, "inputs")
+    options = options_of("x: model.optimizer.lr, log: x, curves: [{grid: all}]")
+    draw("f", options, Numbers(plan, numbers.store), tmp_path, svg=False)
+    assert "x = 0 has no place on a logarithmic axis, and is not drawn" in capsys.readouterr().err
+
+
+def test_numbers_as_people_write_them():
+    assert [shown_number(v) for v in (2.0**-9, 0.5, 1, 16, 64, 128, 0.1, 12345678, "relu", True, 0)] == [
+        "2^-9", "2^-1", "1", "16", "64", "2^7", "0.1", "1.23457e+07", "relu", "True", "0",
+    ]  # fmt: skip
+    assert [power_of_two(v) for v in (0.25, 1, 8, 3, 0, -2, float("inf"))] == [
+        -2,
+        0,
+        3,
+        None,
+        None,
+        None,
+        None,
+    ]
