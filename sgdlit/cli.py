@@ -334,6 +334,11 @@ class RunCLI(LightningCLI):
             raise UserError(
                 f"trainer.devices: predict writes one file, from one process, not {self.trainer.world_size}"
             )
+        if isinstance(model, Ensemble):
+            raise UserError(
+                "predict: the run is an ensemble; export a member (python -m sgdlit export --run DIR "
+                "--member K) and predict with that run"
+            )
         if hasattr(model, "loss"):
             model.loss.classify(torch.zeros(1, 2))  # a loss without classes refuses before any work
         kwargs.pop("return_predictions", None)

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from sgdlit.console import say
 from sgdlit.data.ensemble_data import AsOneProcess, EnsembleData
@@ -44,7 +45,7 @@ class Ensemble(LightningModule):
         curves: whether TensorBoard gets each member's curves too.
 
     Raises:
-        UserError: networks of different shapes.
+        UserError: networks of different shapes, or that draw random numbers when they are trained.
     """
 
     def __init__(self, members: Sequence[SingleRun], points: Sequence[Point], curves: bool = False) -> None:
@@ -63,6 +64,7 @@ class Ensemble(LightningModule):
         self._evaluated: dict[int, Row] = {}
         self._stopwatch = Stopwatch(0)
         self._check_shapes()
+        self._check_randomness()
 
     @property
     def first(self) -> SingleRun:
@@ -78,6 +80,15 @@ class Ensemble(LightningModule):
                     f"{own.get(name, 'none')} of member {k} ({_words(self.points[k])}); allowed: networks of "
                     "equal shape, others in ensembles of their own"
                 )
+
+    def _check_randomness(self) -> None:
+        drawing = (m for m in self.first.network.modules() if isinstance(m, _DropoutNd) and m.p > 0)
+        found = next(drawing, None)
+        if found is not None:
+            raise UserError(
+                f"model.network: {type(found).__name__} draws from one generator for all members, whose "
+                "numbers would then depend on each other; allowed: networks without it, or single runs"
+            )
 
     def check(self, trainer: Trainer, datamodule: EnsembleData) -> None:
         """Refuse what cannot work, before a run leaves a trace.

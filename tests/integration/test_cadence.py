@@ -108,6 +108,17 @@ def test_a_run_may_change_to_one_step_per_call_and_back(runs, first, then):
     assert [row["step"] for row in runs.rows(name)] == [row["step"] for row in runs.rows(f"{name}_whole")]
 
 
+def test_a_recorded_step_has_the_casts_of_mixed_precision(runs):
+    """bfloat16 has three digits: the engines agree to those, and differ from float32."""
+    ends = {}
+    for engine, precision in (("loop", "bf16-mixed"), ("stacked", "bf16-mixed"), ("stacked", "32-true")):
+        name = f"{engine}_{precision}"
+        assert runs.fit(name, f"--model.engine={engine}", f"--trainer.precision={precision}") == 0
+        ends[name] = runs.checkpoint(name)["state_dict"]
+    assert differences(ends["loop_bf16-mixed"], ends["stacked_bf16-mixed"], tolerance=1e-3) == []
+    assert differences(ends["stacked_32-true"], ends["stacked_bf16-mixed"], tolerance=1e-5) != []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -9,6 +9,7 @@ import torch
 import yaml
 from conftest import REPOSITORY
 from fit_runs import Runs, differences, processes, wait_until
+from lightning.pytorch import LightningDataModule
 
 from sgdlit.__main__ import main
 
@@ -195,13 +196,24 @@ def scalars(folder) -> dict[str, dict[int, float]]:
     return {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
 
 
-def test_an_ensemble_is_tested_and_validated(runs):
+def test_an_ensemble_is_tested_and_validated(runs, capsys):
     assert runs.fit("evaluated", GRID) == 0
     assert main(["test", "--run", str(runs.path("evaluated"))]) == 0
     facts = yaml.safe_load((runs.path("evaluated") / "test.json").read_text())
     last = [row for row in runs.rows("evaluated") if row["step"] == "20" and row["test/loss"]]
     assert [m["test/loss"] for m in facts["members"]] == pytest.approx([float(r["test/loss"]) for r in last])
+    capsys.readouterr()
     assert main(["predict", "--run", str(runs.path("evaluated"))]) == 2
+    assert "export a member" in capsys.readouterr().err
+
+
+class WithDropout(torch.nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(784, 10))
+
+
+class OtherData(LightningDataModule):
+    """Batches from somewhere else."""
 
 
 REFUSED = {
@@ -223,6 +235,8 @@ REFUSED = {
     ),
     "value": (["--ensemble=[{model.optimizer.lr: [0.1, -1.0]}]"], "model.optimizer.lr: -1.0"),
     "key": (["--ensemble=[{model.optimizer.lrr: [0.1]}]"], "did you mean"),
+    "dropout": ([GRID, "--model.network=test_ensemble.WithDropout"], "Dropout draws from one generator"),
+    "data": ([GRID, "--data=test_ensemble.OtherData"], "OtherData cannot serve an ensemble"),
     "ranks": (["--ensemble=[{seed_everything: [0]}]", "--trainer.devices=2"], "2 processes for 1 members"),
 }
 
