@@ -39,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     runs = Runs(folder, train=69, test=21)
     signalled = ["--trainer.callbacks=fit_runs.SignalAt", "--trainer.callbacks={steps: [5], rank: 1}"]
     lists = [runs.arguments(f"two_{name}", *SHAPE, *TWO, *extra) for name, extra in CASES.items()]
-    lists.append(runs.arguments("two_stopped", *SHAPE, *TWO, "--model.reg_strength=0.1", *signalled))
+    lists.append(runs.arguments("two_stopped", *SHAPE, *TWO, *CASES["whole_batch"], *signalled))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
