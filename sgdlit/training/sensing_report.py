@@ -63,6 +63,9 @@ class SensingReport(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.linear = self.networks[0].matrix is not None
         self.targets = [data.target.to(pl_module.device) for data in self.data]
+        if self.linear:
+            spectra = {id(d): singular_values(d.target, d.r).tolist() for d in self.data}
+            self.spectra = [spectra[id(data)] for data in self.data]
         members = len(self.networks)
         if self.errors.shape[1] != members:
             self.errors = torch.zeros(self.window, members)
@@ -139,7 +142,7 @@ class SensingReport(Callback):
             "population_risk": float(sensing_risk(matrix, target, self.data[k].label_noise)),
         }
         if step % self.spectrum_every_n_steps == 0 and bool(matrix.isfinite().all()):
-            for name, m in (("singular_value", matrix), ("target_singular_value", target)):
-                values = singular_values(m, self.data[k].r).tolist()
+            own = singular_values(matrix, self.data[k].r).tolist()
+            for name, values in (("singular_value", own), ("target_singular_value", self.spectra[k])):
                 row |= {f"{name}_{i}": value for i, value in enumerate(values, start=1)}
         return row

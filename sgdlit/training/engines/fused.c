@@ -5,73 +5,66 @@
  * off until the next step reads that row: it is written and read once per step. The last update of a call is
  * made by a step that sees zeros. Every row of every step goes through the same code, so a run's numbers do not
  * depend on how its steps are cut into calls.
- *
- * Sums are kept in LANES partial sums, added up in a fixed order, and multiplications and additions are fused
- * where it says so and nowhere else (-ffp-contract=off).
  */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 
-#define LANES 32
+/* As many numbers as the widest registers of most processors hold; others split it. */
+typedef REAL vec __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
+#define WIDE ((int64_t)(32 / sizeof(REAL)))
 
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-static inline float fma_float(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
-static inline double fma_double(double a, double b, double c) { return __builtin_fma(a, b, c); }
-#else
-static inline float fma_float(float a, float b, float c) { return a * b + c; }
-static inline double fma_double(double a, double b, double c) { return a * b + c; }
-#endif
-#define FMA_OF(type) fma_##type
-#define FMA_NAMED(type) FMA_OF(type)
-#define FMA FMA_NAMED(REAL)
+static inline vec load(const REAL *p) { return *(const vec *)p; }
+static inline void store(REAL *p, vec v) { *(vec *)p = v; }
 
-static REAL sum_of_lanes(const REAL *lanes) {
+static inline REAL total(vec a, vec b, vec c, vec d) {
+    vec v = (a + b) + (c + d);
     REAL sum = 0;
-    for (int k = 0; k < LANES; k++) sum += lanes[k];
+    for (int64_t k = 0; k < WIDE; k++) sum += v[k];
     return sum;
 }
 
 static REAL dot(const REAL *restrict a, const REAL *restrict b, int64_t n) {
-    REAL lanes[LANES] = {0};
+    vec s[4] = {{0}, {0}, {0}, {0}};
     int64_t j = 0;
-    for (; j + LANES <= n; j += LANES)
-        for (int k = 0; k < LANES; k++) lanes[k] = FMA(a[j + k], b[j + k], lanes[k]);
-    for (int k = 0; j < n; j++, k++) lanes[k] = FMA(a[j], b[j], lanes[k]);
-    return sum_of_lanes(lanes);
+    for (; j + 4 * WIDE <= n; j += 4 * WIDE)
+        for (int k = 0; k < 4; k++) s[k] += load(a + j + k * WIDE) * load(b + j + k * WIDE);
+    REAL rest = 0;
+    for (; j < n; j++) rest += a[j] * b[j];
+    return total(s[0], s[1], s[2], s[3]) + rest;
 }
 
 /* y += c x */
 static void add_multiple(REAL *restrict y, REAL c, const REAL *restrict x, int64_t n) {
-    for (int64_t j = 0; j < n; j++) y[j] = FMA(c, x[j], y[j]);
+    for (int64_t j = 0; j < n; j++) y[j] += c * x[j];
 }
 
 /* row <- keep row - delta x, then its product with the next input */
 static REAL update_and_dot(REAL *restrict row, REAL keep, REAL delta, const REAL *restrict x,
                            const REAL *restrict next, int64_t n) {
-    REAL lanes[LANES] = {0};
+    vec s[4] = {{0}, {0}, {0}, {0}};
     int64_t j = 0;
-    for (; j + LANES <= n; j += LANES)
-        for (int k = 0; k < LANES; k++) {
-            REAL w = FMA(-delta, x[j + k], keep * row[j + k]);
-            row[j + k] = w;
-            lanes[k] = FMA(w, next[j + k], lanes[k]);
+    for (; j + 4 * WIDE <= n; j += 4 * WIDE)
+        for (int k = 0; k < 4; k++) {
+            const int64_t i = j + k * WIDE;
+            const vec w = keep * load(row + i) - delta * load(x + i);
+            store(row + i, w);
+            s[k] += w * load(next + i);
         }
-    for (int k = 0; j < n; j++, k++) {
-        REAL w = FMA(-delta, x[j], keep * row[j]);
-        row[j] = w;
-        lanes[k] = FMA(w, next[j], lanes[k]);
+    REAL rest = 0;
+    for (; j < n; j++) {
+        row[j] = keep * row[j] - delta * x[j];
+        rest += row[j] * next[j];
     }
-    return sum_of_lanes(lanes);
+    return total(s[0], s[1], s[2], s[3]) + rest;
 }
 
 /* row <- keep row - delta x, then sum += c row */
 static void update_and_add(REAL *restrict row, REAL keep, REAL delta, const REAL *restrict x, REAL c,
                            REAL *restrict sum, int64_t n) {
     for (int64_t j = 0; j < n; j++) {
-        REAL w = FMA(-delta, x[j], keep * row[j]);
-        row[j] = w;
-        sum[j] = FMA(c, w, sum[j]);
+        row[j] = keep * row[j] - delta * x[j];
+        sum[j] += c * row[j];
     }
 }
 
