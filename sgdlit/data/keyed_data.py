@@ -72,13 +72,8 @@ class KeyedData(OnDeviceData):
         """How many examples a step can see, over all ranks: B, and those of a short last minibatch."""
 
     @abstractmethod
-    def batches(self, device: torch.device, alone: bool = False) -> Batches:
-        """What each step sees, made on the device.
-
-        Args:
-            device: where batches are made.
-            alone: whether no other run is trained beside, so that a CPU may have a core to spare.
-        """
+    def batches(self, device: torch.device) -> Batches:
+        """What each step sees, made on the device."""
 
     @abstractmethod
     def example(self) -> Batch:
@@ -94,7 +89,7 @@ class KeyedData(OnDeviceData):
         """
 
     def train_dataloader(self) -> StepLoader | BlockLoader:
-        batches = self.batches(self.trainer.strategy.root_device, alone=True)
+        batches = self.batches(self.trainer.strategy.root_device)
         if self.block_length is None:
             return StepLoader(batches, self.trainer)
         return BlockLoader([batches], self.trainer, self.block_length)

@@ -93,6 +93,14 @@ class Block:
         which = torch.tensor([places.index(id(member.origin)) for member in chosen], device=inputs.device)
         return inputs.index_select(0, which), targets.index_select(0, which)
 
+    def steps(self, members: slice) -> Iterator[Batch]:
+        """What some members see at each step, one after another: see :meth:`batch`."""
+        if len(self.members[members]) > 1:
+            yield from (self.batch(k, members) for k in range(self.count))
+            return
+        for inputs, targets in self.pieces(members.start):
+            yield from zip(inputs.split(1), targets.split(1), strict=True)
+
     def pieces(self, member: int) -> Iterator[Batch]:
         """What one member sees, in pieces of consecutive steps: inputs and targets ``[k, B, ...]``."""
         step, end = self.start, self.start + self.count

@@ -156,7 +156,7 @@ class ImageShards(KeyedData):
         images, labels = train.take(row)
         return self.standardise(images.cpu()), labels.cpu()
 
-    def batches(self, device: torch.device, alone: bool = False) -> "ImageBatches":
+    def batches(self, device: torch.device) -> "ImageBatches":
         return ImageBatches(self, device)
 
     def _subset(self, split: str) -> Subset:

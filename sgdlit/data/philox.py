@@ -10,13 +10,17 @@ are the test.
 
 import hashlib
 import math
+from ctypes import CDLL, c_double, c_int64, c_void_p
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sgdlit import native
+
 _MASK = 0xFFFFFFFF
 _ROUNDS = 10
+_WORTH_A_CALL = 4096  # words that are worth leaving Python for
 
 
 class Key(NamedTuple):
@@ -61,11 +65,51 @@ def words(key: Key, index: Tensor, count: int, stream: int | Tensor = 0) -> Tens
     Returns:
         int64 of shape ``index.shape + (count,)``, broadcast with ``stream``; values in [0, 2³²).
     """
+    compiled = _native(index, stream, count)
+    if compiled is not None:
+        library, index, streams = compiled
+        out = torch.empty(*index.shape, count, dtype=torch.int64)
+        library.philox_words(
+            *map(_pointer, (out, index, streams)), *map(c_int64, (index.numel(), count, *key))
+        )
+        return out
     block = torch.arange(-(-count // 4), device=index.device)
     lo, hi = (index & _MASK).unsqueeze(-1), (index >> 32).unsqueeze(-1)
     stream = stream.unsqueeze(-1) if isinstance(stream, Tensor) else torch.full_like(block, stream)
     out = philox4x32((block, lo, hi, stream), key)
     return torch.stack(torch.broadcast_tensors(*out), -1).flatten(-2)[..., :count]
+
+
+def _pairs(key: Key, index: Tensor, count: int, stream: int) -> tuple[Tensor, Tensor]:
+    """The words of each index in pairs (a, b), as (a + ½)/2³² and b·2π/2³²: float64 ``[..., count]`` each."""
+    turn = 2.0 * math.pi / 2.0**32
+    compiled = _native(index, stream, 2 * count)
+    if compiled is not None:
+        library, index, streams = compiled
+        even = count + count % 2
+        u, angle = (torch.empty(*index.shape, even, dtype=torch.float64) for _ in range(2))
+        numbers = map(c_int64, (index.numel(), even, *key))
+        library.philox_pairs(*map(_pointer, (u, angle, index, streams)), *numbers, c_double(turn))
+        return u[..., :count], angle[..., :count]
+    drawn = words(key, index, 2 * count, stream).unflatten(-1, (-1, 2)).to(torch.float64)
+    return (drawn[..., 0] + 0.5) / 2.0**32, drawn[..., 1] * turn
+
+
+def _native(index: Tensor, stream: int | Tensor, count: int) -> tuple[CDLL, Tensor, Tensor] | None:
+    """The compiled generator, and indices and streams for it; None where tensor operations do as well."""
+    if index.device.type != "cpu" or index.numel() * count < _WORTH_A_CALL:
+        return None
+    try:
+        library = native.library("philox")
+    except (native.NotBuilt, OSError):
+        return None
+    streams = stream if isinstance(stream, Tensor) else torch.tensor(stream)
+    index, streams = torch.broadcast_tensors(index, streams)
+    return library, index.contiguous(), streams.contiguous()
+
+
+def _pointer(tensor: Tensor) -> c_void_p:
+    return c_void_p(tensor.data_ptr())
 
 
 def uniform(
@@ -87,11 +131,12 @@ def normal(
     key: Key, index: Tensor, count: int, stream: int = 0, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Standard normals by Box–Muller, shape ``index.shape + (count,)``; a longer row begins as a shorter."""
-    drawn = words(key, index, count + count % 2, stream).unflatten(-1, (-1, 2)).to(torch.float64)
-    radius = torch.sqrt(-2.0 * torch.log((drawn[..., 0] + 0.5) / 2.0**32))
-    angle = drawn[..., 1] * (2.0 * math.pi / 2.0**32)
-    pair = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), -1)
-    return pair.flatten(-2)[..., :count].to(dtype)
+    u, angle = _pairs(key, index, -(-count // 2), stream)
+    radius = torch.log(u).mul_(-2.0).sqrt_()
+    out = torch.empty(*radius.shape[:-1], 2 * radius.shape[-1], dtype=dtype, device=index.device)
+    out[..., 0::2] = torch.cos(angle).mul_(radius)
+    out[..., 1::2] = torch.sin(angle).mul_(radius)
+    return out[..., :count]
 
 
 def permutation(key: Key, n: int, stream: int | Tensor = 0, device: torch.device | str = "cpu") -> Tensor:

@@ -9,7 +9,6 @@ validation and test sets stay what they are.
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 import torch
@@ -112,7 +111,7 @@ class StreamData(KeyedData):
     @abstractmethod
     def draw(self, split: Split, index: Tensor) -> Batch:
         """Inputs ``[n, ...]`` and targets ``[n, ...]`` of a split's examples ``index``, int64 ``[n]``, on its
-        device. Example i must not depend, to the last bit, on what else is asked for, nor on the thread."""
+        device. Example i must not depend, to the last bit, on what else is asked for."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -178,9 +177,9 @@ class StreamData(KeyedData):
     def take_over(self, other: KeyedData) -> None:
         self._held = other._held
 
-    def batches(self, device: torch.device, alone: bool = False) -> Batches:
+    def batches(self, device: torch.device) -> Batches:
         if self.itinerary is None:
-            return StreamBatches(self, device, alone and device.type == "cpu" and torch.get_num_threads() > 1)
+            return StreamBatches(self, device)
         return ShardBatches(self, self.itinerary, device)
 
     def state_dict(self) -> dict[str, Any]:
@@ -229,19 +228,14 @@ class StreamBatches(Batches):
     Args:
         data: the distribution.
         device: where examples are made.
-        ahead: whether the next page is made on a thread of its own while this one is learned from.
     """
 
-    def __init__(self, data: StreamData, device: torch.device, ahead: bool = False) -> None:
+    def __init__(self, data: StreamData, device: torch.device) -> None:
         super().__init__(data.batch_size, data.steps_per_epoch, data)
         self.data, self.device, self.repeats = data, device, data.repeats
         chosen = min(_PAGE_MINIBATCHES, max(1, data.at_a_time(device) // data.batch_size))
         self.length = data.page_minibatches or chosen
         self._pages: dict[tuple[int, int], tuple[int, Batch]] = {}
-        self._next: dict[tuple[int, int, int], Future[Batch]] = {}
-        self._thread = None
-        if ahead:
-            self._thread = ThreadPoolExecutor(1, "stream", initializer=lambda: torch.set_num_threads(1))
 
     def batch(self, step: int, part: slice) -> Batch:
         page, place = divmod(step // self.repeats, self.length)
@@ -266,13 +260,8 @@ class StreamBatches(Batches):
         """The examples ``part`` of a page's minibatches: inputs and targets ``[length, b, ...]``."""
         held, examples = self._pages.get((part.start, part.stop), (-1, None))
         if held != page:
-            ready = self._next.pop((page, part.start, part.stop), None)
-            examples = self._make(page, part) if ready is None else ready.result()
+            examples = self._make(page, part)
             self._pages[part.start, part.stop] = page, examples
-            if self._thread is not None:
-                self._next = {
-                    (page + 1, part.start, part.stop): self._thread.submit(self._make, page + 1, part)
-                }
         return examples
 
     def _make(self, page: int, part: slice) -> Batch:

@@ -1,10 +1,11 @@
 """Population risk of matrix sensing, in closed form."""
 
+import torch
 from torch import Tensor
 
 
 def sensing_risk(matrix: Tensor, target: Tensor, label_noise: float = 0.0) -> Tensor:
-    """E ½(y − aᵀMb)² = ½‖M − T‖²_F + ½σ², a scalar, for y = aᵀTb + σ·noise.
+    """E ½(y − aᵀMb)² = ½‖M − T‖²_F + ½σ², a float64 scalar, for y = aᵀTb + σ·noise.
 
     Holds for independent a and b of any distribution with mean zero and identity covariance, because then
     E (aᵀΔb)² = E tr(Δᵀaaᵀ Δbbᵀ) = tr(ΔᵀΔ).
@@ -14,4 +15,5 @@ def sensing_risk(matrix: Tensor, target: Tensor, label_noise: float = 0.0) -> Te
         target: T (d, d).
         label_noise: σ.
     """
-    return 0.5 * ((matrix - target).square().sum() + label_noise**2)
+    missed = torch.linalg.vector_norm(matrix - target, dtype=torch.float64)
+    return 0.5 * (missed.square() + label_noise**2)

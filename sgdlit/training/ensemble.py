@@ -206,16 +206,19 @@ class Ensemble(LightningModule):
 
     def _evaluate(self, split: str, members: list[int], inputs: Tensor, targets: Tensor) -> None:
         """Add up what is averaged, and count the examples, of some members on a batch."""
+        context = self.trainer.precision_plugin.forward_context
 
         def one(k: int) -> Tensor:
             member = self.members[k]
-            with self.trainer.precision_plugin.forward_context():
+            with context():
                 outputs = member(inputs)
             found = evaluate(member.loss, outputs, targets)
             missing = outputs.new_full((), torch.nan, dtype=torch.float64)
             return torch.stack([found[n].double().sum() if n in found else missing for n in MEANS])
 
-        self._threads = self._threads or SideBySide(len(self.members), self.trainer.strategy.root_device)
+        self._threads = self._threads or SideBySide(
+            len(self.members), self.trainer.strategy.root_device, context
+        )
         found = torch.stack(self._threads.map(one, members))
         counted = torch.cat((found, torch.full_like(found[:, :1], len(targets))), 1)
         if split not in self._sums:

@@ -4,7 +4,7 @@ import csv
 import io
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
@@ -24,6 +24,7 @@ class MetricsFile(Logger):
         super().__init__()
         self.path = folder / "metrics.csv"
         self.columns, self.rows = ["step"], 0
+        self._file: TextIO | None = None
         if self.path.exists():
             self._keep(keep)
 
@@ -47,12 +48,27 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": step, **{k: v if isinstance(v, int) else float(v) for k, v in metrics.items()}}
         new = [name for name in row if name not in self.columns]
-        if new or not self.path.exists():
+        if new or self._file is None:
             self.columns += new
-            self._rewrite(self._rows())
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
+            self._open_again()
+        csv.DictWriter(self._file, self.columns, lineterminator="\n").writerow(row)
+        self._file.flush()
         self.rows += 1
+
+    def _open_again(self) -> None:
+        """Write the table with its present columns, and go on at its end."""
+        self._close()
+        self._rewrite(self._rows())
+        self._file = self.path.open("a", newline="")
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self._close()
 
     def _rows(self) -> list[dict[str, str]]:
         if not self.path.exists():

@@ -62,7 +62,8 @@ class SensingReport(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.linear = self.networks[0].matrix is not None
-        self.targets = [data.target.to(pl_module.device) for data in self.data]
+        like = next(pl_module.parameters())
+        self.targets = [data.target.to(like) for data in self.data]
         if self.linear:
             spectra = {id(d): singular_values(d.target, d.r).tolist() for d in self.data}
             self.spectra = [spectra[id(data)] for data in self.data]
@@ -136,11 +137,11 @@ class SensingReport(Callback):
 
     @torch.no_grad()
     def _of_the_matrix(self, k: int, step: int) -> dict[str, float]:
-        matrix, target = self.networks[k].matrix.double(), self.targets[k]
-        row = {
-            "relative_error": float(relative_error(matrix, target)),
-            "population_risk": float(sensing_risk(matrix, target, self.data[k].label_noise)),
-        }
+        matrix, target = self.networks[k].matrix, self.targets[k]
+        both = torch.stack(
+            (relative_error(matrix, target), sensing_risk(matrix, target, self.data[k].label_noise))
+        )
+        row = dict(zip(("relative_error", "population_risk"), both.tolist(), strict=True))
         if step % self.spectrum_every_n_steps == 0 and bool(matrix.isfinite().all()):
             own = singular_values(matrix, self.data[k].r).tolist()
             for name, values in (("singular_value", own), ("target_singular_value", self.spectra[k])):

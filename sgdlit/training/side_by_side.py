@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -15,9 +16,18 @@ class SideBySide:
     Args:
         things: how many there are.
         device: where their tensors are.
+        context: what the work enters for itself. It is entered around all of the work too: where it sets
+            something of the whole process, such as the default dtype, threads that leave it while others are
+            in it would restore it wrongly.
     """
 
-    def __init__(self, things: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        things: int,
+        device: torch.device,
+        context: Callable[[], AbstractContextManager] = nullcontext,
+    ) -> None:
+        self._context = context
         workers = min(things, torch.get_num_threads()) if device.type == "cpu" else 1
         self._pool = None
         if workers > 1:
@@ -33,4 +43,5 @@ class SideBySide:
             with torch.set_grad_enabled(recorded):
                 return work(thing)
 
-        return list(self._pool.map(one, things))
+        with self._context():
+            return list(self._pool.map(one, things))

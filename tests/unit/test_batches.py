@@ -10,7 +10,6 @@ from sgdlit.data.loaders import Block
 from sgdlit.data.modules import FashionMNIST, Shapes
 from sgdlit.data.orders import ForwardThenReversed
 from sgdlit.data.sensing import MatrixSensing
-from sgdlit.data.streams import StreamBatches
 from sgdlit.data.teachers import LinearTeacher
 
 CPU = torch.device("cpu")
@@ -46,7 +45,7 @@ def prepared(make):
 @pytest.mark.parametrize("case", CASES)
 def test_a_block_shows_what_its_steps_show(case):
     data = prepared(CASES[case])
-    together, alone = data.batches(CPU, alone=True), data.batches(CPU)
+    together, alone = data.batches(CPU), data.batches(CPU)
     for start, count in ((0, 1), (0, 20), (5, 14), (19, 3)):
         step = start
         for inputs, targets in Block(start, count, [together]).pieces(0):
@@ -56,19 +55,10 @@ def test_a_block_shows_what_its_steps_show(case):
                 assert torch.equal(y, expected[1])
                 step += 1
         assert step == start + count
-
-
-def test_a_page_that_is_made_ahead_is_the_page(monkeypatch):
-    """Step by step, backwards, and after a jump; what goes wrong on the thread is raised where it is met."""
-    data = prepared(CASES["stream"])
-    ahead, plain = StreamBatches(data, CPU, ahead=True), StreamBatches(data, CPU)
-    for step in [*range(25), 3, 40, 48, 49]:
-        for a, b in zip(ahead.batch(step, slice(0, 3)), plain.batch(step, slice(0, 3)), strict=True):
-            assert torch.equal(a, b)
-    monkeypatch.setattr(data, "draw", lambda split, index: 1 / 0)
-    ahead._next = {(8, 0, 3): ahead._thread.submit(ahead._make, 8, slice(0, 3))}
-    with pytest.raises(ZeroDivisionError):
-        ahead.batch(56, slice(0, 3))
+        for step, (x, y) in enumerate(Block(start, count, [together]).steps(slice(0, 1)), start):
+            expected = alone.batch(step, slice(0, alone.size(step)))
+            assert torch.equal(x[0], expected[0])
+            assert torch.equal(y[0], expected[1])
 
 
 @pytest.mark.parametrize(

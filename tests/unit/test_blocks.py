@@ -1,6 +1,8 @@
 """How long a call is, when it has to end, and what it leaves in memory."""
 
 import gc
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.plugins.precision import DoublePrecision
 
 from sgdlit.data.teachers import MLPTeacher
 from sgdlit.errors import UserError
@@ -101,13 +104,39 @@ def test_an_engine_by_name_needs_blocks():
         check_steps_per_call("auto", "fused", "clipping")
 
 
-def test_side_by_side_keeps_order_and_gradient_mode():
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_side_by_side_keeps_order_and_gradient_mode(three_threads):
     threads = SideBySide(5, torch.device("cpu"))
     with torch.no_grad():
         assert threads.map(lambda k: (k * k, torch.is_grad_enabled()), range(5)) == [
             (k * k, False) for k in range(5)
         ]
     assert all(threads.map(lambda k: torch.is_grad_enabled(), range(5)))
+
+
+def test_side_by_side_leaves_the_default_dtype_as_it_was(three_threads):
+    """The last of two threads to leave float64 must not restore what it found, the float64 of the other."""
+    context = DoublePrecision().forward_context
+    threads, together = SideBySide(2, torch.device("cpu"), context), threading.Barrier(2)
+
+    def work(k):
+        if k:
+            together.wait()
+        with context():
+            if not k:
+                together.wait()
+            time.sleep(0.02 * k)
+            return torch.empty(1).dtype
+
+    assert threads.map(work, range(2)) == [torch.float64] * 2
+    assert torch.get_default_dtype() == torch.float32
 
 
 @pytest.mark.parametrize("engine", ["stacked", "loop"])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from engine_runs import batches, member, parameters, sgd, train, trainer
 
+from sgdlit import native
 from sgdlit.data.loaders import Block
 from sgdlit.data.modules import Shapes
 from sgdlit.data.sensing import MatrixSensing
@@ -12,11 +13,11 @@ from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.models.diagonal import DiagonalLinear
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import ExactPenalty, LinearRampStrength
-from sgdlit.training.engines import Crew, build
+from sgdlit.training.engines import Crew
 from sgdlit.training.engines.captured import CapturedStep
 from sgdlit.training.engines.stacked import StackedEngine
 
-needs_compiler = pytest.mark.skipif(build.compiler() is None, reason="no C compiler on this machine")
+needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine")
 
 
 def adam(kind=torch.optim.Adam, **settings):
@@ -131,7 +132,7 @@ def steps_of(case):
 
 @pytest.mark.parametrize(("case", "engine"), ENGINES)
 def test_an_engine_computes_what_the_plain_loop_computes(case, engine):
-    if engine == "fused" and build.compiler() is None:
+    if engine == "fused" and native.compiler() is None:
         pytest.skip("no C compiler on this machine")
     (run, make_data, _), steps = CASES[case], steps_of(case)
     seeds = (0, 1, 2) if steps > 5 else (0, 1)
@@ -209,7 +210,7 @@ def test_memory_that_is_short_makes_the_groups_smaller(monkeypatch):
 
 @pytest.mark.parametrize(("case", "engine"), [*ENGINES, ("MLP", "loop"), ("WRN, momentum", "loop")])
 def test_cutting_a_run_into_calls_changes_no_bit(case, engine):
-    if engine == "fused" and build.compiler() is None:
+    if engine == "fused" and native.compiler() is None:
         pytest.skip("no C compiler on this machine")
     (run, make_data, _), steps = CASES[case], steps_of(case)
     ends = []
@@ -225,7 +226,7 @@ def test_float32_stays_within_rounding_over_200_steps(case):
     run, make_data, engines = CASES[case]
     data = [batches(make_data(seed)) for seed in (0, 1)]
     for engine in engines:
-        if engine == "fused" and build.compiler() is None:
+        if engine == "fused" and native.compiler() is None:
             continue
         single = [member(seed=seed, dtype=torch.float32, **run) for seed in (0, 1)]
         together = [member(seed=seed, dtype=torch.float32, **run) for seed in (0, 1)]

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from sgdlit import native
+from sgdlit.data import philox
 from sgdlit.data.philox import Key, derive_key, integers, normal, permutation, philox4x32, uniform, words
 
 FULL = 0xFFFFFFFF
@@ -32,6 +34,27 @@ def test_a_sample_depends_on_its_index_alone(draw):
     scattered = torch.tensor([999, 0, 500, 500])
     assert torch.equal(draw(key, scattered, 6), whole[scattered])
     assert torch.equal(draw(key, torch.arange(1000), 4), whole[:, :4])
+
+
+@pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine")
+@pytest.mark.parametrize(("count", "stream"), [(1, 0), (7, 5), (64, 2**31 + 1), (513, 0)])
+def test_the_compiled_generator_gives_the_same_bits(count, stream, monkeypatch):
+    key = derive_key(3, "test")
+    index = torch.arange(2**33 - 40, 2**33 + 60).view(4, 25)
+    streams = torch.arange(4).view(4, 1) + stream
+    drawn = []
+    for worth in (1, 2**60):
+        monkeypatch.setattr(philox, "_WORTH_A_CALL", worth)
+        assert (philox._native(index, stream, count) is None) == (worth > 1)
+        drawn.append(
+            [
+                words(key, index, count, stream),
+                words(key, index, count, streams),
+                normal(key, index, count, stream, torch.float64),
+                normal(key, index, count, stream),
+            ]
+        )
+    assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
 
 
 def test_indices_beyond_32_bits_differ():

@@ -1,7 +1,7 @@
 """What takes the steps of a block: its inputs, its result, and what every engine is built from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -85,16 +85,16 @@ class Engine(ABC):
 
     def observe(self, block: Block) -> Observation:
         """What the members are like before the first step of the block; nothing is changed."""
-        inputs, targets = self.batch(block, 0)
+        inputs, targets = next(self.batches(block))
         seen = [
             member.run.observe(x, y, member.run.strength(block.start, member.rate()))
             for member, x, y in zip(self.members, inputs, targets, strict=True)
         ]
         return joined(seen)
 
-    def batch(self, block: Block, k: int) -> Batch:
-        """What the members see at the block's step k: ``[K, B, ...]``, in the precision of the run."""
-        return self.precision.convert_input(block.batch(k, self.where))
+    def batches(self, block: Block) -> Iterator[Batch]:
+        """What the members see at each step of the block: ``[K, B, ...]``, in the precision of the run."""
+        return map(self.precision.convert_input, block.steps(self.where))
 
 
 def joined(parts: Sequence[Observation]) -> Observation:

@@ -7,9 +7,10 @@ import torch
 from lightning.pytorch import Trainer
 from torch.fx import GraphModule
 
+from sgdlit import native
 from sgdlit.data.loaders import Block
 from sgdlit.errors import UserError
-from sgdlit.training.engines import build, fused, rank_one, stacked
+from sgdlit.training.engines import fused, rank_one, stacked
 from sgdlit.training.engines.base import Engine, Losses, Member, Observation, joined
 from sgdlit.training.engines.captured import CapturedStep
 from sgdlit.training.engines.fused import FusedEngine
@@ -71,7 +72,9 @@ class Crew:
         self.group_size = min((before or {}).get("group_size", len(members)), len(members))
         self.note: str | None = None
         self.name, self.engines = self._choose(name, (before or {}).get("engine"))
-        self._threads = SideBySide(len(self.engines), trainer.strategy.root_device)
+        self._threads = SideBySide(
+            len(self.engines), trainer.strategy.root_device, trainer.precision_plugin.forward_context
+        )
 
     def description(self) -> dict[str, Any]:
         """What a checkpoint has to know for a resumed run to end with the same bits."""
@@ -116,7 +119,7 @@ class Crew:
         if kind == "fused":
             real = fused.REALS.get(parameter.dtype, "float")
             updates = len(self.members) * (self.trainer.estimated_stepping_batches - self.block.start)
-            return not build.is_built(real) and updates < _WORTH_BUILDING
+            return not native.is_built("steps", f"REAL={real}") and updates < _WORTH_BUILDING
         # Convolutions of several runs become grouped ones, which lose on a CPU.
         return kind == "stacked" and parameter.device.type == "cpu" and stacked.has_convolutions(network)
 

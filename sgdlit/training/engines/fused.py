@@ -1,6 +1,7 @@
 """The steps of linear networks in C, many in one call, each matrix passed over once per step.
 
-See ``fused.c`` for what is computed; ``rank_one`` is the same in tensor operations, for want of a compiler.
+See ``sgdlit/native/steps.c`` for what is computed; ``rank_one`` is the same in tensor operations, for want of
+a compiler.
 """
 
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from sgdlit import native
 from sgdlit.data.loaders import Block
-from sgdlit.training.engines import build
 from sgdlit.training.engines.base import Engine, Losses, Member
 from sgdlit.training.update_rules import SGDRule
 
@@ -22,7 +23,7 @@ class FusedEngine(Engine):
     """Takes the steps of one run; see :func:`refusal`.
 
     Raises:
-        build.NotBuilt: there is no library and none can be made.
+        native.NotBuilt: there is no library and none can be made.
     """
 
     def __init__(self, members: Sequence[Member], where: slice, trainer: Trainer) -> None:
@@ -30,7 +31,7 @@ class FusedEngine(Engine):
         network = members[0].run.network
         self.rule = SGDRule([members[0].optimizer.param_groups[0]])
         self.parameters = [p.detach() for p in network.parameters()]
-        self.library = build.library(REALS[self.parameters[0].dtype])
+        self.library = native.library("steps", f"REAL={REALS[self.parameters[0].dtype]}")
         self.form = network.rank_one
 
     def run(self, block: Block) -> Losses:
@@ -105,7 +106,7 @@ def refusal(members: Sequence[Member], inputs: Tensor) -> str | None:
     if members[0].run.network.rank_one != "diagonal" and inputs.shape[1] > 1:
         return "a step sees more than one example"
     try:
-        build.library(REALS[parameters[0].dtype])
-    except (build.NotBuilt, OSError) as error:
+        native.library("steps", f"REAL={REALS[parameters[0].dtype]}")
+    except (native.NotBuilt, OSError) as error:
         return str(error)
     return None

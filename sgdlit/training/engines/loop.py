@@ -11,15 +11,16 @@ class LoopEngine(Engine):
     """Takes the steps of one run as a PyTorch loop by hand would."""
 
     def run(self, block: Block) -> Losses:
-        costs, losses = zip(*(self.step(block, k) for k in range(len(block))), strict=True)
+        steps = enumerate(self.batches(block), block.start)
+        costs, losses = zip(*(self.step(step, *batch) for step, batch in steps), strict=True)
         self.members[0].optimizer.zero_grad()  # a run that waits for its turn needs no gradient
         return Losses(torch.stack(costs).unsqueeze(1), torch.stack(losses).unsqueeze(1))
 
-    def step(self, block: Block, k: int) -> tuple[Tensor, Tensor]:
+    def step(self, step: int, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """One update; C and the modified loss before it."""
-        (run, optimizer, scheduler), (inputs, targets) = self.members[0], self.batch(block, k)
+        run, optimizer, scheduler = self.members[0]
         inputs, targets = run.in_memory_format(inputs[0]), targets[0]
-        strength = run.strength(block.start + k, self.members[0].rate())
+        strength = run.strength(step, self.members[0].rate())
         found = []
 
         def closure() -> Tensor:

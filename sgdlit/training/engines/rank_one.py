@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sgdlit.data.loaders import Batch
 from sgdlit.objectives import ConstantStrength, HalfSquaredError
 from sgdlit.training.engines.base import Member
 from sgdlit.training.engines.stacked import StackedEngine, Step
@@ -21,6 +22,10 @@ class RankOneEngine(StackedEngine):
     """Takes each step for all its runs at once, by the gradient's closed form; see :func:`refusal`."""
 
     always_stacked = True
+
+    def record(self, penalized: bool, batch: Batch, values: tuple) -> Step:
+        """The step itself: there is no autograd to be rid of, and a call costs less than playing a graph."""
+        return self.step(penalized, self.first.factor(batch[0].shape[1]))
 
     def step(self, penalized: bool, factor: int) -> Step:
         form = {"chain": chain, "bilinear": bilinear, "diagonal": diagonal}[self.first.network.rank_one]
@@ -70,10 +75,16 @@ def bilinear(
         xs.append(torch.bmm(xs[-1], weight.transpose(1, 2)))
     through = torch.bmm(b, weights[-1])
     error = (through * xs[-1]).sum(2) - targets
-    cost = 0.5 * error.square().mean(1)
+    cost = _half_mean_square(error)
     scaled = (rate.unsqueeze(1) * error).unsqueeze(2)
     _descend(weights, xs, [scaled * b, scaled * through], keep)
     return cost, cost
+
+
+def _half_mean_square(error: Tensor) -> Tensor:
+    """½ mean e² over the examples of each run: ``[K]`` from ``[K, B]``."""
+    squares = error * error
+    return squares[:, 0] * 0.5 if error.shape[1] == 1 else squares.sum(1) * (0.5 / error.shape[1])
 
 
 def _descend(weights: list[Tensor], xs: list[Tensor], deltas: list[Tensor], keep: Tensor | None) -> None:
@@ -107,7 +118,7 @@ def diagonal(
     (u, v), size = parameters, inputs.shape[1]
     error = torch.bmm(inputs, (u * v).unsqueeze(2)).squeeze(2) - targets
     toward = torch.bmm(error.unsqueeze(1), inputs).squeeze(1)  # B q
-    cost = loss = 0.5 * error.square().mean(1)
+    cost = loss = _half_mean_square(error)
     own: Tensor | float = 0.0
     if strength is not None:
         q, half = toward / size, (strength / 2).unsqueeze(1)

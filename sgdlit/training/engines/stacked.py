@@ -5,7 +5,7 @@ graph of plain tensor operations, which is then played, compiled, or captured in
 ``torch.func`` do not run again. One run alone is the same without the dimension of runs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ class StackedEngine(Engine):
         members: runs that :func:`refusal` has nothing against.
         where: which of the block's members they are.
         trainer: of the run.
-        finish: what is made of a recorded step: a graph module -> something to call in its place.
+        finish: what is made of a recorded step: something to call in its place.
     """
 
     always_stacked = False  # also where there is one run
@@ -50,7 +50,7 @@ class StackedEngine(Engine):
         members: Sequence[Member],
         where: slice,
         trainer: Trainer,
-        finish: Callable[[GraphModule], Step] = lambda graph: graph,
+        finish: Callable[[Step], Step] = lambda step: step,
     ) -> None:
         super().__init__(members, where, trainer)
         self.first, self.finish = members[0].run, finish
@@ -69,11 +69,10 @@ class StackedEngine(Engine):
     def run(self, block: Block) -> Losses:
         numbers, penalized = self.numbers(self.members, block.start, len(block))
         found = []
-        for k in range(len(block)):
-            batch = self.batch(block, k)
-            values = (self.parameters, self.rest, self.state, *batch, numbers[k])
-            with torch.no_grad():
-                found.append(self.play(penalized[k], batch, values)(*values))
+        with torch.no_grad():
+            for batch, own, is_penalized in zip(self.batches(block), numbers, penalized, strict=True):
+                values = (self.parameters, self.rest, self.state, *batch, own)
+                found.append(self.play(is_penalized, batch, values)(*values))
         update_rules.write_step([member.optimizer for member in self.members], block.start + len(block))
         shape = (len(block), len(self.members))
         return Losses(*(torch.stack(part).reshape(shape) for part in zip(*found, strict=True)))
@@ -85,15 +84,16 @@ class StackedEngine(Engine):
             Exception: whatever a network raises that cannot be recorded.
         """
         as_it_is = [member._replace(scheduler=None) for member in self.members]
-        (numbers, penalized), batch = self.numbers(as_it_is, block.start, 1), self.batch(block, 0)
+        (numbers, penalized), batch = self.numbers(as_it_is, block.start, 1), next(self.batches(block))
         values = (self.parameters, self.rest, self.state, *batch, numbers[0])
         self.play(penalized[0], batch, values)
 
-    def batch(self, block: Block, k: int) -> Batch:
-        inputs, targets = super().batch(block, k)
-        if self.stacked:
-            return inputs, targets
-        return self.first.in_memory_format(inputs[0]), targets[0]
+    def batches(self, block: Block) -> Iterator[Batch]:
+        for inputs, targets in super().batches(block):
+            if self.stacked:
+                yield inputs, targets
+            else:
+                yield self.first.in_memory_format(inputs[0]), targets[0]
 
     def numbers(self, members: Sequence[Member], start: int, count: int) -> tuple[Tensor, list[bool]]:
         """What some updates need, and whether any member is penalized in each.
@@ -114,8 +114,8 @@ class StackedEngine(Engine):
             self.plays[key] = self.finish(self.record(penalized, batch, values))
         return self.plays[key]
 
-    def record(self, penalized: bool, batch: Batch, values: tuple) -> GraphModule:
-        """The graph of a step, on copies of everything, so that recording changes nothing."""
+    def record(self, penalized: bool, batch: Batch, values: tuple) -> Step:
+        """The graph of a step, made on copies of everything, so that recording changes nothing."""
         copies = tree_map_only(Tensor, torch.clone, values)
         factor = self.first.factor(batch[0].shape[int(self.stacked)])
         with torch.enable_grad(), self.precision.forward_context():
@@ -144,7 +144,7 @@ class StackedEngine(Engine):
         return step
 
     def observe(self, block: Block) -> Observation:
-        inputs, targets = self.batch(block, 0)
+        inputs, targets = next(self.batches(block))
         run, runs = self.first, (len(self.members),) if self.stacked else ()
         strengths = [m.run.strength(block.start, m.rate()) for m in self.members]
         strength = torch.tensor(strengths).to(self.parameters[0]).reshape(runs) if any(strengths) else None

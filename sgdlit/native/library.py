@@ -1,4 +1,4 @@
-"""Compiles ``fused.c`` with the machine's C compiler, once, and keeps the library for later runs.
+"""Compiles a C source of this folder with the machine's compiler, once, and keeps the library for later runs.
 
 It is kept in ``$SGDLIT_CACHE``, or ``sgdlit`` in the user's cache folder, under a name that tells the source,
 the compiler, the flags and the processor: a home that several kinds of machines share holds one for each.
@@ -14,7 +14,6 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("fused.c")
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
 
 
@@ -29,33 +28,40 @@ def compiler() -> str | None:
     return next((path for path in map(shutil.which, names) if path), None)
 
 
-def library_path(real: str) -> Path:
-    """Where the library for ``float`` or ``double`` is kept, whether or not it is there."""
-    facts = (SOURCE.read_bytes(), compiler(), _FLAGS, real, platform.machine(), _processor())
+@cache
+def library_path(name: str, *defines: str) -> Path:
+    """Where the library of ``name.c`` with these definitions is kept, whether or not it is there."""
+    source = Path(__file__).with_name(f"{name}.c")
+    facts = (source.read_bytes(), compiler(), _FLAGS, defines, platform.machine(), _processor())
     digest = hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
     base = os.environ.get("SGDLIT_CACHE") or Path.home() / ".cache" / "sgdlit"
-    return Path(base) / f"fused_{real}_{digest}.so"
+    return Path(base) / f"{name}_{digest}.so"
 
 
-def is_built(real: str) -> bool:
-    return library_path(real).is_file()
+def is_built(name: str, *defines: str) -> bool:
+    return library_path(name, *defines).is_file()
 
 
 @cache
-def library(real: str) -> ctypes.CDLL:
-    """The compiled steps for ``float`` or ``double``.
+def library(name: str, *defines: str) -> ctypes.CDLL:
+    """The compiled functions of ``name.c``.
+
+    Args:
+        name: of the source.
+        defines: such as ``REAL=float``.
 
     Raises:
         NotBuilt: there is no compiler, or it failed.
     """
-    path = library_path(real)
+    path = library_path(name, *defines)
     if path.is_file():
         return ctypes.CDLL(str(path))
     if compiler() is None:
         raise NotBuilt("no C compiler was found (CC, cc, gcc, clang)")
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / path.name
-        command = [compiler(), *_FLAGS, f"-DREAL={real}", str(SOURCE), "-o", str(made)]
+        source = Path(__file__).with_name(f"{name}.c")
+        command = [compiler(), *_FLAGS, *(f"-D{d}" for d in defines), str(source), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise NotBuilt(f"{' '.join(command)} failed: {done.stderr.strip().splitlines()[-1:]}")
