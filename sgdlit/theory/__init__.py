@@ -10,6 +10,7 @@
 - linear regression (G12–G15): ``gradient_covariance``, ``GaussianRegression``, ``kaczmarz``, ``contraction``,
   ``proximal_step``, ``Interpolation``, ``Discrete``
 - online convex optimisation (B10): ``regret_bound``, ``best_rate``, ``simulate_stream``
+- simulated runs beside a formula: ``mean_and_error``, ``distance_in_errors``, ``error_limit``
 
 Each name is loaded when it is first used, so that importing this room costs nothing.
 """
@@ -18,6 +19,7 @@ from importlib import import_module
 
 _HOMES = {
     "claims": ("Claim",),
+    "independent_runs": ("distance_in_errors", "error_limit", "mean_and_error"),
     "losses": ("flat_losses", "flat_parameters", "mean_loss"),
     "modified_losses": ("modified_loss", "modified_loss_gd"),
     "flow": ("gradient_flow",),

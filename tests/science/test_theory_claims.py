@@ -46,8 +46,9 @@ def test_an_unreachable_target_leaves_empty_cells_and_says_so():
 
 
 def test_linear_regression_claims():
+    """400 runs: the risk of SGD is skewed, and means of 60 lie 5 errors off once in a hundred seeds."""
     options = LinearRegressionOptions(
-        runs=60, steps=100, covariance_samples=20_000, kaczmarz_steps=1000, conditions=[128.0, 2048.0]
+        runs=400, steps=100, covariance_samples=20_000, kaczmarz_steps=1000, conditions=[128.0, 2048.0]
     )
     assert not failures(linear_regression.run(options))
 

@@ -8,6 +8,7 @@ from sgdlit.errors import UserError
 from sgdlit.theory import kidambi
 from sgdlit.theory import randomized_kaczmarz as kz
 from sgdlit.theory.claims import Claim
+from sgdlit.theory.independent_runs import distance_in_errors, error_limit, mean_and_error
 from sgdlit.theory.interpolation import Interpolation
 from sgdlit.theory.linear_regression import (
     GaussianRegression,
@@ -54,25 +55,24 @@ def _covariance(study: Study, o: LinearRegressionOptions) -> None:
         centred = gradients - gradients.mean(0)
         for i in range(d):
             for j in range(i, d):
-                products = centred[:, i] * centred[:, j]
-                error = products.std() / np.sqrt(len(x))
+                mean, error = mean_and_error(centred[:, i] * centred[:, j])
                 rows.append(
                     {"place": place, "entry": f"{i},{j}", "predicted": float(predicted[i, j]),
-                     "measured": float(products.mean()), "standard_error": float(error)}
+                     "measured": float(mean), "standard_error": float(error)}
                 )  # fmt: skip
         here = [r for r in rows if r["place"] == place]
-        worst = _worst(here, "predicted")
         statement = (
             f"Cov(g) {place}: largest distance from F10 over its {len(here)} entries, in standard errors"
         )
-        study.claims.append(Claim("G12", statement, "< 4", f"{worst:.2f}", worst < 4))
+        study.claims.append(_agreement(statement, here, "predicted", o.covariance_samples))
     study.tables["covariance"] = rows
 
 
-def _worst(rows: list[Row], predicted: str) -> float:
-    """The largest distance from theory in standard errors, over the rows that have one."""
-    spread = [r for r in rows if r["standard_error"]]
-    return max((abs(r["measured"] - r[predicted]) / r["standard_error"] for r in spread), default=0.0)
+def _agreement(statement: str, rows: list[Row], predicted: str, runs: int) -> Claim:
+    """G12: that the means of ``runs`` runs lie within their errors of theory."""
+    columns = ([r[key] for r in rows] for key in ("measured", "standard_error", predicted))
+    worst, limit = distance_in_errors(*columns), error_limit(runs)
+    return Claim("G12", statement, f"< {limit:.2f}", f"{worst:.2f}", worst < limit)
 
 
 def _risk(study: Study, o: LinearRegressionOptions) -> None:
@@ -86,8 +86,7 @@ def _risk(study: Study, o: LinearRegressionOptions) -> None:
             model = GaussianRegression(spectrum, lr, o.batch_size, variance)
             start = np.ones(o.dimensions)
             theory = model.risk(start**2, record)
-            measured = simulate_regression(model, start, o.steps, o.runs, o.seed)[record]
-            error = measured.std(1, ddof=1) / np.sqrt(o.runs)
+            mean, error = mean_and_error(simulate_regression(model, start, o.steps, o.runs, o.seed)[record])
             curve = f"{name}, σ² = {variance:g}"
             rows += [
                 {
@@ -97,7 +96,7 @@ def _risk(study: Study, o: LinearRegressionOptions) -> None:
                     "measured": float(m),
                     "standard_error": float(e),
                 }
-                for k, t, m, e in zip(record, theory, measured.mean(1), error, strict=True)
+                for k, t, m, e in zip(record, theory, mean, error, strict=True)
             ]
     study.tables["risk"] = rows
     # Rare large values carry the mean of clean runs at late steps, which no number of runs here would see.
@@ -105,11 +104,10 @@ def _risk(study: Study, o: LinearRegressionOptions) -> None:
     if not noisy:
         study.notes.append("risk: label_variance is 0, so only clean curves are drawn, without a claim")
         return
-    worst = _worst(noisy, "theory")
     statement = (
         f"risk of SGD, noisy labels: largest distance of {o.runs} runs from theory, in standard errors"
     )
-    study.claims.append(Claim("G12", statement, "< 4", f"{worst:.2f}", worst < 4))
+    study.claims.append(_agreement(statement, noisy, "theory", o.runs))
 
 
 def _kaczmarz(study: Study, o: LinearRegressionOptions) -> None:
@@ -124,8 +122,8 @@ def _kaczmarz(study: Study, o: LinearRegressionOptions) -> None:
         squares = kz.kaczmarz(a, a @ solution + extra, begin, solution, o.kaczmarz_steps, o.runs, o.seed)[
             record
         ]
-        bound = squares[0].mean() * factor**record
-        error = squares.std(1, ddof=1) / np.sqrt(o.runs)
+        mean, error = mean_and_error(squares)
+        bound = mean[0] * factor**record
         rows += [
             {
                 "labels": labels,
@@ -134,7 +132,7 @@ def _kaczmarz(study: Study, o: LinearRegressionOptions) -> None:
                 "standard_error": float(e),
                 "bound": float(b),
             }
-            for k, m, e, b in zip(record, squares.mean(1), error, bound, strict=True)
+            for k, m, e, b in zip(record, mean, error, bound, strict=True)
         ]
     study.tables["kaczmarz"] = rows
     clean, noisy = ([r for r in rows if r["labels"] == kind] for kind in ("clean", "noisy"))

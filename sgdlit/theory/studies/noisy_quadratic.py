@@ -10,6 +10,7 @@ import numpy as np
 from sgdlit.errors import UserError
 from sgdlit.theory.claims import Claim
 from sgdlit.theory.first_crossing import Best, best_constant_rate
+from sgdlit.theory.independent_runs import distance_in_errors, error_limit, mean_and_error
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.optimizers import SGD, HeavyBall, IterateAverage, Optimizer
 from sgdlit.theory.schedules import Schedule, best_schedules, schedule_risk
@@ -233,19 +234,19 @@ def _add_drop(study: Study, o: NoisyQuadraticOptions) -> None:
         np.concatenate([np.linspace(0, 2 * half, 41), half + np.array([1, 2, 4, 7])]).astype(int)
     )
     lrs = [rates[0]] * half + [rates[1]] * half
-    measured = simulate(model, SGD(), lrs, batch_size, o.drop_runs, o.seed, record.tolist())
-    error = measured.std(1, ddof=1) / np.sqrt(o.drop_runs) if o.drop_runs > 1 else np.zeros(len(record))
+    mean, error = mean_and_error(
+        simulate(model, SGD(), lrs, batch_size, o.drop_runs, o.seed, record.tolist())
+    )
     theory = np.array(
         [schedule_risk(model, rates, (min(k, half), max(k - half, 0)), batch_size) for k in record.tolist()]
     )
     study.tables["drop"] = [
         {"step": int(k), "lr": rates[int(k > half)], "theory": t, "measured": m, "standard_error": e}
-        for k, t, m, e in zip(record, theory.tolist(), measured.mean(1).tolist(), error.tolist(), strict=True)
+        for k, t, m, e in zip(record, theory.tolist(), mean.tolist(), error.tolist(), strict=True)
     ]
     before, after = (float(theory[record == k][0]) for k in (half, 2 * half))
     statement = "rate divided by 10: risk before the drop over risk at the end"
     study.claims.append(Claim("G3", statement, "> 3", f"{before / after:.2f}", before / after > 3))
-    if o.drop_runs > 1:
-        worst = float((np.abs(measured.mean(1) - theory) / error).max())
-        statement = f"largest distance of {o.drop_runs} simulated runs from theory, in standard errors"
-        study.claims.append(Claim("G3", statement, "< 4", f"{worst:.2f}", worst < 4))
+    worst, limit = distance_in_errors(mean, error, theory), error_limit(o.drop_runs)
+    statement = f"largest distance of {o.drop_runs} simulated runs from theory, in standard errors"
+    study.claims.append(Claim("G3", statement, f"< {limit:.2f}", f"{worst:.2f}", worst < limit))
