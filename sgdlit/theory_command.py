@@ -27,6 +27,10 @@ STUDIES: dict[str, tuple[type, str]] = {
         study_options.NoisyQuadraticOptions,
         "steps to a target risk over batch size (G2, G3, G6–G11)",
     ),
+    "noisy-quadratic-runs": (
+        study_options.NoisyQuadraticRunsOptions,
+        "runs of fit on that model, beside the exact mean of their risk (F5, F8)",
+    ),
     "linear-regression": (
         study_options.LinearRegressionOptions,
         "gradient noise, Kaczmarz, interpolation and momentum on least squares (G12–G15)",
@@ -60,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:18} {about}" for name, (_, about) in STUDIES.items()]
+    lines = [f"  {name:21} {about}" for name, (_, about) in STUDIES.items()]
     return "\n".join(
         [
             "usage: python -m sgdlit theory NAME [options]",

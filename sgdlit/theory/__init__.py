@@ -6,7 +6,7 @@
   ``BarrettDherin``
 - noisy quadratic model (G2, G3, G6–G11): ``NoisyQuadratic``, ``SGD``, ``HeavyBall``, ``IterateAverage``,
   ``Run``, ``risk``, ``steps_to_target``, ``best_constant_rate``, ``best_schedules``,
-  ``schedule_risk``, ``simulate``
+  ``schedule_risk``, ``risk_of_rates``, ``simulate``
 - linear regression (G12–G15): ``gradient_covariance``, ``GaussianRegression``, ``kaczmarz``, ``contraction``,
   ``proximal_step``, ``Interpolation``, ``Discrete``
 - online convex optimisation (B10): ``regret_bound``, ``best_rate``, ``simulate_stream``
@@ -36,6 +36,7 @@ _HOMES = {
     "optimizers": ("SGD", "HeavyBall", "IterateAverage"),
     "first_crossing": ("Best", "best_constant_rate", "rate_grid", "steps_to_target"),
     "schedules": ("Schedule", "best_schedules", "optimise_schedule", "schedule_moments", "schedule_risk"),
+    "recursion": ("risk_of_rates",),
     "simulation": ("simulate",),
     "linear_regression": ("GaussianRegression", "gradient_covariance", "largest_stable_rate"),
     "randomized_kaczmarz": ("contraction", "kaczmarz", "proximal_step"),

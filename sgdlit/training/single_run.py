@@ -21,7 +21,7 @@ from sgdlit.errors import UserError
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
 from sgdlit.objectives.objective import allowed_sizes
 
-LossName = Literal["cross_entropy", "half_squared_error", "logistic"]
+LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output"]
 
 
 class EvaluationMeans(nn.Module):

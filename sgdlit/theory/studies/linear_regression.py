@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from sgdlit.data.philox import derive_key, normal
+from sgdlit.data.spectra import power_law
 from sgdlit.errors import UserError
 from sgdlit.theory import kidambi
 from sgdlit.theory import randomized_kaczmarz as kz
@@ -14,7 +15,6 @@ from sgdlit.theory.linear_regression import (
     GaussianRegression,
     gradient_covariance,
     largest_stable_rate,
-    power_law_spectrum,
     simulate_regression,
 )
 from sgdlit.theory.studies.options import LinearRegressionOptions
@@ -80,7 +80,7 @@ def _risk(study: Study, o: LinearRegressionOptions) -> None:
     rows = []
     record = np.unique(np.linspace(0, o.steps, 25).astype(int))
     for name, exponent in (("isotropic", 0.0), (f"power law i^−{o.exponent:g}", o.exponent)):
-        spectrum = power_law_spectrum(o.dimensions, exponent)
+        spectrum = power_law(o.dimensions, exponent).numpy()
         lr = o.lr_share * largest_stable_rate(spectrum, o.batch_size)
         for variance in sorted({0.0, o.label_variance}):
             model = GaussianRegression(spectrum, lr, o.batch_size, variance)
@@ -149,7 +149,7 @@ def _kaczmarz(study: Study, o: LinearRegressionOptions) -> None:
 
 def _interpolation(study: Study, o: LinearRegressionOptions) -> None:
     """G14: steps by the bound and exactly; linear scaling up to b*, saturation beyond."""
-    spectrum = np.sqrt(power_law_spectrum(o.weights, 0.5))
+    spectrum = np.sqrt(power_law(o.weights, 0.5).numpy())
     problem = Interpolation(_draw(o, "interpolation", o.examples, o.weights) * spectrum)
     rows = []
     for b in (2.0**k for k in range(11)):

@@ -90,6 +90,21 @@ class NoisyQuadraticOptions:
 
 
 @dataclass
+class NoisyQuadraticRunsOptions:
+    """Runs of ``fit`` on the noisy quadratic model, beside the exact mean of their risk (F5, F8).
+
+    Symbols (Zhang et al. 2019, arXiv 1907.04164): L = ½ Σ_i h_i θ_i², curvatures h_i, gradient noise of
+    variance c_i/B, batch size B, learning rate α (``lr``), momentum β. Runs that differ in their seeds only
+    are samples of one mean, which is computed from their config, whatever the schedule of the rate.
+
+    Args:
+        runs: folder of a run, or one with version_0, version_1, … in it, such as logs/noisy_quadratic_sgd.
+    """
+
+    runs: str
+
+
+@dataclass
 class LinearRegressionOptions:
     """G12 to G15: stochastic linear regression.
 
