@@ -31,6 +31,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     return yaml.safe_load(_text(folder / "config.yaml"))
 
 
+def value(config: dict[str, Any], key: str) -> Any:
+    """The value of a dotted key, in which ``init_args`` may be left out; None where there is none."""
+    found: Any = config
+    for part in key.split("."):
+        if not isinstance(found, dict):
+            return None
+        inner = found.get("init_args") or {}
+        found = found[part] if part in found else inner.get(part)
+    return found
+
+
 def read_status(folder: Path) -> dict[str, Any]:
     """``state`` (running, finished, stopped, diverged or failed), ``step``, and what was reached."""
     return json.loads(_text(folder / "status.json"))

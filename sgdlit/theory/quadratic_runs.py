@@ -1,14 +1,15 @@
 """Runs of ``fit`` on the noisy quadratic model: what their configs say, and the exact risk of that."""
 
-import importlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+import numpy as np
 
 from sgdlit.data.spectra import eigenvalues
 from sgdlit.errors import UserError
+from sgdlit.run_files import value
+from sgdlit.theory.learning_rates import learning_rates
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.recursion import risk_of_rates
 from sgdlit.theory.two_roots import Array
@@ -28,7 +29,6 @@ _PRESUPPOSED = {
     "data.repeats": 1,
     "trainer.gradient_clip_val": None,
 }
-_KNOWN_SCHEDULES = ("torch.optim.lr_scheduler.", "sgdlit.")  # nothing else that a folder names is imported
 
 
 @dataclass(frozen=True)
@@ -77,41 +77,9 @@ class QuadraticRun:
         """E ½θᵀHθ after 0 … ``steps`` steps, over starts and noise."""
         d = self["model.network.d"]
         curvature, variance = (
-            eigenvalues(f"{at}.{name}", d, self[f"{at}.{name}"], self[f"{at}.exponent"]).numpy()
+            eigenvalues(f"{at}.{name}", d, self[f"{at}.{name}"], self[f"{at}.exponent"])
             for at, name in (("model.network", "curvature"), ("data", "variance"))
         )
-        model = NoisyQuadratic(curvature, variance, torch.ones(d).numpy())
+        model = NoisyQuadratic(curvature, variance, np.ones(d))
         momentum = self["model.optimizer.momentum"]
-        return risk_of_rates(model, self.learning_rates(steps), self["data.batch_size"], momentum)
-
-    def learning_rates(self, steps: int) -> list[float]:
-        """The rate of each step, from torch's or sgdlit's own schedule.
-
-        Raises:
-            UserError: a schedule of someone else's, or one that follows what the run measures.
-        """
-        optimizer = torch.optim.SGD([torch.zeros(1)], lr=self["model.optimizer.lr"])
-        given = self["model.scheduler"]
-        if given is None:
-            return [optimizer.param_groups[0]["lr"]] * steps
-        path, arguments = given["class_path"], given.get("init_args", {})
-        if not path.startswith(_KNOWN_SCHEDULES) or "monitor" in arguments:
-            raise UserError(f"model.scheduler: the rates of {path} are not known without the run")
-        module, _, name = path.rpartition(".")
-        schedule, rates = getattr(importlib.import_module(module), name)(optimizer, **arguments), []
-        for _ in range(steps):
-            rates.append(float(optimizer.param_groups[0]["lr"]))
-            optimizer.step()
-            schedule.step()
-        return rates
-
-
-def value(config: dict[str, Any], key: str) -> Any:
-    """The value of a dotted key, in which ``init_args`` may be left out; None where there is none."""
-    found: Any = config
-    for part in key.split("."):
-        if not isinstance(found, dict):
-            return None
-        inner = found.get("init_args") or {}
-        found = found[part] if part in found else inner.get(part)
-    return found
+        return risk_of_rates(model, learning_rates(self.config, steps), self["data.batch_size"], momentum)

@@ -10,18 +10,10 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, Timer
 
-from sgdlit.console import say
+from sgdlit.console import PRINT_SECONDS, clock_face, say
 
 _REDRAW_SECONDS = 0.25
-_PRINT_SECONDS = 20.0
 _SHOWN = ("train/loss", "train/accuracy", "val/accuracy", "test/accuracy")
-
-
-def clock_face(seconds: float) -> str:
-    """``h:mm:ss``, or ``m:ss`` below an hour."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{second:02d}" if hours else f"{minutes}:{second:02d}"
 
 
 class StepProgress(ProgressBar):
@@ -56,7 +48,7 @@ class StepProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.monotonic()
-        if now - self._last_time < (_PRINT_SECONDS if self._bar is None else _REDRAW_SECONDS):
+        if now - self._last_time < (PRINT_SECONDS if self._bar is None else _REDRAW_SECONDS):
             return
         self._last_time = now
         self._show(trainer)

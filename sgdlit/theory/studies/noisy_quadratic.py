@@ -1,20 +1,18 @@
-"""The study of the noisy quadratic model: steps to target over batch size (G2, G6–G11), a rate drop (G3)."""
+"""The study of the noisy quadratic model: steps to target over batch size (G2, G6–G11)."""
 
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
-from threading import Lock
+from threading import Event, Lock
 
 import numpy as np
 
 from sgdlit.errors import UserError
 from sgdlit.theory.claims import Claim
 from sgdlit.theory.first_crossing import Best, best_constant_rate
-from sgdlit.theory.independent_runs import distance_in_errors, error_limit, mean_and_error
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.optimizers import SGD, HeavyBall, IterateAverage, Optimizer
-from sgdlit.theory.schedules import Schedule, best_schedules, schedule_risk
-from sgdlit.theory.simulation import simulate
+from sgdlit.theory.schedules import Schedule, best_schedules
 from sgdlit.theory.studies.options import NoisyQuadraticOptions
 from sgdlit.theory.studies.study import Progress, Row, Study, silent
 
@@ -24,9 +22,11 @@ _PLAIN, _MOMENTUM, _AVERAGE, _SCHEDULE = "SGD", "momentum", "EMA", "schedule"
 
 
 def run(options: NoisyQuadraticOptions, progress: Progress = silent) -> Study:
-    """All of it; tables ``steps``, ``schedules`` and ``drop``."""
+    """All of it; tables ``steps`` and ``schedules``."""
     if not options.batch_sizes:
         raise UserError("batch_sizes is empty: at least one is needed")
+    if options.pieces < 1:
+        raise UserError(f"pieces = {options.pieces}: a schedule has at least one")
     model = NoisyQuadratic.power_law(options.dimensions, options.exponent)
     batch_sizes = sorted(options.batch_sizes)
     families = _families(options)
@@ -39,7 +39,6 @@ def run(options: NoisyQuadraticOptions, progress: Progress = silent) -> Study:
     study.tables["steps"] = _step_rows(model, best, schedules, batch_sizes, options)
     study.tables["schedules"] = _schedule_rows(batch_sizes, schedules) or [{"batch_size": None}]
     _claim(study, model, best, schedules, options)
-    _add_drop(study, options)
     return study
 
 
@@ -63,10 +62,12 @@ def _search(
 ) -> tuple[dict[str, list[Best]], list[Schedule | None]]:
     """Every family and the schedules in threads: the work is in numpy, which lets them run side by side."""
     total = sum(map(len, families.values())) * o.rates + len(batch_sizes)
-    done, lock = 0, Lock()
+    done, lock, given_up = 0, Lock(), Event()
 
     def advance() -> None:
         nonlocal done
+        if given_up.is_set():
+            raise KeyboardInterrupt
         with lock:
             done += 1
             progress("learning rates", done, total)
@@ -75,11 +76,17 @@ def _search(
         return best_constant_rate(model, optimizers, batch_sizes, o.target, o.rates, o.decades, advance)
 
     with ThreadPoolExecutor(min(os.cpu_count() or 1, len(families))) as pool:
-        plain: Future = pool.submit(constant, families[_PLAIN])
-        schedules = pool.submit(lambda: best_schedules(model, plain.result(), o.target, o.pieces, advance))
-        others = {name: pool.submit(constant, f) for name, f in families.items() if name != _PLAIN}
-        best = {_PLAIN: plain.result()} | {name: future.result() for name, future in others.items()}
-        return best, schedules.result()
+        try:
+            plain: Future = pool.submit(constant, families[_PLAIN])
+            others = {name: pool.submit(constant, f) for name, f in families.items() if name != _PLAIN}
+            schedules = pool.submit(
+                lambda: best_schedules(model, plain.result(), o.target, o.pieces, advance)
+            )
+            best = {_PLAIN: plain.result()} | {name: future.result() for name, future in others.items()}
+            return best, schedules.result()
+        except BaseException:  # an interruption, or a mistake in one of them: the others need not go on
+            given_up.set()
+            raise
 
 
 def _step_rows(
@@ -224,29 +231,3 @@ def _claim_bound(
         study.claims.append(
             Claim("G10", statement, "below 2, far above", found, scheduled < 2 < constant / 2)
         )
-
-
-def _add_drop(study: Study, o: NoisyQuadraticOptions) -> None:
-    """G3: the rate falls by ten half-way; theory in closed form piece by piece, beside a Monte-Carlo run."""
-    model, batch_size = NoisyQuadratic.power_law(o.drop_dimensions, o.exponent), 1.0
-    half, rates = o.drop_steps // 2, (o.drop_lr, o.drop_lr / 10)
-    record = np.unique(
-        np.concatenate([np.linspace(0, 2 * half, 41), half + np.array([1, 2, 4, 7])]).astype(int)
-    )
-    lrs = [rates[0]] * half + [rates[1]] * half
-    mean, error = mean_and_error(
-        simulate(model, SGD(), lrs, batch_size, o.drop_runs, o.seed, record.tolist())
-    )
-    theory = np.array(
-        [schedule_risk(model, rates, (min(k, half), max(k - half, 0)), batch_size) for k in record.tolist()]
-    )
-    study.tables["drop"] = [
-        {"step": int(k), "lr": rates[int(k > half)], "theory": t, "measured": m, "standard_error": e}
-        for k, t, m, e in zip(record, theory.tolist(), mean.tolist(), error.tolist(), strict=True)
-    ]
-    before, after = (float(theory[record == k][0]) for k in (half, 2 * half))
-    statement = "rate divided by 10: risk before the drop over risk at the end"
-    study.claims.append(Claim("G3", statement, "> 3", f"{before / after:.2f}", before / after > 3))
-    worst, limit = distance_in_errors(mean, error, theory), error_limit(o.drop_runs)
-    statement = f"largest distance of {o.drop_runs} simulated runs from theory, in standard errors"
-    study.claims.append(Claim("G3", statement, f"< {limit:.2f}", f"{worst:.2f}", worst < limit))
