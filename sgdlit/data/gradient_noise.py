@@ -45,7 +45,7 @@ class GradientNoise(StreamData):
         super().__init__(test_size=test_size, **stream)
         require(d >= 1, "d", d, "1 or more")
         self.d, self.variance, self.exponent = d, variance, exponent
-        self.variances = eigenvalues("data.variance", d, variance, exponent)
+        self.variances = torch.from_numpy(eigenvalues("data.variance", d, variance, exponent))
 
     @property
     def numbers(self) -> int:

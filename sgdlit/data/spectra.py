@@ -1,16 +1,15 @@
-"""Spectra: one number per direction, as the eigenvalues of a covariance or of a curvature."""
+"""Spectra: one number per direction, as the eigenvalues of a covariance or of a curvature; plain numpy."""
 
 from typing import Literal
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from sgdlit.errors import UserError
 
 Spectrum = Literal["isotropic", "power_law"]
 
 
-def power_law(d: int, exponent: float) -> Tensor:
+def power_law(d: int, exponent: float) -> np.ndarray:
     """i^(−exponent) for i = 1 … d, float64 ``[d]``; all ones for exponent 0.
 
     Raises:
@@ -20,10 +19,10 @@ def power_law(d: int, exponent: float) -> Tensor:
         raise UserError(f"dimensions = {d}: must be at least 1")
     if not abs(exponent) < float("inf"):
         raise UserError(f"exponent = {exponent}: must be finite")
-    return torch.arange(1, d + 1, dtype=torch.float64) ** -exponent
+    return np.arange(1, d + 1, dtype=np.float64) ** -exponent
 
 
-def eigenvalues(key: str, d: int, spectrum: Spectrum | list[float], exponent: float) -> Tensor:
+def eigenvalues(key: str, d: int, spectrum: Spectrum | list[float], exponent: float) -> np.ndarray:
     """The spectrum that a config asks for, float64 ``[d]``, none of it negative.
 
     Args:
@@ -41,12 +40,12 @@ def eigenvalues(key: str, d: int, spectrum: Spectrum | list[float], exponent: fl
         raise UserError(
             f"{key}: {spectrum} is not possible; allowed: isotropic, power_law, or a list of numbers"
         )
-    numbers = torch.tensor(spectrum, dtype=torch.float64)
+    numbers = np.array(spectrum, dtype=np.float64)
     if len(numbers) != d:
         raise UserError(
             f"{key}: a list of {len(numbers)} numbers is not possible; allowed: one for each of d = {d}"
         )
-    if not (bool(torch.isfinite(numbers.sum())) and bool((numbers >= 0).all())):
+    if not (np.isfinite(numbers.sum()) and (numbers >= 0).all()):
         raise UserError(
             f"{key}: {spectrum} is not possible; allowed: numbers from 0 upwards with a finite sum"
         )

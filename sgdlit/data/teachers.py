@@ -50,7 +50,7 @@ class LinearTeacher(TeacherStream):
         finite = spectrum != "power_law" or exponent > 1
         require(finite, "exponent", exponent, "above 1 (the sum of i^-exponent is infinite otherwise)")
         self.d, self.spectrum, self.exponent, self.nonzero = d, spectrum, exponent, nonzero
-        self.eigenvalues = eigenvalues("data.spectrum", d, spectrum, exponent)
+        self.eigenvalues = torch.from_numpy(eigenvalues("data.spectrum", d, spectrum, exponent))
         require(bool(self.eigenvalues.sum() > 0), "spectrum", spectrum, "numbers with a positive sum")
         self.weights = self._teacher()
         self._std = self.eigenvalues.sqrt().to(self.dtype)

@@ -33,9 +33,9 @@ class Quadratic(nn.Module):
         if d < 1:
             raise UserError(f"d: {d} is not allowed; give 1 or more")
         curvatures = eigenvalues("curvature", d, curvature, exponent)
-        if not bool((curvatures > 0).all()):
+        if not (curvatures > 0).all():
             raise UserError(f"curvature: {curvature} is not allowed; give numbers above 0")
-        self.register_buffer("curvatures", curvatures.float(), persistent=False)
+        self.register_buffer("curvatures", torch.from_numpy(curvatures).float(), persistent=False)
         self.theta = nn.Parameter(torch.empty(d))
         self.reset_parameters()
 

@@ -39,7 +39,10 @@ def steps_to_target(run: Run, batch_size: float, target: float) -> int | None:
 def rate_grid(
     model: NoisyQuadratic, optimizer: Optimizer, points: int = 100, decades: float = 9.0
 ) -> np.ndarray:
-    """``points`` log-spaced rates over ``decades`` powers of ten up to the largest stable rate, left out."""
+    """Rates α_max · 10^(−decades·(1 − j/points)) for 0 <= j < points, below the largest stable one, α_max.
+
+    α_max is 2/h_max, 2(1 + β)/h_max with momentum, 2/h_max^{1−γ} with a preconditioner; it is left out.
+    """
     if points < 1 or decades <= 0:
         raise UserError(f"rates = {points}, decades = {decades}: must be at least 1 and positive")
     highest = model.largest_rate(optimizer)
@@ -57,8 +60,9 @@ def best_constant_rate(
 ) -> list[Best]:
     """For each batch size, the fewest steps to the target over ``optimizers`` and a grid of rates each.
 
-    A rate is given up as soon as its risk is certainly above the target up to the best number of steps so
-    far. ``on_progress`` is called once per optimizer and rate.
+    Of several optimizers that take as few, the first is taken, and of its rates the smallest. A rate is given
+    up as soon as its risk is certainly above the target up to the best number of steps so far.
+    ``on_progress`` is called once per optimizer and rate.
     """
     check_target(target)
     best = [Best(check_batch(b), None, None, None) for b in batch_sizes]
@@ -68,7 +72,8 @@ def best_constant_rate(
             search = _Search(Run(model, optimizer, float(lr)))
             for i in by_noise:
                 now = best[i]
-                limit = HORIZON if now.steps is None else now.steps - 1
+                preferred = optimizer == now.optimizer and lr < now.lr
+                limit = HORIZON if now.steps is None else now.steps - (not preferred)
                 steps = search.first(now.batch_size, target, limit)
                 if steps is not None:
                     best[i] = Best(now.batch_size, steps, float(lr), optimizer)

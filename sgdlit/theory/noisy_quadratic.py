@@ -50,7 +50,7 @@ class NoisyQuadratic:
     @classmethod
     def power_law(cls, dimensions: int = 10_000, exponent: float = 1.0) -> "NoisyQuadratic":
         """h_i = c_i = i^{−exponent}, E θ_0² = 1."""
-        h = power_law(dimensions, exponent).numpy()
+        h = power_law(dimensions, exponent)
         return cls(h, h, np.ones_like(h))
 
     def largest_rate(self, optimizer: Optimizer = SGD()) -> float:  # noqa: B008 (frozen, no state)

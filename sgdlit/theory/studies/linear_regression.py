@@ -1,5 +1,7 @@
 """The study of linear regression: gradient noise, Kaczmarz, interpolation, momentum (G12–G15)."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -25,15 +27,29 @@ _COVARIANCE_DIMENSIONS = 4
 
 def run(options: LinearRegressionOptions, progress: Progress = silent) -> Study:
     """All of it; tables ``covariance``, ``risk``, ``kaczmarz``, ``interpolation`` and ``momentum``."""
-    if options.runs < 2:
-        raise UserError(f"runs = {options.runs}: at least 2 are needed for a standard error")
+    _check(options)
+    problems = [kidambi.Discrete(condition, options.spread) for condition in sorted(options.conditions)]
     study, parts = Study(), (_covariance, _risk, _kaczmarz, _interpolation)
-    total = len(parts) + len(options.conditions)
+    total = len(parts) + len(problems)
     for i, part in enumerate(parts):
         part(study, options)
         progress("regression", i + 1, total)
-    _momentum(study, options, lambda i: progress("regression", len(parts) + i, total))
+    _momentum(study, problems, lambda i: progress("regression", len(parts) + i, total))
     return study
+
+
+def _check(o: LinearRegressionOptions) -> None:
+    least = {"dimensions": 1, "batch_size": 1, "steps": 1, "runs": 2, "covariance_samples": 2, "columns": 1}
+    least |= {"rows": o.columns, "kaczmarz_steps": 1, "weights": 1, "examples": o.weights}
+    for name, value in least.items():
+        if getattr(o, name) < value:
+            raise UserError(f"{name} = {getattr(o, name)}: must be at least {value}")
+    if not 0 < o.lr_share < 1:
+        raise UserError(f"lr_share = {o.lr_share}: must lie above 0 and below 1, the largest stable rate")
+    if not o.conditions or o.label_variance < 0:
+        raise UserError(
+            f"conditions = {o.conditions}, label_variance = {o.label_variance}: must hold one, and be >= 0"
+        )
 
 
 def _draw(o: LinearRegressionOptions, purpose: str, rows: int, columns: int) -> np.ndarray:
@@ -80,7 +96,7 @@ def _risk(study: Study, o: LinearRegressionOptions) -> None:
     rows = []
     record = np.unique(np.linspace(0, o.steps, 25).astype(int))
     for name, exponent in (("isotropic", 0.0), (f"power law i^−{o.exponent:g}", o.exponent)):
-        spectrum = power_law(o.dimensions, exponent).numpy()
+        spectrum = power_law(o.dimensions, exponent)
         lr = o.lr_share * largest_stable_rate(spectrum, o.batch_size)
         for variance in sorted({0.0, o.label_variance}):
             model = GaussianRegression(spectrum, lr, o.batch_size, variance)
@@ -112,8 +128,6 @@ def _risk(study: Study, o: LinearRegressionOptions) -> None:
 
 def _kaczmarz(study: Study, o: LinearRegressionOptions) -> None:
     """G13: clean labels within the bound and exponential; noisy labels stop at a floor."""
-    if o.rows < o.columns:
-        raise UserError(f"rows = {o.rows}, columns = {o.columns}: the system needs at least as many rows")
     a, solution = _draw(o, "kaczmarz-rows", o.rows, o.columns), _draw(o, "kaczmarz-solution", 1, o.columns)[0]
     noise = np.sqrt(o.label_variance) * _draw(o, "kaczmarz-labels", o.rows, 1)[:, 0]
     factor, begin = kz.contraction(a), np.zeros(o.columns)
@@ -149,7 +163,7 @@ def _kaczmarz(study: Study, o: LinearRegressionOptions) -> None:
 
 def _interpolation(study: Study, o: LinearRegressionOptions) -> None:
     """G14: steps by the bound and exactly; linear scaling up to b*, saturation beyond."""
-    spectrum = np.sqrt(power_law(o.weights, 0.5).numpy())
+    spectrum = np.sqrt(power_law(o.weights, 0.5))
     problem = Interpolation(_draw(o, "interpolation", o.examples, o.weights) * spectrum)
     rows = []
     for b in (2.0**k for k in range(11)):
@@ -181,7 +195,7 @@ def _steps_per_e(factor: float) -> float:
     return float(-1 / np.log(factor))
 
 
-def _momentum(study: Study, o: LinearRegressionOptions, advance) -> None:
+def _momentum(study: Study, problems: list[kidambi.Discrete], advance: Callable[[int], None]) -> None:
     """G15: steps per factor e at the best settings, over the condition number."""
     methods = {
         "SGD": kidambi.best_sgd,
@@ -190,15 +204,14 @@ def _momentum(study: Study, o: LinearRegressionOptions, advance) -> None:
         "accelerated SGD": kidambi.best_accelerated,
     }
     rows = []
-    for i, condition in enumerate(sorted(o.conditions)):
-        problem = kidambi.Discrete(condition, o.spread)
+    for i, problem in enumerate(problems):
         rows += [
-            {"method": name, "condition": condition, "steps": _steps_per_e(best(problem))}
+            {"method": name, "condition": problem.condition, "steps": _steps_per_e(best(problem))}
             for name, best in methods.items()
         ]
         advance(i + 1)
     study.tables["momentum"] = rows
-    if len(o.conditions) < 2:
+    if len(problems) < 2:
         study.notes.append("momentum: a power of κ needs at least two conditions")
         return
     for name in methods:
