@@ -6,7 +6,7 @@
   ``BarrettDherin``
 - noisy quadratic model (G2, G3, G6–G11): ``NoisyQuadratic``, ``SGD``, ``HeavyBall``, ``IterateAverage``,
   ``Run``, ``risk``, ``steps_to_target``, ``best_constant_rate``, ``best_schedules``,
-  ``schedule_risk``, ``risk_of_rates``, ``simulate``
+  ``schedule_risk``, ``condensed``, ``risk_of_rates``, ``learning_rates``, ``simulate``
 - linear regression (G12–G15): ``gradient_covariance``, ``GaussianRegression``, ``kaczmarz``, ``contraction``,
   ``proximal_step``, ``Interpolation``, ``Discrete``
 - online convex optimisation (B10): ``regret_bound``, ``best_rate``, ``simulate_stream``
@@ -35,6 +35,8 @@ _HOMES = {
     "noisy_quadratic": ("NoisyQuadratic", "Run", "risk"),
     "optimizers": ("SGD", "HeavyBall", "IterateAverage"),
     "first_crossing": ("Best", "best_constant_rate", "rate_grid", "steps_to_target"),
+    "condensed": ("condensed",),
+    "learning_rates": ("learning_rates",),
     "schedules": ("Schedule", "best_schedules", "optimise_schedule", "schedule_moments", "schedule_risk"),
     "recursion": ("risk_of_rates",),
     "simulation": ("simulate",),

@@ -68,7 +68,11 @@ def best_constant_rate(
     best = [Best(check_batch(b), None, None, None) for b in batch_sizes]
     by_noise = sorted(range(len(best)), key=lambda i: best[i].batch_size)  # most steps first
     for optimizer in optimizers:
+        too_small, steady = 0.0, optimizer.steady_below() / optimizer.stable_below()
         for lr in _spread_out(rate_grid(model, optimizer, points, decades)):
+            on_progress()
+            if lr <= too_small:
+                continue
             search = _Search(Run(model, optimizer, float(lr)))
             for i in by_noise:
                 now = best[i]
@@ -77,7 +81,10 @@ def best_constant_rate(
                 steps = search.first(now.batch_size, target, limit)
                 if steps is not None:
                     best[i] = Best(now.batch_size, steps, float(lr), optimizer)
-            on_progress()
+            # A bias that alone is too large, and would be larger still at any smaller rate.
+            most = max(HORIZON if now.steps is None else now.steps for now in best)
+            if search.clear >= most and lr <= steady * model.largest_rate(optimizer):
+                too_small = max(too_small, lr)
     return best
 
 

@@ -43,6 +43,9 @@ class Optimizer(Protocol):
     def stable_below(self) -> float:
         """αh must stay below this."""
 
+    def steady_below(self) -> float:
+        """Where αh is at most this, every mean(k) is >= 0 and falls as αh grows."""
+
     def response(self, x: Array) -> Response:
         """The response where αh = x, 0 < x < stable_below()."""
 
@@ -55,6 +58,9 @@ class SGD:
 
     def stable_below(self) -> float:
         return 2.0
+
+    def steady_below(self) -> float:
+        return 1.0
 
     def response(self, x: Array) -> Response:
         return _Geometric(x)
@@ -73,6 +79,11 @@ class HeavyBall:
     def stable_below(self) -> float:
         return 2 * (1 + self.momentum)
 
+    def steady_below(self) -> float:
+        """Over-damped: the ratios of successive means follow q' = 1 − x + β − β/q from q = 1 − x: each falls
+        with x, and none falls below the larger root."""
+        return ((1 - self.momentum) / (1 + np.sqrt(self.momentum))) ** 2
+
     def response(self, x: Array) -> Response:
         return _HeavyBallResponse(x, self.momentum) if self.momentum > 0 else _Geometric(x)
 
@@ -89,6 +100,9 @@ class IterateAverage:
 
     def stable_below(self) -> float:
         return 2.0
+
+    def steady_below(self) -> float:
+        return 1.0
 
     def response(self, x: Array) -> Response:
         return _AverageResponse(x, self.decay) if self.decay > 0 else _Geometric(x)

@@ -77,11 +77,12 @@ class RealRoots:
         if k < 2:
             return np.full_like(self.gap, float(k))
         first, second, product, away = self._geometric_factors
-        total = first * -np.expm1(2 * k * self.log1) + second * -np.expm1(2 * k * self.log2)
-        cross = product * -np.expm1(k * self._log_product)
+        gone1, gone2 = -np.expm1(k * self.log1), -np.expm1(k * self.log2)  # 1 − |r|ᵏ, so 1 − r²ᵏ is:
+        total = first * gone1 * (2 - gone1) + second * gone2 * (2 - gone2)
+        cross = gone1 + gone2 - gone1 * gone2
         if self.opposite is not None and k % 2:
-            o = self.opposite
-            cross[o] = product[o] * (1 + np.exp(k * self._log_product[o]))
+            cross[self.opposite] = 2 - cross[self.opposite]
+        cross *= product
         total -= 2 * cross
         critical = self._closeness < np.sqrt(_CRITICAL) * np.maximum(away, 1 / k)
         out = total / np.where(critical, 1.0, self.gap) ** 2
@@ -92,14 +93,10 @@ class RealRoots:
         return out
 
     @cached_property
-    def _log_product(self) -> Array:
-        return self.log1 + self.log2
-
-    @cached_property
     def _geometric_factors(self) -> tuple[Array, Array, Array, Array]:
         """q/(1 − q) for q = r₁², r₂², r₁r₂, and 1 − |r₁r₂|."""
         away = self.away1 + self.away2 - self.away1 * self.away2
-        sign, product = self.sign1 * self.sign2, np.exp(self._log_product)
+        sign, product = self.sign1 * self.sign2, np.exp(self.log1 + self.log2)
         return (
             np.exp(2 * self.log1) / (self.away1 * (2 - self.away1)),
             np.exp(2 * self.log2) / (self.away2 * (2 - self.away2)),

@@ -95,6 +95,41 @@ def test_commands_answer_mistakes_in_one_line(capsys, tmp_path):
     assert all(name in overview for name in STUDIES)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["noisy-quadratic", "--target", "abc"], '"target": Expected .* abc; .* noisy-quadratic --help'),
+        (["noisy-quadratic", "--taret", "0.1"], "unrecognized arguments: --taret"),
+        (["noisy-quadratic", "--targ", "0.1"], "unrecognized arguments: --targ"),
+        (["noisy-quadratic", "--pieces", "0"], "pieces = 0"),
+        (["noisy-quadratic", "--target", "-1"], r"target = -1\.0: must be positive"),
+        (["noisy-quadratic", "--one_minus_momentum", "[0]"], r"momentum = 1\.0: must lie in \[0, 1\)"),
+        (["noisy-quadratic-runs"], "required: runs"),
+        (["modified-flow", "--n_steps", "[0]"], r"n_steps = \[0\]"),
+        (["modified-flow", "--igr_steps", "[0.01,0.5]"], r"step = 0\.5: gradient descent diverges"),
+        (["modified-flow", "--largest_lr", "50"], r"largest_lr = 50\.0 .* well below 0\.\d+, one over the"),
+        (["linear-regression", "--conditions", "[0.5]"], r"condition = 0\.5"),
+        (["linear-regression", "--batch_size", "0"], "batch_size = 0: must be at least 1"),
+        (["linear-regression", "--examples", "3"], "examples = 3: must be at least 8"),
+        (["linear-regression", "--lr_share", "1"], r"lr_share = 1\.0: must lie above 0 and below 1"),
+        (["online-convex", "--steps", "[]"], "steps is empty"),
+    ],
+)
+def test_bad_options_are_named_before_anything_is_computed(arguments, named, tmp_path, capsys):
+    with pytest.raises(UserError, match=named) as refusal:
+        main([*arguments, "--out", str(tmp_path)])
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().out == ""
+
+
+def test_progress_is_printed_where_it_cannot_be_drawn(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("sgdlit.console.PRINT_SECONDS", 0.0)
+    assert main(["online-convex", "--steps", "[10,20]", "--runs", "20", "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["runs 1/2  0:00 passed, 0:00 left", "runs 2/2  0:00 passed, 0:00 left"]
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_help_explains_symbols(name, capsys):
     with pytest.raises(SystemExit) as stop:

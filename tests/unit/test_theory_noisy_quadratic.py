@@ -250,6 +250,15 @@ def test_the_lower_bound_on_an_interval_is_one(optimizer):
         assert (bound <= (means[a : b + 1] ** 2).min(0) * (1 + 1e-9) + 1e-30).all()
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_means_fall_with_the_rate_where_they_are_said_to(optimizer):
+    x = np.concatenate([np.geomspace(1e-9, 0.9, 200), np.linspace(0.91, 1.0, 50)]) * optimizer.steady_below()
+    for k in (1, 2, 3, 10, 77, 1000, 10**6):
+        means = optimizer.response(x).mean(k)
+        assert (means >= 0).all()
+        assert (np.diff(means) <= 1e-12 * means[:-1]).all()
+
+
 def test_gradient_of_a_schedule_is_that_of_finite_differences():
     model, z = NoisyQuadratic.power_law(30), np.log([1.5, 0.9, 0.2, 3.7, 20.0, 41.5])
     value, gradient = log_risk_and_gradient(model, 5, z)

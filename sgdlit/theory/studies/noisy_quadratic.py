@@ -1,19 +1,18 @@
 """The study of the noisy quadratic model: steps to target over batch size (G2, G6–G11)."""
 
-import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
-from threading import Event, Lock
 
 import numpy as np
 
 from sgdlit.errors import UserError
 from sgdlit.theory.claims import Claim
-from sgdlit.theory.first_crossing import Best, best_constant_rate
+from sgdlit.theory.first_crossing import Best
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.optimizers import SGD, HeavyBall, IterateAverage, Optimizer
-from sgdlit.theory.schedules import Schedule, best_schedules
+from sgdlit.theory.schedules import Schedule
 from sgdlit.theory.studies.options import NoisyQuadraticOptions
+from sgdlit.theory.studies.search import search
 from sgdlit.theory.studies.study import Progress, Row, Study, silent
 
 _PUBLISHED = {4.0: 1.51e6, 2.0**16: 8200.0}  # plain SGD on the standard instance, target 0.01
@@ -29,12 +28,13 @@ def run(options: NoisyQuadraticOptions, progress: Progress = silent) -> Study:
         raise UserError(f"pieces = {options.pieces}: a schedule has at least one")
     model = NoisyQuadratic.power_law(options.dimensions, options.exponent)
     batch_sizes = sorted(options.batch_sizes)
+    options = replace(options, batch_sizes=batch_sizes)
     families = _families(options)
     if _PLAIN not in families:
         raise UserError(
             f"preconditioners = {options.preconditioners}: must hold 0, plain SGD, to compare with"
         )
-    best, schedules = _search(model, families, batch_sizes, options, progress)
+    best, schedules = search(model, families, _PLAIN, options, progress)
     study = Study()
     study.tables["steps"] = _step_rows(model, best, schedules, batch_sizes, options)
     study.tables["schedules"] = _schedule_rows(batch_sizes, schedules) or [{"batch_size": None}]
@@ -43,7 +43,7 @@ def run(options: NoisyQuadraticOptions, progress: Progress = silent) -> Study:
 
 
 def _families(o: NoisyQuadraticOptions) -> dict[str, list[Optimizer]]:
-    """Optimizers that share a curve, by its name; the costliest first, so that threads end together."""
+    """Optimizers that share a curve, by its name; the costliest first, so that processes end together."""
     families: dict[str, list[Optimizer]] = {
         _MOMENTUM: [HeavyBall(1 - v) for v in o.one_minus_momentum],
         _AVERAGE: [IterateAverage(1 - v) for v in o.one_minus_decay],
@@ -51,42 +51,6 @@ def _families(o: NoisyQuadraticOptions) -> dict[str, list[Optimizer]]:
     for gamma in o.preconditioners:
         families[_PLAIN if gamma == 0 else f"SGD, preconditioner γ = {gamma:g}"] = [SGD(gamma)]
     return families
-
-
-def _search(
-    model: NoisyQuadratic,
-    families: dict[str, list[Optimizer]],
-    batch_sizes: list[float],
-    o: NoisyQuadraticOptions,
-    progress: Progress,
-) -> tuple[dict[str, list[Best]], list[Schedule | None]]:
-    """Every family and the schedules in threads: the work is in numpy, which lets them run side by side."""
-    total = sum(map(len, families.values())) * o.rates + len(batch_sizes)
-    done, lock, given_up = 0, Lock(), Event()
-
-    def advance() -> None:
-        nonlocal done
-        if given_up.is_set():
-            raise KeyboardInterrupt
-        with lock:
-            done += 1
-            progress("learning rates", done, total)
-
-    def constant(optimizers: list[Optimizer]) -> list[Best]:
-        return best_constant_rate(model, optimizers, batch_sizes, o.target, o.rates, o.decades, advance)
-
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, len(families))) as pool:
-        try:
-            plain: Future = pool.submit(constant, families[_PLAIN])
-            others = {name: pool.submit(constant, f) for name, f in families.items() if name != _PLAIN}
-            schedules = pool.submit(
-                lambda: best_schedules(model, plain.result(), o.target, o.pieces, advance)
-            )
-            best = {_PLAIN: plain.result()} | {name: future.result() for name, future in others.items()}
-            return best, schedules.result()
-        except BaseException:  # an interruption, or a mistake in one of them: the others need not go on
-            given_up.set()
-            raise
 
 
 def _step_rows(
