@@ -9,9 +9,9 @@ import numpy as np
 from sgdlit.data.spectra import eigenvalues
 from sgdlit.errors import UserError
 from sgdlit.run_files import value
-from sgdlit.theory.learning_rates import learning_rates
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.recursion import risk_of_rates
+from sgdlit.theory.schedules_of_runs import learning_rates
 from sgdlit.theory.two_roots import Array
 
 _PRESUPPOSED = {

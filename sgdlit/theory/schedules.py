@@ -6,7 +6,7 @@ In each piece every direction relaxes geometrically towards its stationary secon
 
 so the risk at the end and its derivatives by all rates α_j and durations k_j are exact. The total Σ_j k_j is
 minimised under risk <= target over real durations (sequential quadratic programming in the logarithms, on
-:func:`~sgdlit.theory.condensed.condensed` directions), with every rate below the largest stable constant one;
+few directions that stand for all, :mod:`sgdlit.theory.condensation`), every rate below the largest stable one;
 then the durations are rounded and the first step at or below the target is found exactly, on all directions.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgdlit.errors import UserError
-from sgdlit.theory.condensed import Directions, condensed
+from sgdlit.theory.condensation import Directions, condensed
 from sgdlit.theory.first_crossing import Best
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, check_batch, check_target
 from sgdlit.theory.optimizers import log_of_distance

@@ -8,7 +8,7 @@ from conftest import REPOSITORY
 
 from sgdlit.__main__ import main
 from sgdlit.errors import UserError
-from sgdlit.theory.learning_rates import learning_rates
+from sgdlit.theory.schedules_of_runs import learning_rates
 from sgdlit.theory.studies.options import RateDropOptions
 from sgdlit.theory.studies.rate_drop import run
 

@@ -155,6 +155,16 @@ def test_best_rate_is_that_of_trying_all():
             assert (fast[i].optimizer, fast[i].lr) == fastest[0]
 
 
+def test_a_hopeless_large_rate_rules_out_no_smaller_one():
+    """Near αh = 2 the risk hardly falls; at αh = 1 one step does."""
+    model, target = NoisyQuadratic([1.0], [1e-9], [1.0]), 1e-4
+    grid = rate_grid(model, SGD(), 25, 0.5)
+    every = [steps_to_target(Run(model, SGD(), float(lr)), 1, target) for lr in grid]
+    (best,) = best_constant_rate(model, [SGD()], [1], target, points=25, decades=0.5)
+    assert best.steps == min(every) < every[15]
+    assert best.lr == grid[every.index(best.steps)]
+
+
 def test_a_target_below_every_floor_is_never_reached():
     model = NoisyQuadratic([1.0], [1.0], [1.0])
     assert steps_to_target(Run(model, SGD(), 0.5), 1, 1e-3) is None

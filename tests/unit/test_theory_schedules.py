@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from sgdlit.theory.condensed import condensed
+from sgdlit.theory.condensation import condensed
 from sgdlit.theory.first_crossing import best_constant_rate
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.optimizers import SGD

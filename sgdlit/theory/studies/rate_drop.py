@@ -8,10 +8,10 @@ from sgdlit.errors import UserError
 from sgdlit.run_files import folders_of_runs, read_column, read_config, read_status
 from sgdlit.theory.claims import Claim
 from sgdlit.theory.independent_runs import distance_in_errors, error_limit, mean_and_error
-from sgdlit.theory.learning_rates import learning_rates
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, Run
 from sgdlit.theory.optimizers import SGD
 from sgdlit.theory.recursion import risk_of_rates
+from sgdlit.theory.schedules_of_runs import learning_rates
 from sgdlit.theory.simulation import simulate
 from sgdlit.theory.studies.options import RateDropOptions
 from sgdlit.theory.studies.study import Progress, Row, Study, silent
