@@ -76,10 +76,10 @@ def best_constant_rate(
             search = _Search(Run(model, optimizer, float(lr)))
             for i in by_noise:
                 now = best[i]
-                preferred = optimizer == now.optimizer and lr < now.lr
-                limit = HORIZON if now.steps is None else now.steps - (not preferred)
+                limit = HORIZON if now.steps is None else now.steps
                 steps = search.first(now.batch_size, target, limit)
-                if steps is not None:
+                smaller = optimizer == now.optimizer and lr < now.lr
+                if steps is not None and (steps != now.steps or smaller):
                     best[i] = Best(now.batch_size, steps, float(lr), optimizer)
             # A bias that alone is too large, and would be larger still at any smaller rate.
             most = max(HORIZON if now.steps is None else now.steps for now in best)

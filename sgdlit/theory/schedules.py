@@ -5,9 +5,10 @@ In each piece every direction relaxes geometrically towards its stationary secon
     s_{j+1} = f_j + ρ_j^{2k_j} (s_j − f_j),   ρ_j = 1 − α_j h,   f_j = α_j c / (B h (2 − α_j h))
 
 so the risk at the end and its derivatives by all rates α_j and durations k_j are exact. The total Σ_j k_j is
-minimised under risk <= target over real durations (sequential quadratic programming in the logarithms, on
-few directions that stand for all, :mod:`sgdlit.theory.condensation`), every rate below the largest stable one;
-then the durations are rounded and the first step at or below the target is found exactly, on all directions.
+minimised under risk <= target over real durations, every rate below the largest stable one, by sequential
+quadratic programming in the logarithms on few directions that stand for all
+(:mod:`sgdlit.theory.condensation`); then the durations are rounded and the first step at or below the target
+is found exactly, on all directions.
 """
 
 from collections.abc import Callable, Sequence
