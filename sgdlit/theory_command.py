@@ -8,12 +8,14 @@ not an exit status: a study that ran exits 0, a mistake in the options exits 2.
 import csv
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sgdlit.console import ProgressLines
 from sgdlit.errors import UserError
 from sgdlit.theory.studies import options as study_options
 from sgdlit.theory.studies.study import Row, Study
@@ -25,7 +27,15 @@ STUDIES: dict[str, tuple[type, str]] = {
     ),
     "noisy-quadratic": (
         study_options.NoisyQuadraticOptions,
-        "steps to a target risk over batch size (G2, G3, G6–G11)",
+        "steps to a target risk over batch size (G2, G6–G11)",
+    ),
+    "noisy-quadratic-runs": (
+        study_options.NoisyQuadraticRunsOptions,
+        "runs of fit on that model, beside the exact mean of their risk (F5, F8)",
+    ),
+    "rate-drop": (
+        study_options.RateDropOptions,
+        "a drop of the learning rate, and of the risk to a lower floor (G3)",
     ),
     "linear-regression": (
         study_options.LinearRegressionOptions,
@@ -52,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_overview())
         return 0 if argv else 2
+    # Vectors of some thousand numbers: linear algebra's own threads would only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     name, rest = argv[0], argv[1:]
     if name not in STUDIES:
         raise UserError(f"theory {name}: there is no such study; there are {', '.join(STUDIES)}")
@@ -60,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:18} {about}" for name, (_, about) in STUDIES.items()]
+    lines = [f"  {name:21} {about}" for name, (_, about) in STUDIES.items()]
     return "\n".join(
         [
             "usage: python -m sgdlit theory NAME [options]",
@@ -103,9 +115,14 @@ def _folder(out: str) -> Path:
 def _parser(name: str):
     from jsonargparse import ArgumentParser
 
+    class Parser(ArgumentParser):
+        def error(self, message: str, ex: Exception | None = None) -> None:
+            text = " ".join(message.split())
+            raise UserError(f"{text}; python -m sgdlit theory {name} --help says what is allowed")
+
     options = STUDIES[name][0]
     about = inspect.getdoc(options).split("\n\nArgs:")[0]
-    parser = ArgumentParser(prog=f"python -m sgdlit theory {name}", description=about)
+    parser = Parser(allow_abbrev=False, prog=f"python -m sgdlit theory {name}", description=about)
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     parser.add_argument("--out", default=f"logs/theory/{name}", help="folder for figures and tables")
     parser.add_argument("--svg", action="store_true", help="write each figure as SVG too")
@@ -115,7 +132,10 @@ def _parser(name: str):
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with the time that is left, on stderr; nothing where stderr is not a terminal."""
+    """A bar with the time that is left, on stderr; where that is no terminal, a line now and then."""
+    if not sys.stderr.isatty():
+        yield ProgressLines()
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 

@@ -10,10 +10,9 @@ from torch import Tensor
 from sgdlit.data.loaders import Batch
 from sgdlit.data.philox import derive_key, integers, normal, permutation, uniform
 from sgdlit.data.sensing import signs
+from sgdlit.data.spectra import Spectrum, eigenvalues
 from sgdlit.data.streams import Split, StreamData, TeacherStream, require
 from sgdlit.data.sums import dot, grid_product, pairwise_sum
-
-Spectrum = Literal["isotropic", "power_law"]
 
 
 class LinearTeacher(TeacherStream):
@@ -48,8 +47,11 @@ class LinearTeacher(TeacherStream):
         super().__init__(**stream)
         require(d >= 1, "d", d, "1 or more")
         require(nonzero is None or 1 <= nonzero <= d, "nonzero", nonzero, f"1 to d = {d}")
+        finite = spectrum != "power_law" or exponent > 1
+        require(finite, "exponent", exponent, "above 1 (the sum of i^-exponent is infinite otherwise)")
         self.d, self.spectrum, self.exponent, self.nonzero = d, spectrum, exponent, nonzero
-        self.eigenvalues = eigenvalues(d, spectrum, exponent)
+        self.eigenvalues = torch.from_numpy(eigenvalues("data.spectrum", d, spectrum, exponent))
+        require(bool(self.eigenvalues.sum() > 0), "spectrum", spectrum, "numbers with a positive sum")
         self.weights = self._teacher()
         self._std = self.eigenvalues.sqrt().to(self.dtype)
 
@@ -78,28 +80,6 @@ class LinearTeacher(TeacherStream):
     def draw(self, split: Split, index: Tensor) -> Batch:
         x = normal(self.key(split), index, self.d, dtype=self.dtype) * self._std.to(index.device)
         return x, self.noisy(split, index, dot(x, self.weights.to(x)))
-
-
-def eigenvalues(d: int, spectrum: Spectrum | list[float], exponent: float) -> Tensor:
-    """λ_1 … λ_d of a covariance, float64; see :class:`LinearTeacher`.
-
-    Raises:
-        UserError: see there.
-    """
-    if spectrum == "isotropic":
-        return torch.ones(d, dtype=torch.float64)
-    if spectrum == "power_law":
-        require(1 < exponent < float("inf"), "exponent", exponent,
-                "above 1 (the sum of i^-exponent is infinite otherwise)")  # fmt: skip
-        return torch.arange(1, d + 1, dtype=torch.float64) ** -exponent
-    require(not isinstance(spectrum, str), "spectrum", spectrum, "isotropic, power_law, or a list of numbers")
-    given = torch.tensor(spectrum, dtype=torch.float64)
-    require(
-        len(given) == d, "spectrum", f"a list of {len(given)} numbers", f"one for each of the d = {d} inputs"
-    )
-    fits = bool(torch.isfinite(given.sum())) and bool((given >= 0).all()) and bool(given.sum() > 0)
-    require(fits, "spectrum", spectrum, "numbers from 0 upwards with a finite, positive sum")
-    return given
 
 
 class MLPTeacher(TeacherStream):

@@ -94,8 +94,9 @@ def _path(ax, paths: Sequence[dict], step: float, color: str) -> None:
         ax.plot(
             [row["a"] for row in points],
             [row["b"] for row in points],
-            "o",
+            "o--",
             color=color,
             markersize=3.5,
+            linewidth=0.5,
             label=f"descent, h = {step:g}",
         )

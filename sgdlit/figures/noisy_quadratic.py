@@ -1,4 +1,4 @@
-"""Figures of the noisy quadratic model: steps to target over batch size, best rates, and a rate drop."""
+"""Figures of the noisy quadratic model: steps to target over batch size, and best rates."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ _TITLES = (
 
 def draw(tables: dict[str, list[dict]]) -> dict[str, "Figure"]:
     """The figures by file name."""
-    return {"steps_to_target": steps_to_target(tables["steps"]), "rates": rates(tables)}
+    return {"steps_to_target": steps_to_target(tables["steps"]), "rates": rates(tables["steps"])}
 
 
 def steps_to_target(rows: Sequence[dict]) -> "Figure":
@@ -56,30 +56,19 @@ def steps_to_target(rows: Sequence[dict]) -> "Figure":
     return figure
 
 
-def rates(tables: dict[str, list[dict]]) -> "Figure":
-    """Left: the best constant rate over batch size. Right: the risk around a drop of the rate."""
-    figure, (left, right) = panels(1, 2, width=4.8, height=3.9)
-    plain = [row for row in select(tables["steps"], curve="SGD") if row["lr"] is not None]
+def rates(rows: Sequence[dict]) -> "Figure":
+    """The best constant rate of SGD over batch size."""
+    figure, (ax,) = panels(1, 1, width=4.8, height=3.9)
+    plain = [row for row in select(rows, curve="SGD") if row["lr"] is not None]
     if plain:
         sizes, lrs = [r["batch_size"] for r in plain], [r["lr"] for r in plain]
-        left.plot(sizes, lrs, "o", color=COLORS[0], label="best of the grid")
-        left.plot(sizes, [lrs[0] * b / sizes[0] for b in sizes], "--", color="black", lw=1, label="∝ B")
-        left.set_ylim(0.5 * min(lrs), 3 * max(lrs))
-    finish(
-        left,
-        "best constant rate of SGD (G7)",
-        "batch size B (examples)",
-        "learning rate α",
-        legend=bool(plain),
-    )
-    drop = tables["drop"]
-    steps = [r["step"] for r in drop]
-    right.plot(steps, [r["theory"] for r in drop], color=COLORS[0], label="theory, exact")
-    right.errorbar(
-        steps, [r["measured"] for r in drop], [2 * r["standard_error"] for r in drop],
-        fmt="o", color=COLORS[1], markersize=3, capsize=2, lw=1, label="simulated, mean ± 2 standard errors",
-    )  # fmt: skip
-    finish(right, "rate divided by 10 half-way (G3)", "step", "risk", log="y")
+        ax.plot(sizes, lrs, "o", color=COLORS[0], label="best of the grid")
+        ax.plot(sizes, [lrs[0] * b / sizes[0] for b in sizes], "--", color="black", lw=1, label="∝ B")
+        ax.set_ylim(0.5 * min(lrs), 3 * max(lrs))
+    title = "best constant rate of SGD (G7)"
+    finish(ax, title, "batch size B (examples)", "learning rate α", legend=bool(plain))
+    if plain:
+        binary_ticks(ax, sizes)
     return figure
 
 

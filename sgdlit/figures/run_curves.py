@@ -1,11 +1,10 @@
 """The curves of some runs beside each other, from their ``metrics.csv``."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from sgdlit.errors import UserError
 from sgdlit.figures import style
+from sgdlit.run_files import read_column
 
 PANELS = (
     ("train/loss", "training loss of minibatches", ""),
@@ -13,20 +12,6 @@ PANELS = (
     ("test/accuracy", "test accuracy", ""),
 )
 _WINDOW = 9  # logged rows averaged in a minibatch curve
-
-
-def read_column(folder: Path, column: str) -> tuple[list[int], list[float]]:
-    """Steps and values of one column of a run, rows without a value left out.
-
-    Raises:
-        UserError: the folder has no ``metrics.csv``.
-    """
-    path = folder / "metrics.csv"
-    if not path.is_file():
-        raise UserError(f"{folder}: not the folder of a run: metrics.csv is missing")
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(column)]
-    return [int(row["step"]) for row in rows], [float(row[column]) for row in rows]
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:

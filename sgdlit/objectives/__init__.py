@@ -14,7 +14,15 @@ from sgdlit.objectives import convolution
 from sgdlit.objectives.compiled import CompiledPenalty
 from sgdlit.objectives.exact import ExactPenalty
 from sgdlit.objectives.finite_difference import FiniteDifferencePenalty
-from sgdlit.objectives.losses import LOSSES, CrossEntropy, HalfSquaredError, Logistic, Loss, loss_by_name
+from sgdlit.objectives.losses import (
+    LOSSES,
+    CrossEntropy,
+    HalfSquaredError,
+    Logistic,
+    Loss,
+    NetworkOutput,
+    loss_by_name,
+)
 from sgdlit.objectives.modified_loss import ModifiedLoss, modified_loss
 from sgdlit.objectives.objective import Evaluation, Objective, frozen_statistics
 from sgdlit.objectives.strength import (
@@ -40,6 +48,7 @@ __all__ = [
     "Logistic",
     "Loss",
     "ModifiedLoss",
+    "NetworkOutput",
     "Objective",
     "PiecewiseStrength",
     "Strength",

@@ -123,10 +123,25 @@ class Logistic(Loss):
             raise UserError(f"outputs: logistic loss needs one per example, not {tuple(outputs.shape)}")
 
 
+class NetworkOutput(Loss):
+    """The output, (batch,) or (batch, 1), of a network that computes the cost; targets are not used."""
+
+    def per_example(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.reshape(len(outputs))
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        super().check_targets(outputs, targets)
+        if outputs.numel() != len(outputs):
+            raise UserError(
+                f"outputs: network_output needs one number per example, not {tuple(outputs.shape)}"
+            )
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": CrossEntropy(),
     "half_squared_error": HalfSquaredError(),
     "logistic": Logistic(),
+    "network_output": NetworkOutput(),
 }
 
 

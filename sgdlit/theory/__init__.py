@@ -6,10 +6,11 @@
   ``BarrettDherin``
 - noisy quadratic model (G2, G3, G6–G11): ``NoisyQuadratic``, ``SGD``, ``HeavyBall``, ``IterateAverage``,
   ``Run``, ``risk``, ``steps_to_target``, ``best_constant_rate``, ``best_schedules``,
-  ``schedule_risk``, ``simulate``
+  ``schedule_risk``, ``condensed``, ``risk_of_rates``, ``learning_rates``, ``simulate``
 - linear regression (G12–G15): ``gradient_covariance``, ``GaussianRegression``, ``kaczmarz``, ``contraction``,
   ``proximal_step``, ``Interpolation``, ``Discrete``
 - online convex optimisation (B10): ``regret_bound``, ``best_rate``, ``simulate_stream``
+- simulated runs beside a formula: ``mean_and_error``, ``distance_in_errors``, ``error_limit``
 
 Each name is loaded when it is first used, so that importing this room costs nothing.
 """
@@ -18,6 +19,7 @@ from importlib import import_module
 
 _HOMES = {
     "claims": ("Claim",),
+    "independent_runs": ("distance_in_errors", "error_limit", "mean_and_error"),
     "losses": ("flat_losses", "flat_parameters", "mean_loss"),
     "modified_losses": ("modified_loss", "modified_loss_gd"),
     "flow": ("gradient_flow",),
@@ -33,7 +35,10 @@ _HOMES = {
     "noisy_quadratic": ("NoisyQuadratic", "Run", "risk"),
     "optimizers": ("SGD", "HeavyBall", "IterateAverage"),
     "first_crossing": ("Best", "best_constant_rate", "rate_grid", "steps_to_target"),
+    "condensation": ("condensed",),
+    "schedules_of_runs": ("learning_rates",),
     "schedules": ("Schedule", "best_schedules", "optimise_schedule", "schedule_moments", "schedule_risk"),
+    "recursion": ("risk_of_rates",),
     "simulation": ("simulate",),
     "linear_regression": ("GaussianRegression", "gradient_covariance", "largest_stable_rate"),
     "randomized_kaczmarz": ("contraction", "kaczmarz", "proximal_step"),

@@ -39,7 +39,10 @@ def steps_to_target(run: Run, batch_size: float, target: float) -> int | None:
 def rate_grid(
     model: NoisyQuadratic, optimizer: Optimizer, points: int = 100, decades: float = 9.0
 ) -> np.ndarray:
-    """``points`` log-spaced rates over ``decades`` powers of ten up to the largest stable rate, left out."""
+    """Rates α_max · 10^(−decades·(1 − j/points)) for 0 <= j < points, below the largest stable one, α_max.
+
+    α_max is 2/h_max, 2(1 + β)/h_max with momentum, 2/h_max^{1−γ} with a preconditioner; it is left out.
+    """
     if points < 1 or decades <= 0:
         raise UserError(f"rates = {points}, decades = {decades}: must be at least 1 and positive")
     highest = model.largest_rate(optimizer)
@@ -57,22 +60,31 @@ def best_constant_rate(
 ) -> list[Best]:
     """For each batch size, the fewest steps to the target over ``optimizers`` and a grid of rates each.
 
-    A rate is given up as soon as its risk is certainly above the target up to the best number of steps so
-    far. ``on_progress`` is called once per optimizer and rate.
+    Of several optimizers that take as few, the first is taken, and of its rates the smallest. A rate is given
+    up as soon as its risk is certainly above the target up to the best number of steps so far.
+    ``on_progress`` is called once per optimizer and rate.
     """
     check_target(target)
     best = [Best(check_batch(b), None, None, None) for b in batch_sizes]
     by_noise = sorted(range(len(best)), key=lambda i: best[i].batch_size)  # most steps first
     for optimizer in optimizers:
+        too_small, steady = 0.0, optimizer.steady_below() / optimizer.stable_below()
         for lr in _spread_out(rate_grid(model, optimizer, points, decades)):
+            on_progress()
+            if lr <= too_small:
+                continue
             search = _Search(Run(model, optimizer, float(lr)))
             for i in by_noise:
                 now = best[i]
-                limit = HORIZON if now.steps is None else now.steps - 1
+                limit = HORIZON if now.steps is None else now.steps
                 steps = search.first(now.batch_size, target, limit)
-                if steps is not None:
+                smaller = optimizer == now.optimizer and lr < now.lr
+                if steps is not None and (steps != now.steps or smaller):
                     best[i] = Best(now.batch_size, steps, float(lr), optimizer)
-            on_progress()
+            # A bias that alone is too large, and would be larger still at any smaller rate.
+            most = max(HORIZON if now.steps is None else now.steps for now in best)
+            if search.clear >= most and lr <= steady * model.largest_rate(optimizer):
+                too_small = max(too_small, lr)
     return best
 
 

@@ -51,7 +51,7 @@ def descent_path(problem: BarrettDherin, step: float, time: float) -> np.ndarray
         if not np.abs(points[-1]).max() < 1e6:
             raise UserError(
                 f"step = {step}: gradient descent diverges; the curvature at the start is "
-                f"{problem.curvature():.3g}, so the step should stay below {2 / problem.curvature():.3g}"
+                f"{problem.curvature():.3g}, so steps far above {2 / problem.curvature():.3g} cannot work"
             )
     return np.stack(points)
 

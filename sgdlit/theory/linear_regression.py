@@ -40,13 +40,6 @@ def gradient_covariance(covariance: Array, delta: Array, label_variance: float) 
     return (label_variance + delta @ pulled) * covariance + np.outer(pulled, pulled)
 
 
-def power_law_spectrum(dimensions: int, exponent: float) -> Array:
-    """λ_i = i^(−exponent); exponent 0 is isotropic."""
-    if dimensions < 1:
-        raise UserError(f"dimensions = {dimensions}: must be at least 1")
-    return np.arange(1, dimensions + 1, dtype=np.float64) ** -exponent
-
-
 @dataclass(frozen=True)
 class GaussianRegression:
     """SGD on Gaussian inputs.

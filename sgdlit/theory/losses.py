@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, grad
 
 from sgdlit.errors import UserError
 
@@ -25,6 +25,18 @@ def mean_loss(losses: Sequence[Loss]) -> Loss:
         return torch.stack([loss(w) for loss in losses]).mean()
 
     return mean
+
+
+def largest_curvature(loss: Loss, w: Tensor, iterations: int = 100) -> float:
+    """The eigenvalue of the Hessian at w, [P], that is largest in size, as near as power iteration gets."""
+    slope = grad(loss)
+    direction = torch.cos(torch.arange(len(w), dtype=w.dtype) * 1.7)  # at a right angle to nothing
+    value = torch.zeros((), dtype=w.dtype)
+    for _ in range(iterations):
+        direction = direction / direction.norm()
+        curved = grad(lambda at, v=direction: slope(at) @ v)(w)
+        value, direction = direction @ curved, curved
+    return float(value)
 
 
 def flat_parameters(model: nn.Module) -> Tensor:

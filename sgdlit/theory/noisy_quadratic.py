@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from sgdlit.data.spectra import power_law
 from sgdlit.errors import UserError
 from sgdlit.theory.optimizers import SGD, Optimizer
 from sgdlit.theory.two_roots import Array
@@ -49,9 +50,7 @@ class NoisyQuadratic:
     @classmethod
     def power_law(cls, dimensions: int = 10_000, exponent: float = 1.0) -> "NoisyQuadratic":
         """h_i = c_i = i^{−exponent}, E θ_0² = 1."""
-        if dimensions < 1:
-            raise UserError(f"dimensions = {dimensions}: must be at least 1")
-        h = np.arange(1, dimensions + 1, dtype=np.float64) ** -exponent
+        h = power_law(dimensions, exponent)
         return cls(h, h, np.ones_like(h))
 
     def largest_rate(self, optimizer: Optimizer = SGD()) -> float:  # noqa: B008 (frozen, no state)

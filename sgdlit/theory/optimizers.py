@@ -43,6 +43,9 @@ class Optimizer(Protocol):
     def stable_below(self) -> float:
         """αh must stay below this."""
 
+    def steady_below(self) -> float:
+        """Where αh is at most this, every mean(k) is >= 0 and falls as αh grows."""
+
     def response(self, x: Array) -> Response:
         """The response where αh = x, 0 < x < stable_below()."""
 
@@ -55,6 +58,9 @@ class SGD:
 
     def stable_below(self) -> float:
         return 2.0
+
+    def steady_below(self) -> float:
+        return 1.0
 
     def response(self, x: Array) -> Response:
         return _Geometric(x)
@@ -73,6 +79,11 @@ class HeavyBall:
     def stable_below(self) -> float:
         return 2 * (1 + self.momentum)
 
+    def steady_below(self) -> float:
+        """Over-damped: the ratios of successive means follow q' = 1 − x + β − β/q from q = 1 − x: each falls
+        with x, and none falls below the larger root."""
+        return ((1 - self.momentum) / (1 + np.sqrt(self.momentum))) ** 2
+
     def response(self, x: Array) -> Response:
         return _HeavyBallResponse(x, self.momentum) if self.momentum > 0 else _Geometric(x)
 
@@ -89,6 +100,9 @@ class IterateAverage:
 
     def stable_below(self) -> float:
         return 2.0
+
+    def steady_below(self) -> float:
+        return 1.0
 
     def response(self, x: Array) -> Response:
         return _AverageResponse(x, self.decay) if self.decay > 0 else _Geometric(x)
@@ -115,7 +129,10 @@ class _Geometric:
         self.x, self.log, self.sign = x, log_of_distance(x), np.where(x <= 1, 1.0, -1.0)
 
     def mean(self, k: int) -> Array:
-        return self.sign**k * np.exp(k * self.log) if k > 0 else np.ones_like(self.x)
+        if k == 0:
+            return np.ones_like(self.x)
+        size = np.exp(k * self.log)
+        return size if k % 2 == 0 else self.sign * size
 
     def energy(self, k: int) -> Array:
         return -np.expm1(2 * k * self.log) * self._limit if k > 0 else np.zeros_like(self.x)
@@ -194,6 +211,8 @@ class _HeavyBallResponse:
             np.where(1 - wave + momentum >= 0, 1.0, -1.0),
             np.arctan2(np.sqrt((wave - self.low) * (edge - self.low)), np.abs(1 - wave + momentum)),
         )
+        angle = self.wave_roots.angle
+        self.turn = np.where(self.wave_roots.sign > 0, angle, np.pi - angle)  # of a wave in one step
 
     def _real(self, x: Array, edge: Array) -> RealRoots:
         beta, over = self.beta, x <= self.low
@@ -214,8 +233,7 @@ class _HeavyBallResponse:
         return out
 
     def mean(self, k: int) -> Array:
-        real = self.real_roots.impulse(k + 1) - self.beta * self.real_roots.impulse(k)
-        return self._gather(real, self.wave_roots.falling(k))
+        return self._gather(self.real_roots.falling(k), self.wave_roots.falling(k))
 
     def energy(self, k: int) -> Array:
         return self._gather(self.real_roots.energy(k), self.wave_roots.energy(k))
@@ -227,14 +245,12 @@ class _HeavyBallResponse:
     def least_square(self, a: int, b: int, at_a: Array, at_b: Array) -> Array:
         """Over-damped directions fall. A wave that has no zero between a and b is least at an end, but for
         its decay. Alternating directions are c₁r₁ᵏ + c₂r₂ᵏ with |c₁| > |c₂|, bounded term by term."""
-        size_a, size_b = np.abs(at_a), np.abs(at_b)
-        if self.waves.any():
-            roots = self.wave_roots
-            angle = np.where(roots.sign > 0, roots.angle, np.pi - roots.angle)
-            one_sided = (at_a[self.waves] * at_b[self.waves] > 0) & (angle * (b - a) < np.pi)
+        size_b = np.abs(at_b)
+        if len(self.turn):
+            waves_a, waves_b = at_a[self.waves], at_b[self.waves]
+            one_sided = (waves_a * waves_b > 0) & (self.turn * (b - a) < np.pi)
             decay = self.beta ** ((b - a) / 2)
-            least = np.minimum(size_a[self.waves] * decay, size_b[self.waves])
-            size_b[self.waves] = np.where(one_sided, least, 0.0)
+            size_b[self.waves] = one_sided * np.minimum(np.abs(waves_a) * decay, np.abs(waves_b))
         if self.alternating.any():
             size_b[self.alternating] = self._least_alternating(a, b)
         return size_b**2

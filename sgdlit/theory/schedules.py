@@ -5,8 +5,10 @@ In each piece every direction relaxes geometrically towards its stationary secon
     s_{j+1} = f_j + ρ_j^{2k_j} (s_j − f_j),   ρ_j = 1 − α_j h,   f_j = α_j c / (B h (2 − α_j h))
 
 so the risk at the end and its derivatives by all rates α_j and durations k_j are exact. The total Σ_j k_j is
-minimised under risk <= target over real durations (sequential quadratic programming in the logarithms); then
-the durations are rounded up and the first step at or below the target is found exactly.
+minimised under risk <= target over real durations, every rate below the largest stable one, by sequential
+quadratic programming in the logarithms on few directions that stand for all
+(:mod:`sgdlit.theory.condensation`); then the durations are rounded and the first step at or below the target
+is found exactly, on all directions.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgdlit.errors import UserError
+from sgdlit.theory.condensation import Directions, condensed
 from sgdlit.theory.first_crossing import Best
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, check_batch, check_target
 from sgdlit.theory.optimizers import log_of_distance
 from sgdlit.theory.two_roots import Array
 
-_TOP = 0.995  # rates stay below this part of the largest stable one
+_TOP = 0.9999  # rates stay below this part of the largest stable one
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def optimise_schedule(
     batch_size: float,
     target: float,
     guess: tuple[Array, Array],
-    iterations: int = 40,
+    iterations: int = 300,
 ) -> tuple[Schedule, tuple[Array, Array]] | None:
     """The schedule with the fewest steps to the target that is found from a guess (a local optimum).
 
@@ -82,14 +85,14 @@ def optimise_schedule(
     """
     from scipy.optimize import minimize
 
-    pieces, top = len(guess[0]), _TOP * model.largest_rate()
+    pieces, top, directions = len(guess[0]), _TOP * model.largest_rate(), condensed(model)
     first = np.log(np.concatenate([np.clip(guess[0], 1e-12, top), np.maximum(guess[1], 1e-3)]))
     known: dict[bytes, tuple[float, Array]] = {}
 
     def log_risk(z: Array) -> tuple[float, Array]:
         if z.tobytes() not in known:  # the optimiser asks for value and gradient apart
             known.clear()
-            known[z.tobytes()] = log_risk_and_gradient(model, batch_size, z)
+            known[z.tobytes()] = log_risk_and_gradient(directions, batch_size, z)
         return known[z.tobytes()]
 
     constraint = {
@@ -100,7 +103,7 @@ def optimise_schedule(
     bounds = [(np.log(1e-12), np.log(top))] * pieces + [(np.log(1e-3), np.log(1e15))] * pieces
     result = minimize(
         _log_total, first, jac=True, bounds=bounds, constraints=[constraint], method="SLSQP",
-        options={"maxiter": iterations, "ftol": 1e-6},
+        options={"maxiter": iterations, "ftol": 1e-8},
     )  # fmt: skip
     lrs, durations = np.exp(np.clip(result.x, *np.array(bounds).T)).reshape(2, pieces)
     schedule = _in_whole_steps(model, lrs, durations, batch_size, target)
@@ -116,8 +119,8 @@ def best_schedules(
 ) -> list[Schedule | None]:
     """A schedule for each batch size, none slower than its best constant rate, which is one schedule too.
 
-    Each is optimised from two guesses: the best constant rate bent into a decay, and the optimum of the batch
-    size before, stretched as the best constant rate's steps are.
+    Each is the best of what is found from three guesses: the best constant rate bent into a slow and into a
+    steep decay, and the optimum of the batch size before, stretched as the best constant rate's steps are.
     """
     check_target(target)
     if pieces < 1:
@@ -128,7 +131,7 @@ def best_schedules(
         if best.steps is None or best.steps == 0:
             found.append(None if best.steps is None else Schedule((), ()))
         else:
-            starts = [_decay(model, best, pieces)]
+            starts = [_decay(model, best, pieces, fall) for fall in (5, 20)]
             if guess is not None:
                 starts.append(_stretch(guess, before / best.steps))
             optima = [optimise_schedule(model, best.batch_size, target, start) for start in starts]
@@ -160,37 +163,38 @@ def _log_total(z: Array) -> tuple[float, Array]:
     return float(np.log(weights.sum()) + logs.max()), gradient
 
 
-def log_risk_and_gradient(model: NoisyQuadratic, batch_size: float, z: Array) -> tuple[float, Array]:
+def log_risk_and_gradient(
+    model: NoisyQuadratic | Directions, batch_size: float, z: Array
+) -> tuple[float, Array]:
     """The logarithm of the risk at the end and its gradient, by one pass back through the pieces.
 
     ``z`` holds the logarithms of the J rates and then of the J durations, [2J], and so does the gradient.
     """
-    lrs, durations = np.exp(z).reshape(2, -1)
+    lrs, durations = np.exp(z).reshape(2, -1, 1)
     h, c = model.curvature, model.noise
-    moments, parts = model.start, []
-    for lr, k in zip(lrs, durations, strict=True):
-        x = lr * h
-        floor = lr * c / (batch_size * h * (2 - x))
-        log_rho = np.maximum(log_of_distance(x), -1e3)
-        decay = np.exp(2 * k * log_rho)
-        away = decay * (moments - floor)
-        parts.append((x, floor, log_rho, decay, away))
-        moments = floor + away
+    x = lrs * h  # [J, D] here and below
+    floor = lrs * c / (batch_size * h * (2 - x))
+    exponent = 2 * durations * np.maximum(log_of_distance(x), -1e3)
+    decay = np.exp(exponent)
+    moments, away, weights = model.start, np.empty_like(x), np.empty_like(x)
+    for j in range(len(x)):
+        away[j] = decay[j] * (moments - floor[j])
+        moments = floor[j] + away[j]
+    weights[-1] = 0.5 * h
+    for j in range(len(x) - 1, 0, -1):
+        weights[j - 1] = weights[j] * decay[j]
+    # dρ^{2k}/d log α = −2k x ρ^{2k}/ρ, with ρ kept from 0 where ρ^{2k} vanishes anyway.
+    rho = np.where(np.abs(1 - x) < 1e-12, 1e-12, 1 - x)
+    by_duration = (weights * away * exponent).sum(1)
+    by_lr = (weights * ((1 - decay) * floor * 2 / (2 - x) - away * 2 * durations * x / rho)).sum(1)
     risk = float(0.5 * h @ moments)
-    weights, by_lr, by_duration = 0.5 * h, [], []
-    for (x, floor, log_rho, decay, away), k in zip(reversed(parts), durations[::-1], strict=True):
-        by_duration.append(float((weights * away) @ (2 * k * log_rho)))
-        # dρ^{2k}/d log α = −2k x ρ^{2k}/ρ, with ρ kept from 0 where ρ^{2k} vanishes anyway.
-        rho = np.where(np.abs(1 - x) < 1e-12, 1e-12, 1 - x)
-        by_lr.append(float(weights @ ((1 - decay) * floor * 2 / (2 - x) - away * 2 * k * x / rho)))
-        weights = weights * decay
-    return float(np.log(risk)), np.array(by_lr[::-1] + by_duration[::-1]) / risk
+    return float(np.log(risk)), np.concatenate([by_lr, by_duration]) / risk
 
 
-def _decay(model: NoisyQuadratic, best: Best, pieces: int) -> tuple[Array, Array]:
-    """A guess: from a larger rate down to below the best constant one, in pieces of equal length."""
+def _decay(model: NoisyQuadratic, best: Best, pieces: int, fall: float) -> tuple[Array, Array]:
+    """A guess: from a larger rate down to the best constant one over ``fall``, in pieces of equal length."""
     top = min(0.9 * model.largest_rate(), 10 * best.lr)
-    return np.geomspace(top, best.lr / 5, pieces), np.full(pieces, best.steps / pieces)
+    return np.geomspace(top, best.lr / fall, pieces), np.full(pieces, best.steps / pieces)
 
 
 def _stretch(guess: tuple[Array, Array], ratio: float) -> tuple[Array, Array]:
@@ -200,15 +204,20 @@ def _stretch(guess: tuple[Array, Array], ratio: float) -> tuple[Array, Array]:
 def _in_whole_steps(
     model: NoisyQuadratic, lrs: Array, durations: Array, batch_size: float, target: float
 ) -> Schedule | None:
-    """Durations rounded up, cut at the first step at or below the target."""
+    """Durations rounded, the last one up to the first step at or below the target."""
+    whole = np.rint(durations).astype(np.int64)
+    lrs, whole = lrs[whole > 0], whole[whole > 0]
+    if len(whole) == 0:
+        return None
+    whole[-1] += len(durations) + whole.sum() // 1000  # what rounding of all pieces may have taken
     moments, kept = model.start, []
-    for lr, k in zip(lrs, np.ceil(durations - 1e-9).astype(np.int64), strict=True):
-        steps = first_step_in_piece(model, float(lr), int(k), batch_size, target, moments)
-        kept.append((float(lr), int(k) if steps is None else steps))
+    for lr, k in zip(lrs.tolist(), whole.tolist(), strict=True):
+        steps = first_step_in_piece(model, lr, k, batch_size, target, moments)
+        kept.append((lr, k if steps is None else steps))
         if steps is not None:
             used = [piece for piece in kept if piece[1] > 0]
             return Schedule(tuple(p[0] for p in used), tuple(p[1] for p in used))
-        moments = _relax(model, float(lr), float(k), batch_size, moments)
+        moments = _relax(model, lr, float(k), batch_size, moments)
     return None
 
 

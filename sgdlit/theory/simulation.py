@@ -1,11 +1,9 @@
 """Monte Carlo of the noisy quadratic model, the measurement beside its closed forms."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
-from sgdlit.data.philox import derive_key, normal
 from sgdlit.errors import UserError
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, check_batch
 from sgdlit.theory.optimizers import HeavyBall, IterateAverage, Optimizer
@@ -19,6 +17,7 @@ def simulate(
     runs: int,
     seed: int,
     record: Sequence[int],
+    progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> np.ndarray:
     """The risk ½ Σ h θ² of independent runs, normal start and normal noise.
 
@@ -26,10 +25,15 @@ def simulate(
         lrs: the learning rate of each step.
         runs: how many; run r, step t see the same noise whatever the number of runs and steps.
         record: step numbers, 0 is the start.
+        progress: called as ``progress("steps", done, total)``.
 
     Returns:
         float64 [len(record), runs].
     """
+    import torch
+
+    from sgdlit.data.philox import derive_key, normal
+
     if runs < 1 or not record or max(record) > len(lrs):
         raise UserError(
             f"runs = {runs}, record up to {max(record, default=None)} of {len(lrs)} steps: out of range"
@@ -48,6 +52,7 @@ def simulate(
             velocity = momentum * velocity - lrs[step - 1] * scale * (h * theta + deviation * noise)
             theta = theta + velocity
             average = decay * average + (1 - decay) * theta
+        progress("steps", step, max(record))
         if step in wanted:
             out[wanted[step]] = 0.5 * average**2 @ h
     return out

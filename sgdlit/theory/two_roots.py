@@ -18,6 +18,9 @@ import numpy as np
 
 Array = np.ndarray
 
+_NOTHING = 1e-170  # the size of a wave whose square is no number any more
+_SETTLED = 1e-22  # what is left of a transient when its sum has its last digit
+
 # Rounding in the closed form of S_k grows as 1/(separation · horizon)²; where that square is less, doubling.
 _CRITICAL = 2e-3
 
@@ -60,34 +63,40 @@ class RealRoots:
             out[o] = apart / (self.sign1[o] * self.gap[o])
         return out
 
+    def falling(self, k: int) -> Array:
+        """U_{k+1} − r₁r₂ U_k for roots of one sign: r₁ᵏ [1 + (1 − r₁) q (1 − qᵏ)/(1 − q)], q = r₂/r₁."""
+        risen = np.expm1(k * self._quotient[0]) * self._weight
+        if self._equal is not None:
+            risen[self._equal] = k * self._weight[self._equal]
+        risen += 1
+        risen *= np.exp(k * self.log1)
+        return risen if k % 2 == 0 else risen * self.sign1
+
     def energy(self, k: int) -> Array:
         """S_k."""
         if k < 2:
             return np.full_like(self.gap, float(k))
         first, second, product, away = self._geometric_factors
-        total = first * -np.expm1(2 * k * self.log1) + second * -np.expm1(2 * k * self.log2)
-        cross = product * -np.expm1(k * self._log_product)
+        gone1, gone2 = -np.expm1(k * self.log1), -np.expm1(k * self.log2)  # 1 − |r|ᵏ, so 1 − r²ᵏ is:
+        total = first * gone1 * (2 - gone1) + second * gone2 * (2 - gone2)
+        cross = gone1 + gone2 - gone1 * gone2
         if self.opposite is not None and k % 2:
-            o = self.opposite
-            cross[o] = product[o] * (1 + np.exp(k * self._log_product[o]))
+            cross[self.opposite] = 2 - cross[self.opposite]
+        cross *= product
         total -= 2 * cross
         critical = self._closeness < np.sqrt(_CRITICAL) * np.maximum(away, 1 / k)
         out = total / np.where(critical, 1.0, self.gap) ** 2
         if critical.any():
             half1, half2 = np.exp(self.log1[critical] / 2), np.exp(self.log2[critical] / 2)
             excess = (self.gap[critical] / (half1 + half2)) ** 2  # r₁ + r₂ − 2√(r₁r₂)
-            out[critical] = _energy_by_doubling(half1 * half2, excess, k)
+            out[critical] = _energy_by_doubling(half1 * half2, excess, float(self.away1[critical].min()), k)
         return out
-
-    @cached_property
-    def _log_product(self) -> Array:
-        return self.log1 + self.log2
 
     @cached_property
     def _geometric_factors(self) -> tuple[Array, Array, Array, Array]:
         """q/(1 − q) for q = r₁², r₂², r₁r₂, and 1 − |r₁r₂|."""
         away = self.away1 + self.away2 - self.away1 * self.away2
-        sign, product = self.sign1 * self.sign2, np.exp(self._log_product)
+        sign, product = self.sign1 * self.sign2, np.exp(self.log1 + self.log2)
         return (
             np.exp(2 * self.log1) / (self.away1 * (2 - self.away1)),
             np.exp(2 * self.log2) / (self.away2 * (2 - self.away2)),
@@ -109,11 +118,24 @@ class RealRoots:
             logs = np.log1p(-np.minimum(self._closeness, 1.0))
         return logs, np.where(logs == 0, 1.0, np.expm1(logs))
 
+    @cached_property
+    def _equal(self) -> Array | None:
+        """Where the roots are equal; None where they never are."""
+        equal = self._quotient[0] == 0
+        return equal if equal.any() else None
+
+    @cached_property
+    def _weight(self) -> Array:
+        """(1 − r₁) q/expm1(log q), and 1 − r₁ where q = 1."""
+        logs, once = self._quotient
+        return np.where(self.sign1 > 0, self.away1, 2 - self.away1) * np.exp(logs) / once
+
     def _expm1_ratio(self, k: int) -> Array:
         """(1 − qᵏ)/(1 − q) for q = |r₂/r₁|; k where q = 1."""
         logs, once = self._quotient
         out = np.expm1(k * logs) / once
-        out[logs == 0] = k
+        if self._equal is not None:
+            out[self._equal] = k
         return out
 
 
@@ -133,23 +155,21 @@ class ComplexRoots:
     sign: Array
     angle: Array
 
-    def impulse(self, k: int) -> Array:
-        """U_k = (±1)^{k−1} p^{(k−1)/2} sin(kω)/sin ω."""
-        if k == 0:
-            return np.zeros_like(self.angle)
-        size = np.exp((k - 1) / 2 * self.log_product)
-        return self.sign ** (k - 1) * size * np.sin(k * self.angle) / self._factors[0]
-
     def falling(self, k: int) -> Array:
         """U_{k+1} − p U_k, with one sine and one cosine."""
-        phase = k * self.angle
-        return self.sign**k * np.exp(k / 2 * self.log_product) * (np.cos(phase) + self._slope * np.sin(phase))
+        size, phase = np.exp(k / 2 * self.log_product), k * self.angle
+        if size < _NOTHING:
+            return np.zeros_like(self.angle)
+        wave = size * (np.cos(phase) + self._slope * np.sin(phase))
+        return wave if k % 2 == 0 else wave * self.sign
 
     def energy(self, k: int) -> Array:
         """S_k = [g(p) − Re g(p e^{2iω})] / (2 p sin²ω)."""
         if k < 2:
             return np.full_like(self.angle, float(k))
         p, decay = np.exp(self.log_product), np.exp(k * self.log_product)
+        if decay < _SETTLED:
+            return self._limit
         sine, real, imaginary = self._factors
         far_sine, far_cosine = np.sin(k * self.angle), np.cos(k * self.angle)
         # 1 − zᵏ for z = p e^{2iω}, from its distance from 1.
@@ -162,10 +182,15 @@ class ComplexRoots:
         out = (straight - g) / (2 * p * np.where(critical, 1.0, sine) ** 2)
         if critical.any():
             angle, root = self.angle[critical], np.exp(self.log_product / 2)
-            out[critical] = _energy_by_doubling(
-                np.full_like(angle, root), -4 * root * np.sin(angle / 2) ** 2, k
-            )
+            excess = -4 * root * np.sin(angle / 2) ** 2
+            out[critical] = _energy_by_doubling(np.full_like(angle, root), excess, self.away / 2, k)
         return out
+
+    @cached_property
+    def _limit(self) -> Array:
+        """S_k for k → ∞, (1 + p)/((1 − p)((1 + p)² − (r₁ + r₂)²)) with r₁ + r₂ = ±2√p cos ω."""
+        p = np.exp(self.log_product)
+        return (1 + p) / (self.away * (self.away**2 + 4 * p * np.sin(self.angle) ** 2))
 
     @cached_property
     def _slope(self) -> Array:
@@ -185,13 +210,14 @@ def _power(sign: Array, log: Array, k: int) -> Array:
     return sign**k * np.exp(k * log)
 
 
-def _energy_by_doubling(root: Array, excess: Array, k: int) -> Array:
+def _energy_by_doubling(root: Array, excess: Array, away: float, k: int) -> Array:
     """S_k in ⌈log₂ k⌉ doublings, for roots near each other.
 
     With r = √(r₁r₂) and the pair (U_j, D_j), D_j = U_j − r U_{j−1}, one step is M = [[r + e, r], [e, r]]
     where e = r₁ + r₂ − 2r is small; and P_{2j} = P_j + M^j P_j (M^j)ᵀ for P_j = Σ_{i<=j} (U_i, D_i)(U_i,
-    D_i)ᵀ.
+    D_i)ᵀ. With ``away`` the least 1 − |r|, the terms beyond 40/away, below e⁻⁸⁰ of the first, add nothing.
     """
+    k = min(k, int(40 / away) + 2)
     step = (root + excess, root, excess, root)
     power, p = step, (np.ones_like(root), np.ones_like(root), np.ones_like(root))
     for bit in bin(k)[3:]:

@@ -10,10 +10,9 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, Timer
 
-from sgdlit.console import clock_face, listener, say
+from sgdlit.console import PRINT_SECONDS, clock_face, listener, say
 
 _REDRAW_SECONDS = 0.25
-_PRINT_SECONDS = 20.0
 _SHOWN = ("train/loss", "train/accuracy", "val/accuracy", "test/accuracy")
 
 
@@ -53,7 +52,7 @@ class StepProgress(ProgressBar):
     ) -> None:
         now = time.monotonic()
         printed = self._bar is None and listener() is None
-        if now - self._last_time < (_PRINT_SECONDS if printed else _REDRAW_SECONDS):
+        if now - self._last_time < (PRINT_SECONDS if printed else _REDRAW_SECONDS):
             return
         self._last_time = now
         self._show(trainer)

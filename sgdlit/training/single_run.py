@@ -33,7 +33,7 @@ from sgdlit.training.evaluation import EvaluationMeans, Records, evaluate
 from sgdlit.training.fit_loop import advance_clock, share_clock
 from sgdlit.training.rows import Stopwatch, training_row
 
-LossName = Literal["cross_entropy", "half_squared_error", "logistic"]
+LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output"]
 
 
 class SingleRun(LightningModule):

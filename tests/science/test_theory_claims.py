@@ -31,14 +31,14 @@ def test_noisy_quadratic_claims_at_a_hundredth_of_the_size():
     )
     study = noisy_quadratic.run(options)
     assert not failures(study)
-    assert {"G2", "G3", "G7", "G8", "G9", "G10", "G11"} <= {claim.id for claim in study.claims}
+    assert {"G2", "G7", "G8", "G9", "G10", "G11"} <= {claim.id for claim in study.claims}
     assert all(row["steps"] >= row["bound"] for row in study.tables["steps"] if row["steps"])
 
 
 def test_an_unreachable_target_leaves_empty_cells_and_says_so():
     options = NoisyQuadraticOptions(
         dimensions=20, target=1e-9, batch_sizes=[1.0, 2.0], rates=5, decades=1, one_minus_momentum=[0.1],
-        one_minus_decay=[0.1], preconditioners=[0.0], drop_runs=20, drop_steps=20,
+        one_minus_decay=[0.1], preconditioners=[0.0],
     )  # fmt: skip
     study = noisy_quadratic.run(options)
     assert all(row["steps"] is None for row in study.tables["steps"])
@@ -46,8 +46,9 @@ def test_an_unreachable_target_leaves_empty_cells_and_says_so():
 
 
 def test_linear_regression_claims():
+    """400 runs: the risk of SGD is skewed, and means of 60 lie 5 errors off once in a hundred seeds."""
     options = LinearRegressionOptions(
-        runs=60, steps=100, covariance_samples=20_000, kaczmarz_steps=1000, conditions=[128.0, 2048.0]
+        runs=400, steps=100, covariance_samples=20_000, kaczmarz_steps=1000, conditions=[128.0, 2048.0]
     )
     assert not failures(linear_regression.run(options))
 
@@ -74,7 +75,7 @@ def test_a_command_writes_figures_and_tables_without_nan(tmp_path, capsys):
 def test_figures_of_an_unreachable_target_are_drawn(tmp_path):
     small = [f"--{k}={v}" for k, v in {
         "dimensions": 10, "target": 1e-9, "batch_sizes": "[1,4]", "rates": 3, "decades": 1,
-        "one_minus_momentum": "[0.1]", "one_minus_decay": "[0.1]", "drop_runs": 5, "drop_steps": 20,
+        "one_minus_momentum": "[0.1]", "one_minus_decay": "[0.1]",
     }.items()]  # fmt: skip
     assert main(["noisy-quadratic", "--out", str(tmp_path), *small]) == 0
     assert (tmp_path / "steps_to_target.png").stat().st_size > 10_000
@@ -92,6 +93,41 @@ def test_commands_answer_mistakes_in_one_line(capsys, tmp_path):
     assert main(["--help"]) == 0
     overview = capsys.readouterr().out
     assert all(name in overview for name in STUDIES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["noisy-quadratic", "--target", "abc"], '"target": Expected .* abc; .* noisy-quadratic --help'),
+        (["noisy-quadratic", "--taret", "0.1"], "unrecognized arguments: --taret"),
+        (["noisy-quadratic", "--targ", "0.1"], "unrecognized arguments: --targ"),
+        (["noisy-quadratic", "--pieces", "0"], "pieces = 0"),
+        (["noisy-quadratic", "--target", "-1"], r"target = -1\.0: must be positive"),
+        (["noisy-quadratic", "--one_minus_momentum", "[0]"], r"momentum = 1\.0: must lie in \[0, 1\)"),
+        (["noisy-quadratic-runs"], "required: runs"),
+        (["modified-flow", "--n_steps", "[0]"], r"n_steps = \[0\]"),
+        (["modified-flow", "--igr_steps", "[0.01,0.5]"], r"step = 0\.5: gradient descent diverges"),
+        (["modified-flow", "--largest_lr", "50"], r"largest_lr = 50\.0 .* well below 0\.\d+, one over the"),
+        (["linear-regression", "--conditions", "[0.5]"], r"condition = 0\.5"),
+        (["linear-regression", "--batch_size", "0"], "batch_size = 0: must be at least 1"),
+        (["linear-regression", "--examples", "3"], "examples = 3: must be at least 8"),
+        (["linear-regression", "--lr_share", "1"], r"lr_share = 1\.0: must lie above 0 and below 1"),
+        (["online-convex", "--steps", "[]"], "steps is empty"),
+    ],
+)
+def test_bad_options_are_named_before_anything_is_computed(arguments, named, tmp_path, capsys):
+    with pytest.raises(UserError, match=named) as refusal:
+        main([*arguments, "--out", str(tmp_path)])
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().out == ""
+
+
+def test_progress_is_printed_where_it_cannot_be_drawn(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("sgdlit.console.PRINT_SECONDS", 0.0)
+    assert main(["online-convex", "--steps", "[10,20]", "--runs", "20", "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["runs 1/2  0:00 passed, 0:00 left", "runs 2/2  0:00 passed, 0:00 left"]
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
+from sgdlit.data.spectra import power_law
 from sgdlit.errors import UserError
 from sgdlit.theory import kidambi
 from sgdlit.theory.interpolation import Interpolation
@@ -13,7 +14,6 @@ from sgdlit.theory.linear_regression import (
     GaussianRegression,
     gradient_covariance,
     largest_stable_rate,
-    power_law_spectrum,
     simulate_regression,
 )
 from sgdlit.theory.online_convex import best_rate, mean_absolute_coordinate, regret_bound, simulate_stream
@@ -42,7 +42,7 @@ def test_gradient_covariance_by_gauss_hermite_quadrature():
 @pytest.mark.parametrize("variance", [0.0, 0.5])
 def test_risk_is_the_matrix_recursion(exponent, variance):
     """E δδᵀ step by step as a full matrix, by Isserlis' theorem."""
-    lam, batch = power_law_spectrum(4, exponent), 3
+    lam, batch = power_law(4, exponent), 3
     lr = 0.6 * largest_stable_rate(lam, batch)
     sigma, moment = np.diag(lam), np.outer([1.0, -2, 0.5, 1], [1.0, -2, 0.5, 1])
     model, risks = GaussianRegression(lam, lr, batch, variance), []
@@ -56,14 +56,14 @@ def test_risk_is_the_matrix_recursion(exponent, variance):
 
 
 def test_risk_within_four_standard_errors_of_simulation():
-    model = GaussianRegression(power_law_spectrum(6, 1.0), 0.2, 2, 0.3)
+    model = GaussianRegression(power_law(6, 1.0), 0.2, 2, 0.3)
     simulated = simulate_regression(model, np.ones(6), 30, 2000, seed=0)
     error = simulated.std(1, ddof=1) / math.sqrt(2000)
     assert (np.abs(simulated.mean(1) - model.risk(np.ones(6), range(31)))[1:] < 4 * error[1:]).all()
 
 
 def test_stability_limit_separates_bounded_from_divergent():
-    lam = power_law_spectrum(5, 1.0)
+    lam = power_law(5, 1.0)
     limit = largest_stable_rate(lam, 2)
     assert GaussianRegression(lam, limit * (1 - 1e-6), 2).is_stable()
     above = GaussianRegression(lam, limit * (1 + 1e-6), 2)

@@ -12,7 +12,7 @@ from sgdlit.errors import UserError
 from sgdlit.theory.epoch_orders import all_orders, mean_and_spread, paired_orders, sgd_endpoints
 from sgdlit.theory.flow import gradient_flow
 from sgdlit.theory.implicit_gradient import BarrettDherin, descent_path, modified_path, squared_norm
-from sgdlit.theory.losses import flat_losses, flat_parameters, mean_loss
+from sgdlit.theory.losses import flat_losses, flat_parameters, largest_curvature, mean_loss
 from sgdlit.theory.minibatch_penalty import (
     enumerated_square_norm,
     expected_square_norm,
@@ -48,6 +48,12 @@ def test_modified_loss_is_the_closed_form_on_quadratics():
     torch.testing.assert_close(
         torch.func.grad(modified_loss(losses, lr))(w), expected, rtol=1e-13, atol=1e-15
     )
+
+
+def test_largest_curvature_is_the_largest_eigenvalue():
+    losses, a, _ = quadratics(1, 4)
+    found = largest_curvature(losses[0], torch.ones(4, dtype=torch.float64))
+    assert found == pytest.approx(torch.linalg.eigvalsh(a[0])[-1].item(), rel=1e-6)
 
 
 def test_flow_is_the_matrix_exponential_on_a_quadratic():
@@ -166,7 +172,7 @@ def test_small_steps_follow_the_modified_flow_to_second_order():
 
 
 def test_descent_that_diverges_names_the_largest_step():
-    with pytest.raises(UserError, match=r"step = 0\.5.*should stay below 0\.0\d+"):
+    with pytest.raises(UserError, match=r"step = 0\.5.*steps far above 0\.0\d+"):
         descent_path(BarrettDherin(), 0.5, 5.0)
     with pytest.raises(UserError, match="step = 0"):
         descent_path(BarrettDherin(), 0.0, 5.0)

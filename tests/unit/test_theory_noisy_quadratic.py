@@ -136,7 +136,7 @@ def test_the_first_crossing_counts_even_if_the_risk_rises_again():
 
 def test_best_rate_is_that_of_trying_all():
     model = NoisyQuadratic.power_law(30)
-    batches, target = [1, 16, 256], 0.05
+    batches, target = [1, 16, 256, 10**5], 0.05
     for optimizers in (
         [SGD()],
         [HeavyBall(0.5), HeavyBall(0.9)],
@@ -144,13 +144,25 @@ def test_best_rate_is_that_of_trying_all():
     ):
         fast = best_constant_rate(model, optimizers, batches, target, points=25, decades=4)
         for i, batch in enumerate(batches):
-            every = [
-                steps_to_target(Run(model, o, lr), batch, target)
+            every = {
+                (o, float(lr)): steps_to_target(Run(model, o, lr), batch, target)
                 for o in optimizers
                 for lr in rate_grid(model, o, 25, 4)
-            ]
-            assert fast[i].steps == min(s for s in every if s is not None)
-            assert steps_to_target(Run(model, fast[i].optimizer, fast[i].lr), batch, target) == fast[i].steps
+            }
+            reached = {key: steps for key, steps in every.items() if steps is not None}
+            assert fast[i].steps == min(reached.values())
+            fastest = [(o, lr) for (o, lr), steps in reached.items() if steps == fast[i].steps]
+            assert (fast[i].optimizer, fast[i].lr) == fastest[0]
+
+
+def test_a_hopeless_large_rate_rules_out_no_smaller_one():
+    """Near αh = 2 the risk hardly falls; at αh = 1 one step does."""
+    model, target = NoisyQuadratic([1.0], [1e-9], [1.0]), 1e-4
+    grid = rate_grid(model, SGD(), 25, 0.5)
+    every = [steps_to_target(Run(model, SGD(), float(lr)), 1, target) for lr in grid]
+    (best,) = best_constant_rate(model, [SGD()], [1], target, points=25, decades=0.5)
+    assert best.steps == min(every) < every[15]
+    assert best.lr == grid[every.index(best.steps)]
 
 
 def test_a_target_below_every_floor_is_never_reached():
@@ -246,6 +258,15 @@ def test_the_lower_bound_on_an_interval_is_one(optimizer):
     for a, b in [(0, 1), (0, 59), (1, 2), (1, 6), (3, 10), (7, 40), (20, 24)]:
         bound = response.least_square(a, b, means[a].copy(), means[b].copy())
         assert (bound <= (means[a : b + 1] ** 2).min(0) * (1 + 1e-9) + 1e-30).all()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_means_fall_with_the_rate_where_they_are_said_to(optimizer):
+    x = np.concatenate([np.geomspace(1e-9, 0.9, 200), np.linspace(0.91, 1.0, 50)]) * optimizer.steady_below()
+    for k in (1, 2, 3, 10, 77, 1000, 10**6):
+        means = optimizer.response(x).mean(k)
+        assert (means >= 0).all()
+        assert (np.diff(means) <= 1e-12 * means[:-1]).all()
 
 
 def test_gradient_of_a_schedule_is_that_of_finite_differences():

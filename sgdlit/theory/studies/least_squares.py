@@ -6,6 +6,7 @@ import torch
 from sgdlit.data.philox import derive_key, normal
 from sgdlit.errors import UserError
 from sgdlit.theory.claims import Claim
+from sgdlit.theory.independent_runs import error_limit, mean_and_error
 from sgdlit.theory.least_squares import expected_error, minimum_norm
 from sgdlit.theory.studies.options import LeastSquaresOptions
 from sgdlit.theory.studies.study import Progress, Study, silent
@@ -48,27 +49,23 @@ def _squared_error(options: LeastSquaresOptions, samples: int, draw: int) -> flo
 
 
 def _row(options: LeastSquaresOptions, samples: int, squares: np.ndarray) -> dict[str, object]:
-    error = float(squares.std(ddof=1) / np.sqrt(len(squares)))
+    mean, error = mean_and_error(squares)
     return {
         "samples": samples,
         "share": samples / options.d**2,
-        "error": float(np.sqrt(squares.mean())),
-        "squared_error": float(squares.mean()),
-        "standard_error_of_square": error,
+        "error": float(np.sqrt(mean)),
+        "squared_error": float(mean),
+        "standard_error_of_square": float(error),
         "expected": expected_error(samples, options.d),
     }
 
 
 def _claim(options: LeastSquaresOptions, row: dict[str, object]) -> Claim:
-    from scipy import stats
-
     share, expected, spread = row["share"], row["expected"], row["standard_error_of_square"]
     statement = (
         f"relative error of minimum-norm least squares from {share:.3g} d² samples (root mean square, "
         f"{options.draws} draws)"
     )
-    # The spread is an estimate from few draws: Student's quantile at the level of four standard errors.
-    limit = stats.t.ppf(stats.norm.cdf(4), options.draws - 1)
-    holds = abs(row["squared_error"] - expected**2) <= limit * spread
+    holds = abs(row["squared_error"] - expected**2) <= error_limit(options.draws) * spread
     found = f"{row['error']:.4g} (square {row['squared_error']:.4g} ± {2 * spread:.2g})"
     return Claim("B2", statement, f"√(1 − n/d²) = {expected:.4g}", found, holds)

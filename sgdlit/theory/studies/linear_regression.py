@@ -1,19 +1,22 @@
 """The study of linear regression: gradient noise, Kaczmarz, interpolation, momentum (G12–G15)."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from sgdlit.data.philox import derive_key, normal
+from sgdlit.data.spectra import power_law
 from sgdlit.errors import UserError
 from sgdlit.theory import kidambi
 from sgdlit.theory import randomized_kaczmarz as kz
 from sgdlit.theory.claims import Claim
+from sgdlit.theory.independent_runs import distance_in_errors, error_limit, mean_and_error
 from sgdlit.theory.interpolation import Interpolation
 from sgdlit.theory.linear_regression import (
     GaussianRegression,
     gradient_covariance,
     largest_stable_rate,
-    power_law_spectrum,
     simulate_regression,
 )
 from sgdlit.theory.studies.options import LinearRegressionOptions
@@ -24,15 +27,29 @@ _COVARIANCE_DIMENSIONS = 4
 
 def run(options: LinearRegressionOptions, progress: Progress = silent) -> Study:
     """All of it; tables ``covariance``, ``risk``, ``kaczmarz``, ``interpolation`` and ``momentum``."""
-    if options.runs < 2:
-        raise UserError(f"runs = {options.runs}: at least 2 are needed for a standard error")
+    _check(options)
+    problems = [kidambi.Discrete(condition, options.spread) for condition in sorted(options.conditions)]
     study, parts = Study(), (_covariance, _risk, _kaczmarz, _interpolation)
-    total = len(parts) + len(options.conditions)
+    total = len(parts) + len(problems)
     for i, part in enumerate(parts):
         part(study, options)
         progress("regression", i + 1, total)
-    _momentum(study, options, lambda i: progress("regression", len(parts) + i, total))
+    _momentum(study, problems, lambda i: progress("regression", len(parts) + i, total))
     return study
+
+
+def _check(o: LinearRegressionOptions) -> None:
+    least = {"dimensions": 1, "batch_size": 1, "steps": 1, "runs": 2, "covariance_samples": 2, "columns": 1}
+    least |= {"rows": o.columns, "kaczmarz_steps": 1, "weights": 1, "examples": o.weights}
+    for name, value in least.items():
+        if getattr(o, name) < value:
+            raise UserError(f"{name} = {getattr(o, name)}: must be at least {value}")
+    if not 0 < o.lr_share < 1:
+        raise UserError(f"lr_share = {o.lr_share}: must lie above 0 and below 1, the largest stable rate")
+    if not o.conditions or o.label_variance < 0:
+        raise UserError(
+            f"conditions = {o.conditions}, label_variance = {o.label_variance}: must hold one, and be >= 0"
+        )
 
 
 def _draw(o: LinearRegressionOptions, purpose: str, rows: int, columns: int) -> np.ndarray:
@@ -54,25 +71,24 @@ def _covariance(study: Study, o: LinearRegressionOptions) -> None:
         centred = gradients - gradients.mean(0)
         for i in range(d):
             for j in range(i, d):
-                products = centred[:, i] * centred[:, j]
-                error = products.std() / np.sqrt(len(x))
+                mean, error = mean_and_error(centred[:, i] * centred[:, j])
                 rows.append(
                     {"place": place, "entry": f"{i},{j}", "predicted": float(predicted[i, j]),
-                     "measured": float(products.mean()), "standard_error": float(error)}
+                     "measured": float(mean), "standard_error": float(error)}
                 )  # fmt: skip
         here = [r for r in rows if r["place"] == place]
-        worst = _worst(here, "predicted")
         statement = (
             f"Cov(g) {place}: largest distance from F10 over its {len(here)} entries, in standard errors"
         )
-        study.claims.append(Claim("G12", statement, "< 4", f"{worst:.2f}", worst < 4))
+        study.claims.append(_agreement(statement, here, "predicted", o.covariance_samples))
     study.tables["covariance"] = rows
 
 
-def _worst(rows: list[Row], predicted: str) -> float:
-    """The largest distance from theory in standard errors, over the rows that have one."""
-    spread = [r for r in rows if r["standard_error"]]
-    return max((abs(r["measured"] - r[predicted]) / r["standard_error"] for r in spread), default=0.0)
+def _agreement(statement: str, rows: list[Row], predicted: str, runs: int) -> Claim:
+    """G12: that the means of ``runs`` runs lie within their errors of theory."""
+    columns = ([r[key] for r in rows] for key in ("measured", "standard_error", predicted))
+    worst, limit = distance_in_errors(*columns), error_limit(runs)
+    return Claim("G12", statement, f"< {limit:.2f}", f"{worst:.2f}", worst < limit)
 
 
 def _risk(study: Study, o: LinearRegressionOptions) -> None:
@@ -80,14 +96,13 @@ def _risk(study: Study, o: LinearRegressionOptions) -> None:
     rows = []
     record = np.unique(np.linspace(0, o.steps, 25).astype(int))
     for name, exponent in (("isotropic", 0.0), (f"power law i^−{o.exponent:g}", o.exponent)):
-        spectrum = power_law_spectrum(o.dimensions, exponent)
+        spectrum = power_law(o.dimensions, exponent)
         lr = o.lr_share * largest_stable_rate(spectrum, o.batch_size)
         for variance in sorted({0.0, o.label_variance}):
             model = GaussianRegression(spectrum, lr, o.batch_size, variance)
             start = np.ones(o.dimensions)
             theory = model.risk(start**2, record)
-            measured = simulate_regression(model, start, o.steps, o.runs, o.seed)[record]
-            error = measured.std(1, ddof=1) / np.sqrt(o.runs)
+            mean, error = mean_and_error(simulate_regression(model, start, o.steps, o.runs, o.seed)[record])
             curve = f"{name}, σ² = {variance:g}"
             rows += [
                 {
@@ -97,7 +112,7 @@ def _risk(study: Study, o: LinearRegressionOptions) -> None:
                     "measured": float(m),
                     "standard_error": float(e),
                 }
-                for k, t, m, e in zip(record, theory, measured.mean(1), error, strict=True)
+                for k, t, m, e in zip(record, theory, mean, error, strict=True)
             ]
     study.tables["risk"] = rows
     # Rare large values carry the mean of clean runs at late steps, which no number of runs here would see.
@@ -105,17 +120,14 @@ def _risk(study: Study, o: LinearRegressionOptions) -> None:
     if not noisy:
         study.notes.append("risk: label_variance is 0, so only clean curves are drawn, without a claim")
         return
-    worst = _worst(noisy, "theory")
     statement = (
         f"risk of SGD, noisy labels: largest distance of {o.runs} runs from theory, in standard errors"
     )
-    study.claims.append(Claim("G12", statement, "< 4", f"{worst:.2f}", worst < 4))
+    study.claims.append(_agreement(statement, noisy, "theory", o.runs))
 
 
 def _kaczmarz(study: Study, o: LinearRegressionOptions) -> None:
     """G13: clean labels within the bound and exponential; noisy labels stop at a floor."""
-    if o.rows < o.columns:
-        raise UserError(f"rows = {o.rows}, columns = {o.columns}: the system needs at least as many rows")
     a, solution = _draw(o, "kaczmarz-rows", o.rows, o.columns), _draw(o, "kaczmarz-solution", 1, o.columns)[0]
     noise = np.sqrt(o.label_variance) * _draw(o, "kaczmarz-labels", o.rows, 1)[:, 0]
     factor, begin = kz.contraction(a), np.zeros(o.columns)
@@ -124,8 +136,8 @@ def _kaczmarz(study: Study, o: LinearRegressionOptions) -> None:
         squares = kz.kaczmarz(a, a @ solution + extra, begin, solution, o.kaczmarz_steps, o.runs, o.seed)[
             record
         ]
-        bound = squares[0].mean() * factor**record
-        error = squares.std(1, ddof=1) / np.sqrt(o.runs)
+        mean, error = mean_and_error(squares)
+        bound = mean[0] * factor**record
         rows += [
             {
                 "labels": labels,
@@ -134,7 +146,7 @@ def _kaczmarz(study: Study, o: LinearRegressionOptions) -> None:
                 "standard_error": float(e),
                 "bound": float(b),
             }
-            for k, m, e, b in zip(record, squares.mean(1), error, bound, strict=True)
+            for k, m, e, b in zip(record, mean, error, bound, strict=True)
         ]
     study.tables["kaczmarz"] = rows
     clean, noisy = ([r for r in rows if r["labels"] == kind] for kind in ("clean", "noisy"))
@@ -151,7 +163,7 @@ def _kaczmarz(study: Study, o: LinearRegressionOptions) -> None:
 
 def _interpolation(study: Study, o: LinearRegressionOptions) -> None:
     """G14: steps by the bound and exactly; linear scaling up to b*, saturation beyond."""
-    spectrum = np.sqrt(power_law_spectrum(o.weights, 0.5))
+    spectrum = np.sqrt(power_law(o.weights, 0.5))
     problem = Interpolation(_draw(o, "interpolation", o.examples, o.weights) * spectrum)
     rows = []
     for b in (2.0**k for k in range(11)):
@@ -183,7 +195,7 @@ def _steps_per_e(factor: float) -> float:
     return float(-1 / np.log(factor))
 
 
-def _momentum(study: Study, o: LinearRegressionOptions, advance) -> None:
+def _momentum(study: Study, problems: list[kidambi.Discrete], advance: Callable[[int], None]) -> None:
     """G15: steps per factor e at the best settings, over the condition number."""
     methods = {
         "SGD": kidambi.best_sgd,
@@ -192,15 +204,14 @@ def _momentum(study: Study, o: LinearRegressionOptions, advance) -> None:
         "accelerated SGD": kidambi.best_accelerated,
     }
     rows = []
-    for i, condition in enumerate(sorted(o.conditions)):
-        problem = kidambi.Discrete(condition, o.spread)
+    for i, problem in enumerate(problems):
         rows += [
-            {"method": name, "condition": condition, "steps": _steps_per_e(best(problem))}
+            {"method": name, "condition": problem.condition, "steps": _steps_per_e(best(problem))}
             for name, best in methods.items()
         ]
         advance(i + 1)
     study.tables["momentum"] = rows
-    if len(o.conditions) < 2:
+    if len(problems) < 2:
         study.notes.append("momentum: a power of κ needs at least two conditions")
         return
     for name in methods:

@@ -5,6 +5,7 @@ import numpy as np
 from sgdlit.errors import UserError
 from sgdlit.theory import implicit_gradient as igr
 from sgdlit.theory.claims import Claim
+from sgdlit.theory.losses import largest_curvature, mean_loss
 from sgdlit.theory.modified_flow import Curve, orders_for, penalty_identities, slope_curves
 from sgdlit.theory.problems import Problem, data_folder, fashion_mnist, random_regression
 from sgdlit.theory.studies.options import ModifiedFlowOptions
@@ -26,10 +27,13 @@ def run(options: ModifiedFlowOptions, progress: Progress = silent) -> Study:
     """All of it; tables ``slopes``, ``identities``, ``igr`` and ``igr_paths``."""
     if options.halvings < 1:
         raise UserError(f"halvings = {options.halvings}: a slope needs at least one")
+    if not options.n_steps or min(options.n_steps) < 1:
+        raise UserError(f"n_steps = {options.n_steps}: n-step SGD takes 1 or more updates per minibatch")
     if len(options.igr_steps) < 2:
         raise UserError(f"igr_steps = {options.igr_steps}: at least two are compared")
     orders = orders_for(options.m, options.order_pairs, options.seed)
     problems, study = _problems(options), Study()
+    igr_claim = _add_igr(study, options)
     total, done = len(problems) * (options.halvings + 1), 0
 
     def advance() -> None:
@@ -45,7 +49,7 @@ def run(options: ModifiedFlowOptions, progress: Progress = silent) -> Study:
         _add_identities(study, problem)
     if len(problems) == 1:
         study.notes.append("Fashion-MNIST left out: no data folder (--data_dir or SGDLIT_DATA)")
-    _add_igr(study, options)
+    study.claims.append(igr_claim)
     return study
 
 
@@ -54,6 +58,14 @@ def _problems(options: ModifiedFlowOptions) -> list[tuple[Problem, float]]:
     problems = [(random_regression(o.m, o.batch_size, o.inputs, o.scale, o.seed), o.largest_lr)]
     if (folder := data_folder(o.data_dir)) is not None:
         problems.append((fashion_mnist(folder, o.m, o.batch_size, o.scale, o.seed), o.largest_lr_images))
+    for problem, lr in problems:
+        curvature = largest_curvature(mean_loss(problem.minibatches), problem.start)
+        if not 0 < lr * abs(curvature) < 1:
+            raise UserError(
+                f"largest_lr = {lr} on {problem.name}: must lie above 0 and well below "
+                f"{1 / abs(curvature):.3g}, one over the largest curvature of C at the start: the powers are "
+                "those of ε → 0"
+            )
     return problems
 
 
@@ -86,7 +98,7 @@ def _add_identities(study: Study, problem: Problem) -> None:
         )
 
 
-def _add_igr(study: Study, options: ModifiedFlowOptions) -> None:
+def _add_igr(study: Study, options: ModifiedFlowOptions) -> Claim:
     problem, rows, paths = igr.BarrettDherin(), [], []
     for step in [0.0, *sorted(options.igr_steps)]:
         flow = igr.modified_path(problem, step, options.igr_time)
@@ -101,7 +113,7 @@ def _add_igr(study: Study, options: ModifiedFlowOptions) -> None:
     ends = np.array([row["descent"] for row in rows[1:]])
     statement = "E = ½(y − abx)²: a² + b² at the end of descent, from the smallest to the largest step"
     found = " > ".join(f"{end:.3f}" for end in ends)
-    study.claims.append(Claim("IGR", statement, "falls", found, bool((np.diff(ends) < 0).all())))
+    return Claim("IGR", statement, "falls", found, bool((np.diff(ends) < 0).all()))
 
 
 def _path_rows(kind: str, step: float, path: np.ndarray) -> list[Row]:

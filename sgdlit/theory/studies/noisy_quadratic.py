@@ -1,20 +1,18 @@
-"""The study of the noisy quadratic model: steps to target over batch size (G2, G6–G11), a rate drop (G3)."""
+"""The study of the noisy quadratic model: steps to target over batch size (G2, G6–G11)."""
 
-import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
-from threading import Lock
 
 import numpy as np
 
 from sgdlit.errors import UserError
 from sgdlit.theory.claims import Claim
-from sgdlit.theory.first_crossing import Best, best_constant_rate
+from sgdlit.theory.first_crossing import Best
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.optimizers import SGD, HeavyBall, IterateAverage, Optimizer
-from sgdlit.theory.schedules import Schedule, best_schedules, schedule_risk
-from sgdlit.theory.simulation import simulate
+from sgdlit.theory.schedules import Schedule
 from sgdlit.theory.studies.options import NoisyQuadraticOptions
+from sgdlit.theory.studies.search import search
 from sgdlit.theory.studies.study import Progress, Row, Study, silent
 
 _PUBLISHED = {4.0: 1.51e6, 2.0**16: 8200.0}  # plain SGD on the standard instance, target 0.01
@@ -23,27 +21,29 @@ _PLAIN, _MOMENTUM, _AVERAGE, _SCHEDULE = "SGD", "momentum", "EMA", "schedule"
 
 
 def run(options: NoisyQuadraticOptions, progress: Progress = silent) -> Study:
-    """All of it; tables ``steps``, ``schedules`` and ``drop``."""
+    """All of it; tables ``steps`` and ``schedules``."""
     if not options.batch_sizes:
         raise UserError("batch_sizes is empty: at least one is needed")
+    if options.pieces < 1:
+        raise UserError(f"pieces = {options.pieces}: a schedule has at least one")
     model = NoisyQuadratic.power_law(options.dimensions, options.exponent)
     batch_sizes = sorted(options.batch_sizes)
+    options = replace(options, batch_sizes=batch_sizes)
     families = _families(options)
     if _PLAIN not in families:
         raise UserError(
             f"preconditioners = {options.preconditioners}: must hold 0, plain SGD, to compare with"
         )
-    best, schedules = _search(model, families, batch_sizes, options, progress)
+    best, schedules = search(model, families, _PLAIN, options, progress)
     study = Study()
     study.tables["steps"] = _step_rows(model, best, schedules, batch_sizes, options)
     study.tables["schedules"] = _schedule_rows(batch_sizes, schedules) or [{"batch_size": None}]
     _claim(study, model, best, schedules, options)
-    _add_drop(study, options)
     return study
 
 
 def _families(o: NoisyQuadraticOptions) -> dict[str, list[Optimizer]]:
-    """Optimizers that share a curve, by its name; the costliest first, so that threads end together."""
+    """Optimizers that share a curve, by its name; the costliest first, so that processes end together."""
     families: dict[str, list[Optimizer]] = {
         _MOMENTUM: [HeavyBall(1 - v) for v in o.one_minus_momentum],
         _AVERAGE: [IterateAverage(1 - v) for v in o.one_minus_decay],
@@ -51,34 +51,6 @@ def _families(o: NoisyQuadraticOptions) -> dict[str, list[Optimizer]]:
     for gamma in o.preconditioners:
         families[_PLAIN if gamma == 0 else f"SGD, preconditioner γ = {gamma:g}"] = [SGD(gamma)]
     return families
-
-
-def _search(
-    model: NoisyQuadratic,
-    families: dict[str, list[Optimizer]],
-    batch_sizes: list[float],
-    o: NoisyQuadraticOptions,
-    progress: Progress,
-) -> tuple[dict[str, list[Best]], list[Schedule | None]]:
-    """Every family and the schedules in threads: the work is in numpy, which lets them run side by side."""
-    total = sum(map(len, families.values())) * o.rates + len(batch_sizes)
-    done, lock = 0, Lock()
-
-    def advance() -> None:
-        nonlocal done
-        with lock:
-            done += 1
-            progress("learning rates", done, total)
-
-    def constant(optimizers: list[Optimizer]) -> list[Best]:
-        return best_constant_rate(model, optimizers, batch_sizes, o.target, o.rates, o.decades, advance)
-
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, len(families))) as pool:
-        plain: Future = pool.submit(constant, families[_PLAIN])
-        schedules = pool.submit(lambda: best_schedules(model, plain.result(), o.target, o.pieces, advance))
-        others = {name: pool.submit(constant, f) for name, f in families.items() if name != _PLAIN}
-        best = {_PLAIN: plain.result()} | {name: future.result() for name, future in others.items()}
-        return best, schedules.result()
 
 
 def _step_rows(
@@ -223,29 +195,3 @@ def _claim_bound(
         study.claims.append(
             Claim("G10", statement, "below 2, far above", found, scheduled < 2 < constant / 2)
         )
-
-
-def _add_drop(study: Study, o: NoisyQuadraticOptions) -> None:
-    """G3: the rate falls by ten half-way; theory in closed form piece by piece, beside a Monte-Carlo run."""
-    model, batch_size = NoisyQuadratic.power_law(o.drop_dimensions, o.exponent), 1.0
-    half, rates = o.drop_steps // 2, (o.drop_lr, o.drop_lr / 10)
-    record = np.unique(
-        np.concatenate([np.linspace(0, 2 * half, 41), half + np.array([1, 2, 4, 7])]).astype(int)
-    )
-    lrs = [rates[0]] * half + [rates[1]] * half
-    measured = simulate(model, SGD(), lrs, batch_size, o.drop_runs, o.seed, record.tolist())
-    error = measured.std(1, ddof=1) / np.sqrt(o.drop_runs) if o.drop_runs > 1 else np.zeros(len(record))
-    theory = np.array(
-        [schedule_risk(model, rates, (min(k, half), max(k - half, 0)), batch_size) for k in record.tolist()]
-    )
-    study.tables["drop"] = [
-        {"step": int(k), "lr": rates[int(k > half)], "theory": t, "measured": m, "standard_error": e}
-        for k, t, m, e in zip(record, theory.tolist(), measured.mean(1).tolist(), error.tolist(), strict=True)
-    ]
-    before, after = (float(theory[record == k][0]) for k in (half, 2 * half))
-    statement = "rate divided by 10: risk before the drop over risk at the end"
-    study.claims.append(Claim("G3", statement, "> 3", f"{before / after:.2f}", before / after > 3))
-    if o.drop_runs > 1:
-        worst = float((np.abs(measured.mean(1) - theory) / error).max())
-        statement = f"largest distance of {o.drop_runs} simulated runs from theory, in standard errors"
-        study.claims.append(Claim("G3", statement, "< 4", f"{worst:.2f}", worst < 4))

@@ -1,9 +1,8 @@
 """The study of online convex optimisation: the best iterate against the bound of F1 (B10)."""
 
-import numpy as np
-
 from sgdlit.errors import UserError
 from sgdlit.theory.claims import Claim
+from sgdlit.theory.independent_runs import mean_and_error
 from sgdlit.theory.online_convex import regret_bound, simulate_stream
 from sgdlit.theory.studies.options import OnlineConvexOptions
 from sgdlit.theory.studies.study import Progress, Study, silent
@@ -11,15 +10,13 @@ from sgdlit.theory.studies.study import Progress, Study, silent
 
 def run(options: OnlineConvexOptions, progress: Progress = silent) -> Study:
     """All of it; table ``regret``."""
-    if options.runs < 2 or not options.steps:
-        raise UserError(
-            f"runs = {options.runs}, steps = {options.steps}: at least 2 runs and one K are needed"
-        )
+    if not options.steps:
+        raise UserError("steps is empty: at least one K is needed")
     study, rows = Study(), []
     for i, steps in enumerate(sorted(options.steps)):
         losses = simulate_stream(options.dimensions, options.distance, steps, options.runs, options.seed)
         bound = regret_bound(options.distance, 1.0, steps)
-        mean, error = float(losses.mean()), float(losses.std(ddof=1) / np.sqrt(options.runs))
+        mean, error = map(float, mean_and_error(losses))
         rows.append({"steps": steps, "mean": mean, "standard_error": error, "bound": bound})
         statement = f"mean loss of the best of K = {steps} iterates ({options.runs} runs)"
         found = f"{mean:.4g} ± {2 * error:.2g}"

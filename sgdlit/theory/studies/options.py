@@ -45,7 +45,7 @@ class ModifiedFlowOptions:
 
 @dataclass
 class NoisyQuadraticOptions:
-    """G2, G3 and G6 to G11: steps to a target risk over batch size, for five kinds of optimizer, and the
+    """G2 and G6 to G11: steps to a target risk over batch size, for five kinds of optimizer, and the
     bound.
 
     Symbols (Zhang et al. 2019, arXiv 1907.04164; Grosse, CSC 2541 lecture 7): L = ½ Σ_i h_i θ_i² in D
@@ -59,17 +59,13 @@ class NoisyQuadraticOptions:
         exponent: of the power law.
         target: the risk to reach.
         batch_sizes: B.
-        rates: number of learning rates, log-spaced below the largest stable one.
+        rates: number of learning rates: α_max · 10^(−decades·(1 − j/rates)), 0 <= j < rates, below the
+            largest stable one α_max.
         decades: powers of ten that the rates span.
         preconditioners: γ, 0 being plain SGD.
         one_minus_momentum: 1 − β, tuned over for each batch size.
         one_minus_decay: 1 − μ, tuned over for each batch size.
         pieces: of the optimised piecewise-constant schedules.
-        drop_dimensions: D of the Monte-Carlo run with a drop of the learning rate (G3).
-        drop_lr: its learning rate, divided by 10 half-way.
-        drop_steps: its steps.
-        drop_runs: its independent runs.
-        seed: of the Monte-Carlo runs.
     """
 
     dimensions: int = 10_000
@@ -82,11 +78,54 @@ class NoisyQuadraticOptions:
     one_minus_momentum: list[float] = field(default_factory=lambda: [0.3, 0.1, 0.03, 0.01, 0.003, 0.001])
     one_minus_decay: list[float] = field(default_factory=lambda: [10.0 ** (-k / 2) for k in range(2, 13)])
     pieces: int = 10
-    drop_dimensions: int = 100
-    drop_lr: float = 0.5
-    drop_steps: int = 400
-    drop_runs: int = 200
+
+
+@dataclass
+class RateDropOptions:
+    """G3: the learning rate falls by a factor, and the risk to a lower floor, which lr/B sets (F6).
+
+    Symbols (Grosse, CSC 2541 lecture 7; F5, F6): the noisy quadratic model L = ½ Σ_i h_i θ_i² with gradient
+    noise of variance c_i/B, here h_i = c_i = i^(−exponent) and θ_0 ~ N(0, I); learning rate α, batch size B.
+
+    Args:
+        runs: runs of a network with one drop of the rate, to draw beside the model: the folder of one, or one
+            with version_0, version_1, … in it, such as logs/fashion_rate_drop.
+        metric: what is looked at in these runs.
+        dimensions: D.
+        exponent: of the power law.
+        batch_size: B.
+        lr: α before the drop.
+        factor: by which it is divided half-way.
+        steps: of the model's run.
+        simulations: independent simulated runs of it.
+        seed: of them.
+    """
+
+    runs: str | None = None
+    metric: str = "val/loss"
+    dimensions: int = 50
+    exponent: float = 1.0
+    batch_size: float = 1.0
+    lr: float = 0.5
+    factor: float = 10.0
+    steps: int = 2000
+    simulations: int = 100
     seed: int = 0
+
+
+@dataclass
+class NoisyQuadraticRunsOptions:
+    """Runs of ``fit`` on the noisy quadratic model, beside the exact mean of their risk (F5, F8).
+
+    Symbols (Zhang et al. 2019, arXiv 1907.04164): L = ½ Σ_i h_i θ_i², curvatures h_i, gradient noise of
+    variance c_i/B, batch size B, learning rate α (``lr``), momentum β. Runs that differ in their seeds only
+    are samples of one mean, which is computed from their config, whatever the schedule of the rate.
+
+    Args:
+        runs: folder of a run, or one with version_0, version_1, … in it, such as logs/noisy_quadratic_sgd.
+    """
+
+    runs: str
 
 
 @dataclass

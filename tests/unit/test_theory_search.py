@@ -1,0 +1,35 @@
+"""The search in several processes: it finds what one process finds, counts all of it, and can be given up."""
+
+import multiprocessing
+
+import pytest
+
+from sgdlit.theory.noisy_quadratic import NoisyQuadratic
+from sgdlit.theory.optimizers import SGD, HeavyBall, IterateAverage
+from sgdlit.theory.studies import search as module
+from sgdlit.theory.studies.options import NoisyQuadraticOptions
+
+MODEL = NoisyQuadratic.power_law(30)
+OPTIONS = NoisyQuadraticOptions(batch_sizes=[1.0, 64.0], target=0.05, rates=12, decades=4, pieces=3)
+FAMILIES = {"momentum": [HeavyBall(0.5), HeavyBall(0.9)], "EMA": [IterateAverage(0.9)], "SGD": [SGD()]}
+
+
+def test_processes_find_what_one_process_finds(monkeypatch):
+    seen = []
+    serial = module.search(MODEL, FAMILIES, "SGD", OPTIONS, lambda *counts: seen.append(counts))
+    assert seen[-1] == ("learning rates", 4 * 12 + 2, 4 * 12 + 2)
+    monkeypatch.setattr(module, "_SMALL", 0)
+    seen.clear()
+    assert module.search(MODEL, FAMILIES, "SGD", OPTIONS, lambda *counts: seen.append(counts)) == serial
+    assert all(done <= total == 50 for _, done, total in seen)
+
+
+def test_an_interruption_ends_every_process(monkeypatch):
+    monkeypatch.setattr(module, "_SMALL", 0)
+
+    def interrupt(what, done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        module.search(MODEL, FAMILIES, "SGD", OPTIONS, interrupt)
+    assert not multiprocessing.active_children()
