@@ -29,9 +29,9 @@ class Member(NamedTuple):
         return float(self.optimizer.param_groups[0]["lr"])
 
     def numbers(self, rule: "UpdateRule", start: int, count: int) -> dict[str, Tensor]:
-        """What updates ``start`` to ``start + count − 1`` need, with λ as ``reg_strength``: float64 ``[count]``.
+        """What updates ``start`` to ``start + count − 1`` need, λ as ``reg_strength`` included.
 
-        The schedule is advanced by ``count`` steps.
+        Each is float64 ``[count]``. The schedule is advanced by ``count`` steps.
         """
         constant = rule.constant and self.scheduler is None and type(self.run.strength) is ConstantStrength
         rows = []
