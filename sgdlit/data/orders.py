@@ -175,7 +175,7 @@ class Itinerary:
         self.smallest = length - (self.batches - 1) * batch_size if last_batch == "short" else batch_size
         self._key = derive_key(seed, "order")
         self._length, self._per_page = length, max(1, _PAGE // length)
-        self._page, self._rows = -1, torch.empty(0)
+        self._held: tuple[tuple[int, Tensor], ...] = ()  # replaced as a whole, so that threads may share it
 
     @property
     def steps_per_epoch(self) -> int:
@@ -218,11 +218,13 @@ class Itinerary:
         return (epoch - page * self._per_page) * self._length + position * self.batch_size
 
     def _page_rows(self, page: int, device: torch.device | str) -> Tensor:
-        if self._page != page or self._rows.device != torch.device(device):
-            epochs = torch.arange(page * self._per_page, (page + 1) * self._per_page, device=device)
-            self._rows = self.order.rows(epochs, self.examples, self._key).flatten()
-            self._page = page
-        return self._rows
+        for held, rows in self._held:
+            if held == page and rows.device == torch.device(device):
+                return rows
+        epochs = torch.arange(page * self._per_page, (page + 1) * self._per_page, device=device)
+        rows = self.order.rows(epochs, self.examples, self._key).flatten()
+        self._held = (*self._held[-1:], (page, rows))  # two, for the runs that share a block across both
+        return rows
 
     def _place(self, step: Count) -> tuple[Count, Count]:
         """The epoch of a step, and which of its minibatches the step sees."""

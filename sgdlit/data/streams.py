@@ -42,7 +42,9 @@ class StreamData(KeyedData):
         last_batch: where B does not divide ``shard_size``: "error", "short" or "drop".
         val_size: number of validation examples; 0 for none.
         test_size: number of test examples.
-        seed: decides the examples; None takes the run's ``seed_everything``.
+        seed: decides the examples and the order; None takes the run's ``seed_everything``.
+        data_seed: a seed for the examples (with teacher and noise) alone: runs with other seeds then visit
+            the same shard in other orders.
         order_seed: a seed for the order of a shard alone.
         eval_batch_size: examples per rank in one evaluation batch.
         evaluate_train: whether the shard is evaluated beside the other sets, as ``train_set``.
@@ -67,6 +69,7 @@ class StreamData(KeyedData):
         val_size: int = 0,
         test_size: int = 1000,
         seed: int | None = None,
+        data_seed: int | None = None,
         order_seed: int | None = None,
         eval_batch_size: int = 1000,
         evaluate_train: bool = False,
@@ -96,6 +99,7 @@ class StreamData(KeyedData):
             )
         self.sizes, self.evaluate_train = {"val": val_size, "test": test_size}, evaluate_train
         self.seed = 0 if seed is None else seed
+        self.data_seed = self.seed if data_seed is None else data_seed
         self.order_seed = self.seed if order_seed is None else order_seed
         self.eval_batch_size, self.page_minibatches = eval_batch_size, page_minibatches
         self.dtype = getattr(torch, dtype)
@@ -138,7 +142,7 @@ class StreamData(KeyedData):
 
     def key(self, split: Split) -> Key:
         """The key of a split's examples."""
-        return derive_key(self.seed, f"{self.key_name} {split}")
+        return derive_key(self.data_seed, f"{self.key_name} {split}")
 
     # What Lightning and the command line ask
 
@@ -172,7 +176,7 @@ class StreamData(KeyedData):
 
     @property
     def source(self) -> dict[str, Any]:
-        return {"sizes": self.sizes, "seed": self.seed, "dtype": str(self.dtype), **self.describe()}
+        return {"sizes": self.sizes, "seed": self.data_seed, "dtype": str(self.dtype), **self.describe()}
 
     def take_over(self, other: KeyedData) -> None:
         self._held = other._held
@@ -191,7 +195,7 @@ class StreamData(KeyedData):
             "repeats": self.repeats,
             "last_batch": self.last_batch,
             "dtype": str(self.dtype),
-            "seeds": [self.seed, self.order_seed],
+            "seeds": [self.data_seed, self.order_seed],
             **self.describe(),
         }
 
@@ -312,8 +316,8 @@ class TeacherStream(StreamData):
 
     Args:
         label_noise: σ, standard deviation of the noise added to every target, in every split.
-        teacher_seed: a seed for the teacher alone; None takes ``seed``.
-        label_noise_seed: a seed for the noise alone; None takes ``seed``.
+        teacher_seed: a seed for the teacher alone; None takes ``data_seed``.
+        label_noise_seed: a seed for the noise alone; None takes ``data_seed``.
     """
 
     def __init__(
@@ -326,8 +330,8 @@ class TeacherStream(StreamData):
         super().__init__(**stream)
         require(0 <= label_noise < float("inf"), "label_noise", label_noise, "a number from 0 upwards")
         self.label_noise = label_noise
-        self.teacher_seed = self.seed if teacher_seed is None else teacher_seed
-        self.label_noise_seed = self.seed if label_noise_seed is None else label_noise_seed
+        self.teacher_seed = self.data_seed if teacher_seed is None else teacher_seed
+        self.label_noise_seed = self.data_seed if label_noise_seed is None else label_noise_seed
         self.teacher_key = derive_key(self.teacher_seed, f"{self.key_name} teacher")
 
     def noisy(self, split: Split, index: Tensor, targets: Tensor) -> Tensor:

@@ -203,7 +203,7 @@ class GaussianMixture(StreamData):
         d: number of inputs.
         classes: k, at least 2.
         separation: length of each mean μ, whose direction is uniform on the sphere; for two classes μ and −μ.
-        teacher_seed: a seed for the means alone; None takes ``seed``.
+        teacher_seed: a seed for the means alone; None takes ``data_seed``.
         stream: see :class:`StreamData`.
 
     Raises:
@@ -225,7 +225,7 @@ class GaussianMixture(StreamData):
         require(classes >= 2, "classes", classes, "2 or more")
         require(0 < separation < float("inf"), "separation", separation, "a number above 0")
         self.d, self.classes, self.separation = d, classes, separation
-        self.teacher_seed = self.seed if teacher_seed is None else teacher_seed
+        self.teacher_seed = self.data_seed if teacher_seed is None else teacher_seed
         key = derive_key(self.teacher_seed, f"{self.key_name} teacher")
         means = normal(key, torch.arange(classes), d, dtype=torch.float64)
         if classes == 2:

@@ -1,5 +1,8 @@
 """What each order visits, as properties over sizes, seeds and repeats."""
 
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import pytest
@@ -11,6 +14,7 @@ from sgdlit.data.orders import (
     FixedList,
     ForwardThenReversed,
     Itinerary,
+    Order,
     RandomReshuffling,
     SingleShuffle,
     WithReplacement,
@@ -136,3 +140,27 @@ def test_a_short_minibatch_is_known_by_size_in_every_position():
 def test_bad_input(make, words):
     with pytest.raises(UserError, match=words):
         make()
+
+
+class EpochNumbers(Order):
+    """Every row is the number of its epoch; other threads run while it is made."""
+
+    def rows(self, epochs, examples, key):
+        time.sleep(0)
+        return epochs.unsqueeze(1).expand(-1, examples)
+
+
+def test_threads_may_share_an_itinerary():
+    """As members of an ensemble with the same data do; a page belongs to whoever asked for it."""
+    itinerary = Itinerary(EpochNumbers(), 2**13, 2**13)
+
+    def ask(epoch: int) -> bool:
+        return bool((itinerary.rows(epoch) == epoch).all())
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            assert all(pool.map(ask, [k % 7 for k in range(8000)]))
+    finally:
+        sys.setswitchinterval(before)

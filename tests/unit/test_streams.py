@@ -118,6 +118,16 @@ def test_the_finite_form_is_the_beginning_of_the_stream_with_the_same_test_set(n
     assert_same(list(attach(stream).test_dataloader()), list(attach(shard).test_dataloader()))
 
 
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_seed_of_the_data_leaves_only_the_order_to_the_seed(name):
+    one, other = (make(name, seed=seed, data_seed=9, shard_size=24, steps=3) for seed in (0, 1))
+    assert one.source == other.source == make(name, seed=9).source
+    assert_same(list(attach(one).test_dataloader()), list(attach(other).test_dataloader()))
+    index = torch.arange(24)
+    assert_same([one.draw("train", index)], [make(name, seed=9).draw("train", index)])
+    assert not torch.equal(one.itinerary.rows(0), other.itinerary.rows(0))
+
+
 def test_repeats_visit_a_minibatch_n_times_in_a_row():
     once, thrice = batches(make("linear")), batches(make("linear", repeats=3))
     assert_same(thrice, [once[t // 3] for t in range(12)])

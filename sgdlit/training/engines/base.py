@@ -28,10 +28,10 @@ class Member(NamedTuple):
     def rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def numbers(self, rule: "UpdateRule", start: int, count: int) -> dict[str, list[float]]:
+    def numbers(self, rule: "UpdateRule", start: int, count: int) -> dict[str, Tensor]:
         """What updates ``start`` to ``start + count − 1`` need, λ as ``reg_strength`` included.
 
-        The schedule is advanced by ``count`` steps.
+        Each is float64 ``[count]``. The schedule is advanced by ``count`` steps.
         """
         constant = rule.constant and self.scheduler is None and type(self.run.strength) is ConstantStrength
         rows = []
@@ -41,7 +41,8 @@ class Member(NamedTuple):
             if self.scheduler is not None:
                 self.optimizer._opt_called = True  # else torch takes the schedule to be ahead of the updates
                 self.scheduler.step()
-        return {name: [row[name] for row in rows] * (count // len(rows)) for name in rows[0]}
+        columns = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
+        return {name: column.expand(count).contiguous() for name, column in columns.items()}
 
 
 class Losses(NamedTuple):

@@ -35,8 +35,7 @@ class FusedEngine(Engine):
         self.form = network.rank_one
 
     def run(self, block: Block) -> Losses:
-        numbers = self.members[0].numbers(self.rule, block.start, len(block))
-        n = {name: torch.tensor(column, dtype=torch.float64) for name, column in numbers.items()}
+        n = self.members[0].numbers(self.rule, block.start, len(block))
         keeps = 1 - n["lr"] * n["weight_decay"]
         costs = torch.empty(len(block), dtype=self.parameters[0].dtype)
         losses = torch.empty_like(costs) if self.form == "diagonal" else costs

@@ -103,7 +103,7 @@ class StackedEngine(Engine):
         """
         each = [member.numbers(self.rule, start, count) for member in members]
         self.number_names = list(each[0])
-        table = torch.tensor([list(m.values()) for m in each], dtype=torch.float64).permute(2, 1, 0)
+        table = torch.stack([torch.stack(list(m.values())) for m in each]).permute(2, 1, 0)
         penalized = (table[:, self.number_names.index("reg_strength")] > 0).any(1).tolist()
         return (table if self.stacked else table[..., 0]).to(self.parameters[0]), penalized
 
