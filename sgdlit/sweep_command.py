@@ -272,6 +272,8 @@ def figure(arguments: Sequence[str]) -> int:
     numbers = Numbers(plan, store)
     for path in numbers.damaged:
         warn(f"{path}: not a result (cut off, or changed); left out")
+    if not numbers.stored:
+        raise UserError(f"{store.folder} has no result of this file yet; python -m sgdlit sweep makes them")
     out = Path(own.out or store.folder / "figures")
     written = [path for name in options.figures for path in draw(name, options, numbers, out, own.svg)]
     say(f"wrote {', '.join(path.name for path in written)} into {out}")

@@ -4,6 +4,7 @@ Drawn from stored results alone. Every number that is drawn is also in ``NAME.cs
 ``NAME_runs.csv`` (single runs), and the caption says what a point is and how many runs diverged.
 """
 
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _CHARACTERS_PER_PANEL = 72  # of a caption
+_CHARACTERS_OF_A_HEADING = 46
 
 
 def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: bool) -> list[Path]:
@@ -40,7 +42,8 @@ def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: 
     for ax in axes[len(drawn) :]:
         ax.remove()
     if options.figures[name].heading:
-        figure.suptitle(options.figures[name].heading, fontsize=11)
+        heading = textwrap.fill(options.figures[name].heading, _CHARACTERS_OF_A_HEADING * columns)
+        figure.suptitle(heading, fontsize=11)
     caption = _caption(drawn)
     figure.supxlabel(textwrap.fill(caption, _CHARACTERS_PER_PANEL * columns), fontsize=7.5)
     for line in _tuning(drawn):
@@ -74,7 +77,8 @@ def _draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
         at(place, color="black", linestyle=style, linewidth=1, label=line.name)
     words = dict.fromkeys(series.metric.words for series in drawn)
     y_label = panel.y_label or ", ".join(words)
-    log = panel.log.replace("none", "")
+    there = any(point.summary.center is not None for series in drawn for point in series.points)
+    log = panel.log.replace("none", "") if there else ""  # nothing has no logarithm
     if places.categories:
         log = log.replace("x", "")
     finish(ax, panel.title or "", panel.x_label or places.words, y_label, log=log)
@@ -88,6 +92,12 @@ def _raised(label: str) -> str:
     """``2^-6`` with its exponent raised, as the labels of axes have it."""
     digits = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
     return re.sub(r"\^(-?\d+)", lambda power: power[1].translate(digits), label)
+
+
+def _on_binary_grid(value: float) -> bool:
+    """Whether a value is a power of two, or one of three that divide an octave into equal ratios."""
+    quarters = 4 * math.log2(value)
+    return abs(quarters - round(quarters)) < 1e-6
 
 
 class _Places:
@@ -113,8 +123,8 @@ class _Places:
         kept = [value for value in self.values if self.has(value)]
         if self.categories:
             ax.set_xticks(range(len(kept)), [str(value) for value in kept])
-        elif self._log and kept and all(power_of_two(value) is not None for value in kept):
-            binary_ticks(ax, kept)
+        elif self._log and kept and all(_on_binary_grid(value) for value in kept):
+            binary_ticks(ax, (value for value in kept if power_of_two(value) is not None))
 
 
 Placed = Sequence[tuple[float, PointSummary]]

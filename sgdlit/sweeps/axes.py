@@ -4,7 +4,7 @@ A list of axes is a list of entries, and entries are crossed, the last one runni
 or more keys to their values; the keys of one entry go together (equal length; a value alone goes with each).
 
     - seed_everything: [0, 1, 2]
-    - model.optimizer.lr: {powers_of: 2, from: -9, to: -3}      # 2⁻⁹ ... 2⁻³; step: 2 takes every second
+    - model.optimizer.lr: {powers_of: 2, from: -9, to: -3}      # 2⁻⁹ ... 2⁻³, in steps of 2^step
       data.repeats: [1, 1, 2, 2, 4, 4, 8]
     - model.reg_strength: [0, 2^-6, 2^-4]                       # numbers may be written base^exponent
     - data.label_noise: {log_from: 1.0e-3, log_to: 1.0, count: 7}
@@ -33,7 +33,7 @@ _RANGES = ({"powers_of", "from", "to"}, {"log_from", "log_to", "count"})
 _FORMS = (
     "a list [a, b, ...], {powers_of: 2, from: -9, to: -3, step: 1} or {log_from: 0.001, log_to: 1, count: 7}"
 )
-_POWER = re.compile(r"([+-]?)(\d+(?:\.\d+)?)\s*\^\s*([+-]?\d+)")
+_POWER = re.compile(r"([+-]?)(\d+(?:\.\d+)?)\s*\^\s*([+-]?\d+(?:\.\d+)?)")
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _DIGITS = 12  # of a logarithmic range: more would show the rounding of powers
 
@@ -107,13 +107,12 @@ def _nearest_form(given: Mapping[str, Any]) -> str:
 
 def _powers(given: Mapping[str, Any], where: str) -> list[float]:
     base, first, last, step = (number(given.get(name, 1)) for name in ("powers_of", "from", "to", "step"))
-    whole = all(isinstance(k, int) and not isinstance(k, bool) for k in (first, last, step))
-    if not whole or step < 1 or last < first or not isinstance(base, int | float) or base <= 0:
+    numbers = all(isinstance(k, int | float) and not isinstance(k, bool) for k in (base, first, last, step))
+    if not numbers or base <= 0 or last < first or step <= 0:
         raise UserError(
-            f"{where}: {dict(given)} is not allowed; allowed: powers_of above 0, whole from and to with "
-            "from <= to, step 1 or more"
+            f"{where}: {dict(given)} is not allowed; allowed: powers_of above 0, from <= to, step above 0"
         )
-    return [_power(base, k) for k in range(first, last + 1, step)]
+    return [_power(base, first + k * step) for k in range(int((last - first) / step + 1e-9) + 1)]
 
 
 def _log_spaced(given: Mapping[str, Any], where: str) -> list[float]:
@@ -136,12 +135,15 @@ def number(value: Any) -> Any:
     power = _POWER.fullmatch(value.strip())
     if power:
         base = float(power[2]) if "." in power[2] else int(power[2])
-        return (-1 if power[1] == "-" else 1) * _power(base, int(power[3]))
+        return (-1 if power[1] == "-" else 1) * _power(base, float(power[3]))
     return float(value) if _DECIMAL.fullmatch(value.strip()) else value
 
 
-def _power(base: float, exponent: int) -> float:
-    return base**exponent if exponent >= 0 else float(base) ** exponent
+def _power(base: float, exponent: float) -> float:
+    """A whole number where the base and the exponent are; exact where the exponent is whole."""
+    if exponent != int(exponent):
+        return float(f"{base**exponent:.{_DIGITS}g}")
+    return base ** int(exponent) if exponent >= 0 else float(base) ** int(exponent)
 
 
 # A config with them

@@ -27,7 +27,7 @@ _DECIDING = ("model", "data", "trainer", "init_seed")  # and seed_everything, wh
 _NOT_DECIDING = (
     # where it runs
     "accelerator", "devices", "num_nodes", "strategy", "plugins", "use_distributed_sampler",
-    "default_root_dir",
+    "default_root_dir", "root",
     # what it says
     "logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
     "enable_autolog_hparams", "profiler", "detect_anomaly", "model_registry",

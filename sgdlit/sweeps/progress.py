@@ -5,9 +5,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from sgdlit.console import clock_face, say
-
-_PRINT_SECONDS = 20.0
+from sgdlit.console import PRINT_SECONDS, clock_face
 
 
 class SweepProgress:
@@ -43,9 +41,10 @@ class SweepProgress:
         """How far the cells in flight are together, in cells, and the latest numbers of one."""
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done + fraction, text=self._text(fraction, text))
-        elif self.total and time.monotonic() - self._printed > _PRINT_SECONDS:
+        elif self.total and time.monotonic() - self._printed > PRINT_SECONDS:
             self._printed = time.monotonic()
-            say(self._text(fraction, text))
+            # Not by say: the terminal is lent to this, and what says something meanwhile is a run.
+            print(self._text(fraction, text), file=sys.stderr, flush=True)
 
     def finished(self, cells: int) -> None:
         self.done += cells

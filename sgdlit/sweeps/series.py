@@ -66,6 +66,11 @@ class Numbers:
         self.plan, self.store = plan, store
         self.results, self.damaged = store.read()
 
+    @property
+    def stored(self) -> int:
+        """How many cells have a result."""
+        return sum(cell.key in self.results for cell in self.plan.cells)
+
     def run(self, cell: Cell, metric: Metric) -> Run | None:
         """The metric of one cell; None where the cell has not been run.
 

@@ -48,6 +48,9 @@ def test_numbers_and_ranges():
     assert all(isinstance(v, int) for v in values("c", expand([{"c": {"powers_of": 2, "from": 0, "to": 5}}])))
     assert values("d", expand([{"d": {"powers_of": 10, "from": -1, "to": 1}}])) == [0.1, 1, 10]
     assert expand([{"model.init_args.optimizer.init_args.lr": "2^-6"}]) == [{"model.optimizer.lr": 2**-6}]
+    halves = values("e", expand([{"e": {"powers_of": 2, "from": -2, "to": -0.5, "step": 0.5}}]))
+    assert halves == [0.25, number("2^-1.5"), 0.5, number("2^-0.5")]
+    assert halves[1] == pytest.approx(2**-1.5, rel=1e-10)
     assert number("2^-6 ") == 0.015625
     assert number("2^x") == "2^x"
 
@@ -68,7 +71,7 @@ REFUSED = {
     "[{lr: {power_of: 2, from: 0, to: 1}}]": "did you mean powers_of by power_of?",
     "[{lr: {powers_of: 2, from: 0}}]": "axes.0: lr: {'powers_of': 2, 'from': 0} is not allowed",
     "[{lr: {powers_of: 2, from: 0, to: -3}}]": "from <= to",
-    "[{lr: {powers_of: 2, from: 0.5, to: 3}}]": "whole from and to",
+    "[{lr: {powers_of: 2, from: 0, to: 3, step: 0}}]": "step above 0",
     "[{lr: {powers_of: two, from: 0, to: 3}}]": "powers_of above 0",
     "[{lr: {log_from: 0, log_to: 1, count: 3}}]": "log_from and log_to above 0",
     "[{lr: {log_from: 1, log_to: 2, count: 1}}]": "count 2 or more",
