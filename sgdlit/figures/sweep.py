@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sgdlit.console import warn
 from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, finish, label_short_log_axes, panels, save
 from sgdlit.sweeps.expressions import Expression, power_of_two, shown_number
-from sgdlit.sweeps.options import Panel, Statistic, SweepOptions, panels_of
+from sgdlit.sweeps.options import Line, Panel, Statistic, SweepOptions, panels_of
 from sgdlit.sweeps.series import Numbers, PointSummary, Series, panel_series
 from sgdlit.sweeps.statistics import interval_in_words, rule_of
 from sgdlit.sweeps.table import numbers_of, write_csv
@@ -36,7 +38,7 @@ def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: 
     rows = -(-len(drawn) // columns)
     figure, axes = panels(rows, columns, width=4.6, height=3.6)
     for ax, (panel, series) in zip(axes, drawn, strict=False):
-        _draw_panel(ax, panel, series)
+        draw_panel(ax, panel, series)
     for ax in axes[len(drawn) :]:
         ax.remove()
     if options.figures[name].heading:
@@ -57,7 +59,7 @@ def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: 
 # One panel
 
 
-def _draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
+def draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
     places = _Places(panel, drawn)
     for i, series in enumerate(drawn):
         color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
@@ -70,8 +72,7 @@ def _draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
             _draw_points(ax, points, panel, label, color, marker, size)
         _draw_lost(ax, points, color, i)
     for line, style in zip(panel.lines, ("--", ":", "-.") * len(panel.lines), strict=False):
-        at, place = (ax.axhline, line.y) if line.y is not None else (ax.axvline, line.x)
-        at(place, color="black", linestyle=style, linewidth=1, label=line.name)
+        _draw_line(ax, line, drawn, {"color": "black", "linestyle": style, "linewidth": 1, "label": line.name})
     words = dict.fromkeys(series.metric.words for series in drawn)
     y_label = panel.y_label or ", ".join(words)
     log = panel.log.replace("none", "")
@@ -82,6 +83,20 @@ def _draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
     label_short_log_axes(ax)
     if panel.y_range is not None:
         ax.set_ylim(*panel.y_range)
+
+
+def _draw_line(ax: "Axes", line: Line, drawn: Sequence[Series], look: dict[str, Any]) -> None:
+    """A reference line; one through the first point is left out as long as there is none."""
+    if line.y is not None:
+        ax.axhline(line.y, **look)
+    elif line.x is not None:
+        ax.axvline(line.x, **look)
+    else:
+        valued = [[p for p in s.points if p.summary.center is not None] for s in drawn]
+        if valued[0]:
+            first, last = valued[0][0].x, max(point.x for points in valued for point in points)
+            xs = np.geomspace(first, last)
+            ax.plot(xs, valued[0][0].summary.center * (xs / first) ** line.power, **look)
 
 
 def _raised(label: str) -> str:
