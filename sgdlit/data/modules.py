@@ -94,8 +94,8 @@ class ImageShards(KeyedData):
         self.evaluate_train, self.evaluate_test = evaluate_train, evaluate_test
         if not self.evaluation_splits:
             raise UserError(
-                "data.evaluate_test: false with data.val_size: 0 leaves nothing to be evaluated; allowed: true, or "
-                "a val_size"
+                "data.evaluate_test: false with data.val_size: 0 leaves nothing to be evaluated; allowed: "
+                "true, or a val_size"
             )
         self.seed = 0 if seed is None else seed
         self.order_seed = self.seed if order_seed is None else order_seed

@@ -61,9 +61,11 @@ def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: 
 
 def draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
     places = _Places(panel, drawn)
+    placed = []
     for i, series in enumerate(drawn):
         color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
         points = [(places.of(point.x), point) for point in series.points if places.has(point.x)]
+        placed.append(points)
         label = _raised(series.label)
         if series.over_steps:
             _draw_over_steps(ax, points, panel, label, color)
@@ -72,7 +74,7 @@ def draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
             _draw_points(ax, points, panel, label, color, marker, size)
         _draw_lost(ax, points, color, i)
     for line, style in zip(panel.lines, ("--", ":", "-.") * len(panel.lines), strict=False):
-        _draw_line(ax, line, drawn, {"color": "black", "linestyle": style, "linewidth": 1, "label": line.name})
+        _draw_line(ax, line, placed, {"color": "black", "linestyle": style, "linewidth": 1})
     words = dict.fromkeys(series.metric.words for series in drawn)
     y_label = panel.y_label or ", ".join(words)
     log = panel.log.replace("none", "")
@@ -85,18 +87,19 @@ def draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
         ax.set_ylim(*panel.y_range)
 
 
-def _draw_line(ax: "Axes", line: Line, drawn: Sequence[Series], look: dict[str, Any]) -> None:
+def _draw_line(ax: "Axes", line: Line, drawn: "Sequence[Placed]", look: dict[str, Any]) -> None:
     """A reference line; one through the first point is left out as long as there is none."""
+    look = look | {"label": line.name}
     if line.y is not None:
         ax.axhline(line.y, **look)
     elif line.x is not None:
         ax.axvline(line.x, **look)
     else:
-        valued = [[p for p in s.points if p.summary.center is not None] for s in drawn]
+        valued = [[(x, p) for x, p in placed if x > 0 and p.summary.center is not None] for placed in drawn]
         if valued[0]:
-            first, last = valued[0][0].x, max(point.x for points in valued for point in points)
+            (first, point), last = valued[0][0], max(x for placed in valued for x, _ in placed)
             xs = np.geomspace(first, last)
-            ax.plot(xs, valued[0][0].summary.center * (xs / first) ** line.power, **look)
+            ax.plot(xs, point.summary.center * (xs / first) ** line.power, **look)
 
 
 def _raised(label: str) -> str:

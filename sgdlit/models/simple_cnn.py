@@ -1,4 +1,4 @@
-"""The small convolutional network of Shallue et al. 2018 (arXiv 1811.03600), "Simple CNN", for 28x28 images."""
+"""The "Simple CNN" of Shallue et al. 2018 (arXiv 1811.03600): two convolutions and a hidden layer."""
 
 import math
 
@@ -43,7 +43,9 @@ class SimpleCNN(nn.Module):
                 "channels, and sizes of 1 or more"
             )
         if image_size < 4 or image_size % 4:
-            raise UserError(f"image_size: {image_size} is not allowed; give a multiple of 4, such as 28 or 32")
+            raise UserError(
+                f"image_size: {image_size} is not allowed; give a multiple of 4, such as 28 or 32"
+            )
         self.image_shape = (in_channels, image_size, image_size)
         first, second = channels
         self.layers = nn.Sequential(

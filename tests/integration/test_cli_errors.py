@@ -229,7 +229,9 @@ def test_without_a_config(command, capsys):
 def test_a_config_without_a_required_argument(capsys):
     Path("wrong.yaml").write_text("model: {class_path: SingleRun}\n")
     text = refused(capsys, "--config", "wrong.yaml")
-    assert text.startswith("model.network: missing, SingleRun needs it\nallowed: DeepLinear, MLP, SimpleCNN, ")
+    assert text.startswith(
+        "model.network: missing, SingleRun needs it\nallowed: DeepLinear, MLP, SimpleCNN, "
+    )
 
 
 def test_a_config_that_cannot_be_read(capsys):

@@ -152,7 +152,10 @@ def test_classes_by_name_keep_the_arguments_that_they_share(config):
 
 
 CALLBACKS = [
-    {"class_path": "sgdlit.training.stop_at_target.StopAtTarget", "init_args": {"metric": "m", "at_least": 1}},
+    {
+        "class_path": "sgdlit.training.stop_at_target.StopAtTarget",
+        "init_args": {"metric": "m", "at_least": 1},
+    },
     {"class_path": "sgdlit.training.iterate_average.IterateAverage"},
 ]
 
@@ -195,8 +198,8 @@ WRONG = {
     "in this config, so it has no penalty_batch_size; name a class for model.objective first",
     ("model.reg_strength.end", 4): "model.reg_strength.end: model.reg_strength is 0.0 in this config",
     ("data.batch_size.x", 4): "data.batch_size.x: data.batch_size is 16 in this config, so it has no x",
-    ("trainer.callbacks.IterateAverage.decay", 0): "trainer.callbacks.IterateAverage.decay: trainer.callbacks is "
-    "null in this config, so it has no IterateAverage",
+    ("trainer.callbacks.IterateAverage.decay", 0): "trainer.callbacks.IterateAverage.decay: "
+    "trainer.callbacks is null in this config, so it has no IterateAverage",
     ("trainer", 4): "trainer: not one value; name an option of it, such as trainer.",
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ def test_parameter_counts_are_the_published_ones():
 
 
 def test_simple_cnn_and_resnet_8_counts():
-    """By hand: 5x5 convolutions on 28x28x1, two halvings; and 1 + 6 convolutions, two projections, one layer."""
+    """By hand: 5x5 convolutions on 28x28x1, two halvings; and 7 convolutions, two projections, one layer."""
     assert count(SimpleCNN()) == (25 * 32 + 32) + (25 * 32 * 64 + 64) + (49 * 64 + 1) * 1024 + 1025 * 10
     assert count(SimpleCNN([2, 3], 5, 7, 3, 8)) == (75 * 2 + 2) + (50 * 3 + 3) + (4 * 3 + 1) * 5 + 6 * 7
     convolutions = [(3, 16), (16, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64)]
