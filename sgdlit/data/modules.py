@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from sgdlit.console import track
 from sgdlit.data import shapes
@@ -55,8 +57,12 @@ class ImageShards(KeyedData):
         eval_batch_size: examples per rank in one evaluation batch.
         evaluate_train: whether the training set, as it is without augmentation, is evaluated beside the
             others, as ``train_set``.
+        evaluate_test: whether the test set is evaluated during training, beside the validation set.
         storage: "device" copies the training set to the training device; "host" leaves it where it is, which
             for a memory-mapped file means that only the rows of each batch are read.
+
+    Raises:
+        UserError: nothing is evaluated.
     """
 
     num_classes = 10
@@ -77,6 +83,7 @@ class ImageShards(KeyedData):
         split_seed: int = 0,
         eval_batch_size: int = 500,
         evaluate_train: bool = False,
+        evaluate_test: bool = True,
         storage: Storage = "device",
     ) -> None:
         super().__init__()
@@ -84,7 +91,12 @@ class ImageShards(KeyedData):
         self.order = order or RandomReshuffling()
         self.train_size, self.val_size, self.balanced = train_size, val_size, balanced
         self.augment, self.eval_batch_size, self.storage = augment, eval_batch_size, storage
-        self.evaluate_train = evaluate_train
+        self.evaluate_train, self.evaluate_test = evaluate_train, evaluate_test
+        if not self.evaluation_splits:
+            raise UserError(
+                "data.evaluate_test: false with data.val_size: 0 leaves nothing to be evaluated; allowed: "
+                "true, or a val_size"
+            )
         self.seed = 0 if seed is None else seed
         self.order_seed = self.seed if order_seed is None else order_seed
         self.augmentation_seed = self.seed if augmentation_seed is None else augmentation_seed
@@ -104,7 +116,8 @@ class ImageShards(KeyedData):
 
     @property
     def evaluation_splits(self) -> list[str]:
-        return ["val"] * (self.val_size > 0) + ["test"] + ["train_set"] * self.evaluate_train
+        asked = {"val": self.val_size > 0, "test": self.evaluate_test, "train_set": self.evaluate_train}
+        return [split for split, is_evaluated in asked.items() if is_evaluated]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -307,21 +320,32 @@ class FashionMNIST(ImageShards):
     Args:
         root: folder that holds the four IDX files, gzipped or not.
         augment: random crops and flips; the protocols of Smith et al. 2021 use none here.
+        pool: side of the squares of pixels that are averaged into one, for small studies: 1, 2, 4 or 7.
+
+    Raises:
+        UserError: squares that do not tile the image.
     """
 
-    def __init__(self, root: str = "data", augment: bool = False, **shard: Any) -> None:
+    def __init__(self, root: str = "data", augment: bool = False, pool: int = 1, **shard: Any) -> None:
         super().__init__(augment=augment, **shard)
-        self.root = root
+        if pool < 1 or 28 % pool or pool > 7:
+            raise UserError(f"pool: {pool} is not allowed; allowed: 1, 2, 4 or 7, which tile 28 pixels")
+        self.root, self.pool = root, pool
 
     @property
     def source(self) -> dict[str, Any]:
-        return super().source | {"root": self.root}
+        return super().source | {"root": self.root, "pool": self.pool}
 
     def read_splits(self) -> dict[str, Subset]:
-        train, test = (
-            shard_from_arrays(*read_fashion_mnist(Path(self.root), train)) for train in (True, False)
-        )
+        train, test = (self._pooled(*read_fashion_mnist(Path(self.root), train)) for train in (True, False))
         return self.split_pool(train, test)
+
+    def _pooled(self, images: np.ndarray, labels: np.ndarray) -> Shard:
+        shard = shard_from_arrays(images, labels)
+        if self.pool > 1:
+            means = avg_pool2d(shard.images.float(), self.pool)
+            shard.images = means.round_().to(torch.uint8)
+        return shard
 
     @cached_property
     def standardise(self) -> PerImage:

@@ -1,5 +1,6 @@
 """Finite sets of examples: where they lie, how they are split, and how a minibatch is taken from them."""
 
+import math
 import warnings
 from dataclasses import dataclass, field
 from typing import Literal
@@ -37,8 +38,10 @@ class PerImage:
     def __call__(self, images: Tensor) -> Tensor:
         """Float32 ``[b, C, H, W]`` from uint8 ``[b, C, H, W]``."""
         x = images.to(torch.float32)
-        std, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True, correction=0)
-        return x.sub_(mean).div_(std.clamp_min(1.0))
+        x -= x.mean((1, 2, 3), keepdim=True)
+        # torch.std_mean takes six times as long on a CPU.
+        std = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True) / math.sqrt(x[0].numel())
+        return x.div_(std.clamp_min(1.0))
 
 
 @dataclass

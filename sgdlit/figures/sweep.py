@@ -11,10 +11,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sgdlit.console import warn
 from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, finish, label_short_log_axes, panels, save
 from sgdlit.sweeps.expressions import Expression, power_of_two, shown_number
-from sgdlit.sweeps.options import Panel, Statistic, SweepOptions, panels_of
+from sgdlit.sweeps.options import Line, Panel, Statistic, SweepOptions, panels_of
 from sgdlit.sweeps.series import Numbers, PointSummary, Series, panel_series
 from sgdlit.sweeps.statistics import interval_in_words, rule_of
 from sgdlit.sweeps.table import numbers_of, write_csv
@@ -38,7 +40,7 @@ def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: 
     rows = -(-len(drawn) // columns)
     figure, axes = panels(rows, columns, width=4.6, height=3.6)
     for ax, (panel, series) in zip(axes, drawn, strict=False):
-        _draw_panel(ax, panel, series)
+        draw_panel(ax, panel, series)
     for ax in axes[len(drawn) :]:
         ax.remove()
     if options.figures[name].heading:
@@ -60,11 +62,13 @@ def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: 
 # One panel
 
 
-def _draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
+def draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
     places = _Places(panel, drawn)
+    placed = []
     for i, series in enumerate(drawn):
         color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
         points = [(places.of(point.x), point) for point in series.points if places.has(point.x)]
+        placed.append(points)
         label = _raised(series.label)
         if series.over_steps:
             _draw_over_steps(ax, points, panel, label, color)
@@ -73,8 +77,7 @@ def _draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
             _draw_points(ax, points, panel, label, color, marker, size)
         _draw_lost(ax, points, color, i)
     for line, style in zip(panel.lines, ("--", ":", "-.") * len(panel.lines), strict=False):
-        at, place = (ax.axhline, line.y) if line.y is not None else (ax.axvline, line.x)
-        at(place, color="black", linestyle=style, linewidth=1, label=line.name)
+        _draw_line(ax, line, placed, {"color": "black", "linestyle": style, "linewidth": 1})
     words = dict.fromkeys(series.metric.words for series in drawn)
     y_label = panel.y_label or ", ".join(words)
     there = any(point.summary.center is not None for series in drawn for point in series.points)
@@ -86,6 +89,21 @@ def _draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
     label_short_log_axes(ax)
     if panel.y_range is not None:
         ax.set_ylim(*panel.y_range)
+
+
+def _draw_line(ax: "Axes", line: Line, drawn: "Sequence[Placed]", look: dict[str, Any]) -> None:
+    """A reference line; one through the first point is left out as long as there is none."""
+    look = look | {"label": line.name}
+    if line.y is not None:
+        ax.axhline(line.y, **look)
+    elif line.x is not None:
+        ax.axvline(line.x, **look)
+    else:
+        valued = [[(x, p) for x, p in placed if x > 0 and p.summary.center is not None] for placed in drawn]
+        if valued[0]:
+            (first, point), last = valued[0][0], max(x for placed in valued for x, _ in placed)
+            xs = np.geomspace(first, last)
+            ax.plot(xs, point.summary.center * (xs / first) ** line.power, **look)
 
 
 def _raised(label: str) -> str:

@@ -6,6 +6,7 @@ whoever seeds that generator decides them.
 
 from sgdlit.models.deep_linear import DeepLinear
 from sgdlit.models.mlp import MLP
+from sgdlit.models.simple_cnn import SimpleCNN
 from sgdlit.models.wide_resnet import WideResNet
 
-__all__ = ["MLP", "DeepLinear", "WideResNet"]
+__all__ = ["MLP", "DeepLinear", "SimpleCNN", "WideResNet"]

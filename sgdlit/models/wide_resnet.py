@@ -16,12 +16,13 @@ from sgdlit.errors import UserError
 from sgdlit.models.activations import make_activation
 from sgdlit.models.layers import Conv2d, Linear
 
-NORMALIZATIONS = ("skipinit", "batchnorm", "groupnorm")
+NORMALIZATIONS = ("skipinit", "batchnorm", "groupnorm", "none")
+WITH_BIASES = ("skipinit", "none")  # a normalization has biases of its own
 GROUPS = 8  # of GroupNorm: 2w channels in a group at full resolution
 
 
 def make_normalization(name: str, channels: int) -> nn.Module:
-    """The layer in front of an activation: none with SkipInit."""
+    """The layer in front of an activation: none with SkipInit, and without normalization."""
     if name == "batchnorm":
         return nn.BatchNorm2d(channels)
     if name == "groupnorm":
@@ -37,7 +38,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, fan_in: int, fan_out: int, stride: int, normalization: str, activation: str) -> None:
         super().__init__()
-        bias = normalization == "skipinit"
+        bias = normalization in WITH_BIASES
         self.norm1 = make_normalization(normalization, fan_in)
         self.conv1 = Conv2d(fan_in, fan_out, 3, stride=stride, padding=1, bias=bias)
         self.norm2 = make_normalization(normalization, fan_out)
@@ -60,7 +61,8 @@ class WideResNet(nn.Module):
 
     Convolutions start as N(0, 2/fan_in) (He et al. 2015), the last layer as N(0, 1/fan_in), biases and
     SkipInit's scalars at 0. WRN-10-1 with SkipInit has 77 709 parameters for 3 channels and 10 classes
-    (Smith et al. 2021, appendix).
+    (Smith et al. 2021, appendix). WRN-10-1 with ``none`` is ResNet-8 without BatchNorm, with pre-activation
+    blocks: eight layers, not counting the two projections.
 
     Args:
         depth: 6k + 4 for k blocks per stage: 10, 16, 22, 28, 40 ...
@@ -68,7 +70,7 @@ class WideResNet(nn.Module):
         num_classes: number of outputs.
         in_channels: 3 for CIFAR, 1 for Fashion-MNIST.
         image_size: height and width of the images, 32 or 28.
-        normalization: ``skipinit``, ``batchnorm`` or ``groupnorm`` (8 groups).
+        normalization: ``skipinit``, ``batchnorm``, ``groupnorm`` (8 groups) or ``none``.
         activation: ``relu``, or ``gelu`` where a smooth network is wanted.
 
     Shapes: input (batch, in_channels, image_size, image_size), output (batch, num_classes).
@@ -85,14 +87,14 @@ class WideResNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,
-        normalization: Literal["skipinit", "batchnorm", "groupnorm"] = "skipinit",
+        normalization: Literal["skipinit", "batchnorm", "groupnorm", "none"] = "skipinit",
         activation: Literal["relu", "gelu"] = "relu",
     ) -> None:
         super().__init__()
         check_arguments(depth, width, image_size, normalization)
         self.image_shape = (in_channels, image_size, image_size)
         blocks_per_stage, channels = (depth - 4) // 6, 16
-        self.stem = Conv2d(in_channels, channels, 3, padding=1, bias=normalization == "skipinit")
+        self.stem = Conv2d(in_channels, channels, 3, padding=1, bias=normalization in WITH_BIASES)
         blocks = []
         for stage in range(3):
             for block in range(blocks_per_stage):

@@ -9,7 +9,8 @@ or more keys to their values; the keys of one entry go together (equal length; a
     - model.reg_strength: [0, 2^-6, 2^-4]                       # numbers may be written base^exponent
     - data.label_noise: {log_from: 1.0e-3, log_to: 1.0, count: 7}
 
-Keys are written without ``init_args``. A value that is a list itself stands in a list of its own.
+Keys are written without ``init_args``. A value that is a list itself stands in a list of its own. A callback
+goes by the name of its class: ``trainer.callbacks.IterateAverage.decay``.
 """
 
 import copy
@@ -187,8 +188,15 @@ def _set(config: "Namespace", key: str, value: Any, places: Places) -> bool:
     from jsonargparse import Namespace
 
     holder, parts = config, key.split(".")
-    for n, part in enumerate(parts):
+    for n in range(len(parts)):
         place = ".".join(parts[:n])
+        if isinstance(holder, list):
+            if n == len(parts) - 1:
+                raise UserError(f"{key}: not one value; name an option of it, {key}.OPTION")
+            parts[n] = _number_of(parts[n], holder, place)
+            holder = holder[int(parts[n])]
+            continue
+        part = parts[n]
         if not isinstance(holder, Namespace):
             first = f"; name a class for {place} first" if classes_in(places.option(place).hint) else ""
             shown = "null" if holder is None else holder
@@ -203,7 +211,20 @@ def _set(config: "Namespace", key: str, value: Any, places: Places) -> bool:
     if isinstance(current, Namespace) and "class_path" not in current:
         raise UserError(f"{key}: not one value; name an option of it, such as {key}.{min(vars(current))}")
     holder[parts[-1]] = _checked(key, value, current, options[parts[-1]].hint)
-    return isinstance(current, Namespace) or isinstance(holder[parts[-1]], Namespace)
+    return any(isinstance(value, Namespace | list) for value in (current, holder[parts[-1]]))
+
+
+def _number_of(name: str, entries: Sequence[Any], place: str) -> str:
+    """The number in a list of the class with this name.
+
+    Raises:
+        UserError: there is none, or there are two.
+    """
+    names = [entry.class_path.rpartition(".")[2] for entry in entries]
+    if names.count(name) != 1:
+        found = f"{names.count(name)} of" if name in names else "there is no"
+        raise UserError(f"{place}.{name}: {found} {name} here; allowed: one of {', '.join(names) or 'none'}")
+    return str(names.index(name))
 
 
 def _checked(key: str, value: Any, current: Any, hint: Any) -> Any:

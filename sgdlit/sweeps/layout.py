@@ -1,5 +1,6 @@
 """Which runs lie where in a figure: its curves, and the cells of every x. Known before anything is run."""
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +76,8 @@ def tuned_values(plan: Plan, cells: Sequence[Cell], tuned: Sequence[str]) -> tup
 
 def _curves(plan: Plan, curve: Curve, where: str) -> list[tuple[str, list[Cell]]]:
     """The cells of every curve that an entry stands for, with its name."""
-    cells = plan.grids[curve.grid]
+    fitting = [own for name in fnmatch.filter(plan.grids, curve.grid) for own in plan.grids[name]]
+    cells = list({cell.key: cell for cell in fitting}.values())  # grids may share cells
     for key, wanted in curve.where.items():
         allowed = number(wanted if isinstance(wanted, list) else [wanted])
         cells = [cell for cell in cells if plan.value(cell, key) in allowed]

@@ -4,6 +4,7 @@ Everything else in the file is an ordinary ``fit`` config. ``configs/sweeps/refe
 option; the classes here say what each one means.
 """
 
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -126,10 +127,10 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points of one grid that are drawn in one colour, or one curve for each value of a key.
+    """Points of grids that are drawn in one colour, or one curve for each value of a key.
 
     Args:
-        grid: the grid whose runs are drawn.
+        grid: the grid whose runs are drawn, or a pattern that the names of several fit (``sgd_*``).
         by: a key; one curve for each of its values.
         where: only points whose keys have these values (a value, or a list of them).
         label: name in the legend; ``{}`` stands for the value of ``by``.
@@ -147,15 +148,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Line:
-    """A reference line at a constant x or y, with its name in the legend."""
+    """A reference line with its name in the legend: at a constant x or y, or y ∝ x^power through the first
+    point of the panel's first curve."""
 
     name: str
     x: float | None = None
     y: float | None = None
+    power: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.x is None) == (self.y is None):
-            raise UserError(f"name: {self.name!r} needs either x or y")
+        if [self.x, self.y, self.power].count(None) != 2:
+            raise UserError(f"name: {self.name!r} needs one of x, y and power")
 
 
 @dataclass(frozen=True)
@@ -305,7 +308,7 @@ def _check_panel(panel: Panel, where: str, options: SweepOptions) -> None:
     if panel.y_range is not None and len(panel.y_range) != 2:
         raise UserError(f"{where}.y_range: {panel.y_range} is not allowed; allowed: [from, to]")
     for i, curve in enumerate(panel.curves):
-        if curve.grid not in options.grids:
+        if not fnmatch.filter(options.grids, curve.grid):
             raise UserError(
                 f"{where}.curves.{i}.grid: {curve.grid!r} is no grid; allowed: {', '.join(options.grids)}"
             )

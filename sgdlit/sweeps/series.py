@@ -182,7 +182,8 @@ def _point(numbers: Numbers, x: Any, tried: list[list[Cell]], metric: Metric, pa
     values = [tuned_values(numbers.plan, cells, panel.tuned) for cells in tried]
     centers = {value: point.summary.center for value, point in zip(values, found, strict=True)}
     chosen = values[found.index(best)]
-    return replace(best, choices=_choices(panel.tuned, centers, chosen, metric.higher_is_better))
+    choices = _choices(panel.tuned, centers, chosen, metric.higher_is_better)
+    return replace(best, choices={key: choice for key, choice in choices.items() if key in best.point})
 
 
 def _choices(

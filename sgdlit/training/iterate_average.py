@@ -19,7 +19,7 @@ class IterateAverage(Callback):
     quadratic model (``sgdlit.theory``) for what it does there: nothing at large batches, much at small ones.
 
     Args:
-        decay: μ.
+        decay: μ; 0 evaluates θ itself, and costs nothing.
 
     Raises:
         UserError: μ not in [0, 1).
@@ -34,11 +34,13 @@ class IterateAverage(Callback):
         self.averages: list[list[Tensor]] = []
         self._held: list[list[Tensor]] = []
 
-    def next_due(self, step: int) -> int:
+    def next_due(self, step: int) -> int | None:
         """Every step."""
-        return step + 1
+        return step + 1 if self.decay else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.decay:
+            return
         runs = [_parameters(run) for run in members_of(pl_module)]
         if not self.averages:
             self.averages = [[p.clone() for p in own] for own in runs]
@@ -50,7 +52,7 @@ class IterateAverage(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if step_is_complete(trainer):
+        if self.averages and step_is_complete(trainer):
             for average, run in zip(self.averages, members_of(pl_module), strict=True):
                 torch._foreach_lerp_(average, _parameters(run), 1 - self.decay)
 

@@ -88,6 +88,23 @@ def test_the_average_is_evaluated_and_training_goes_on_as_without(runs, member):
     assert evaluated_at(runs, f"{name}_not", member=member)[20] != pytest.approx(float(expected), rel=1e-3)
 
 
+def test_without_memory_the_average_is_the_iterate_and_calls_stay_long(runs):
+    none = [AVERAGE[0], "--trainer.callbacks.decay=0"]
+    assert runs.fit("memoryless", *none, "--model.steps_per_call=20") == 0
+    assert runs.fit("memoryless_not") == 0
+    assert runs.rows("memoryless") == runs.rows("memoryless_not")
+    assert runs.checkpoint("memoryless")["callbacks"]["IterateAverage"] == {"members": []}
+
+
+def test_training_without_a_look_at_the_test_set(runs, capsys):
+    assert runs.fit("unlooked", "--data.evaluate_test=false") == 0
+    names = {name for row in runs.rows("unlooked") for name, value in row.items() if value}
+    assert {"val/loss", "val/highest_accuracy"} <= names
+    assert not [name for name in names if name.startswith("test/")]
+    assert runs.fit("no_evaluation", "--data.evaluate_test=false", "--data.val_size=0") == 2
+    assert "data.evaluate_test: false with data.val_size: 0 leaves nothing to be" in capsys.readouterr().err
+
+
 def test_a_resumed_run_goes_on_with_its_average(runs):
     stop = ["--trainer.callbacks+=fit_runs.SignalAt", "--trainer.callbacks.steps=[8]"]
     assert runs.fit("whole", *AVERAGE) == 0

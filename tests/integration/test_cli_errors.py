@@ -150,7 +150,7 @@ WRONG_VALUES = {
     "--data.fallback shape": "data.fallback: 'shape' is not allowed; did you mean shapes? "
     "allowed: shapes, null",
     "--model.network WideResNeet": "model.network: 'WideResNeet' is not allowed; did you mean WideResNet?\n"
-    "allowed: DeepLinear, MLP, WideResNet, the class path of another Module",
+    "allowed: DeepLinear, MLP, SimpleCNN, WideResNet, the class path of another Module",
     "--data.order RandomReshufling": "data.order: 'RandomReshufling' is not allowed; "
     "did you mean RandomReshuffling?\nallowed: FixedList, ",
     "--model.network sgdlit.models.WideResnet": "model.network: 'sgdlit.models.WideResnet' is not a class "
@@ -229,7 +229,9 @@ def test_without_a_config(command, capsys):
 def test_a_config_without_a_required_argument(capsys):
     Path("wrong.yaml").write_text("model: {class_path: SingleRun}\n")
     text = refused(capsys, "--config", "wrong.yaml")
-    assert text.startswith("model.network: missing, SingleRun needs it\nallowed: DeepLinear, MLP, WideResNet")
+    assert text.startswith(
+        "model.network: missing, SingleRun needs it\nallowed: DeepLinear, MLP, SimpleCNN, "
+    )
 
 
 def test_a_config_that_cannot_be_read(capsys):

@@ -242,3 +242,27 @@ def test_a_run_that_cannot_be_made_is_named_once(capsys):
     said = capsys.readouterr().err
     assert "failed: model.optimizer.lr 0.125, seed 0: data.batch_size: 2 does not divide" in said
     assert "the first run failed, so no other was tried" in said
+
+
+def test_cells_may_differ_in_an_option_of_a_callback():
+    """Those with another memory are evaluated at other iterates, each as ``fit`` alone evaluates it."""
+    average = "sgdlit.training.iterate_average.IterateAverage"
+    text = CONFIG.replace("  max_epochs", f"  callbacks: [{{class_path: {average}}}]\n  max_epochs")
+    grid = "{model.optimizer.lr: [2^-3, 2^-1]}, {trainer.callbacks.IterateAverage.decay: [0, 0.75]}"
+    Path("tiny.yaml").write_text(text.replace("{model.optimizer.lr: [2^-3, 2^-1, 2^7]}", grid))
+    assert sweep("--sweep.figures.loss.tuned", "[trainer.callbacks.IterateAverage.decay]") == 0
+    assert {run["made_by"]["together"] for run in runs().values()} == {4}
+    final = {}
+    for run in runs().values():
+        final[tuple(run["point"].values()), run["seed"]] = run["metrics"]["test/loss"]["final"]
+    Path("alone.yaml").write_text(text[: text.index("sweep:")])
+    for (lr, decay), seed in final:
+        own = ["--model.optimizer.lr", str(lr), "--trainer.callbacks.decay", str(decay)]
+        name = f"alone_{lr}_{decay}_{seed}"
+        assert (
+            main(["fit", "--config", "alone.yaml", *own, "--name", name, "--seed_everything", str(seed)]) == 0
+        )
+        with Path("logs", name, "version_0", "metrics.csv").open(newline="") as file:
+            alone = [row["test/loss"] for row in csv.DictReader(file) if row["test/loss"]][-1]
+        assert final[(lr, decay), seed] == pytest.approx(float(alone), rel=1e-5)
+    assert final[(0.125, 0), 0] != pytest.approx(final[(0.125, 0.75), 0], rel=1e-3)

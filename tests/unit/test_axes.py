@@ -154,6 +154,38 @@ def test_classes_by_name_keep_the_arguments_that_they_share(config):
     assert changed.model.init_args.reg_strength.init_args.end == 2.0
 
 
+CALLBACKS = [
+    {
+        "class_path": "sgdlit.training.stop_at_target.StopAtTarget",
+        "init_args": {"metric": "m", "at_least": 1},
+    },
+    {"class_path": "sgdlit.training.iterate_average.IterateAverage"},
+]
+
+
+def test_a_callback_goes_by_the_name_of_its_class(config):
+    """Also one that the same point puts there; the others, and the config, stay as they are."""
+    averaging = {"trainer.callbacks": CALLBACKS, "trainer.callbacks.IterateAverage.decay": 0.5}
+    changed = apply(config, averaging)
+    other = apply(changed, {"trainer.callbacks.StopAtTarget.at_least": "2"})
+    assert [c.init_args.as_dict() for c in other.trainer.callbacks] == [
+        {"metric": "m", "at_least": 2.0, "at_most": None},
+        {"decay": 0.5},
+    ]
+    assert changed.trainer.callbacks[0].init_args.at_least == 1
+    for key, words in {
+        "LogSpaced.first": "trainer.callbacks.LogSpaced: there is no LogSpaced here; allowed: one of StopAtT",
+        "IterateAverage.deca": "trainer.callbacks.1.deca: there is no such option of IterateAverage; did you",
+        "IterateAverage": "trainer.callbacks.IterateAverage: not one value; name an option of it",
+    }.items():
+        with pytest.raises(UserError) as refused:
+            apply(changed, {f"trainer.callbacks.{key}": 1})
+        assert str(refused.value).startswith(words)
+    twice = {"trainer.callbacks": [CALLBACKS[1], CALLBACKS[1]], "trainer.callbacks.IterateAverage.decay": 0.5}
+    with pytest.raises(UserError, match="2 of IterateAverage here"):
+        apply(config, twice)
+
+
 WRONG = {
     ("model.optimizer.lrr", 1): "model.optimizer.lrr: there is no such option of SGD; did you mean lr?",
     ("lr", 1): "lr: there is no such option; did you mean model.optimizer.lr?",
@@ -169,6 +201,8 @@ WRONG = {
     "in this config, so it has no penalty_batch_size; name a class for model.objective first",
     ("model.reg_strength.end", 4): "model.reg_strength.end: model.reg_strength is 0.0 in this config",
     ("data.batch_size.x", 4): "data.batch_size.x: data.batch_size is 16 in this config, so it has no x",
+    ("trainer.callbacks.IterateAverage.decay", 0): "trainer.callbacks.IterateAverage.decay: "
+    "trainer.callbacks is null in this config, so it has no IterateAverage",
     ("trainer", 4): "trainer: not one value; name an option of it, such as trainer.",
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sgdlit.errors import UserError
-from sgdlit.models import MLP, DeepLinear, WideResNet
+from sgdlit.models import MLP, DeepLinear, SimpleCNN, WideResNet
 
 
 def count(network: nn.Module) -> int:
@@ -20,6 +20,36 @@ def test_parameter_counts_are_the_published_ones():
     assert count(WideResNet()) == 77_709
     with torch.device("meta"):
         assert count(MLP([784, 4096, 4096, 4096, 10])) == 36_818_954
+
+
+def test_simple_cnn_and_resnet_8_counts():
+    """By hand: 5x5 convolutions on 28x28x1, two halvings; and 7 convolutions, two projections, one layer."""
+    assert count(SimpleCNN()) == (25 * 32 + 32) + (25 * 32 * 64 + 64) + (49 * 64 + 1) * 1024 + 1025 * 10
+    assert count(SimpleCNN([2, 3], 5, 7, 3, 8)) == (75 * 2 + 2) + (50 * 3 + 3) + (4 * 3 + 1) * 5 + 6 * 7
+    convolutions = [(3, 16), (16, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64)]
+    expected = sum(9 * a * b + b for a, b in convolutions) + 17 * 32 + 33 * 64 + 65 * 10
+    assert count(WideResNet(10, 1, normalization="none")) == expected
+
+
+def test_simple_cnn_is_its_layers_written_out():
+    network = SimpleCNN([3, 4], 6, image_size=8).double()
+    x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    first, second, hidden, last = (layer for layer in network.layers if hasattr(layer, "weight"))
+    nn.init.normal_(first.bias)
+    h = x
+    for conv in (first, second):
+        patches = nn.functional.unfold(h, 5, padding=2).transpose(1, 2)  # [2, pixels, channels·25]
+        h = (patches @ conv.weight.flatten(1).T + conv.bias).clamp(min=0).transpose(1, 2)
+        side = math.isqrt(h.shape[2])
+        h = h.reshape(2, -1, side // 2, 2, side // 2, 2).amax((3, 5))
+    h = (h.flatten(1) @ hidden.weight.T + hidden.bias).clamp(min=0)
+    torch.testing.assert_close(network(x), h @ last.weight.T + last.bias, rtol=0, atol=1e-12)
+
+
+def test_without_normalization_a_block_is_the_sum_of_both_paths():
+    block = WideResNet(normalization="none").double().blocks[0]
+    x = torch.randn(2, 16, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(block(x), x + block.conv2(block.conv1(x.relu()).relu()), rtol=0, atol=1e-12)
 
 
 def test_normalized_wide_resnet_count():
@@ -34,7 +64,7 @@ def test_normalized_wide_resnet_count():
     assert count(WideResNet(16, 4, normalization="groupnorm")) == expected
 
 
-@pytest.mark.parametrize("normalization", ["skipinit", "batchnorm", "groupnorm"])
+@pytest.mark.parametrize("normalization", ["skipinit", "batchnorm", "groupnorm", "none"])
 @pytest.mark.parametrize(("channels", "size"), [(3, 32), (1, 28)])
 def test_wide_resnet_shapes(normalization, channels, size):
     network = WideResNet(in_channels=channels, image_size=size, normalization=normalization)
@@ -57,6 +87,8 @@ def test_initial_weights_have_the_stated_variance():
     conv = WideResNet(10, 8).blocks[2].conv2.weight
     assert conv.std().item() == pytest.approx(math.sqrt(2 / (9 * 512)), rel=0.01)
     assert MLP([784, 1000, 10]).layers[1].weight.std().item() == pytest.approx(math.sqrt(2 / 784), rel=0.01)
+    cnn = [layer.weight.std().item() for layer in SimpleCNN().layers if hasattr(layer, "weight")]
+    assert cnn[1:] == pytest.approx([math.sqrt(g / n) for g, n in ((2, 800), (2, 3136), (1, 1024))], rel=0.02)
     tanh = MLP([784, 1000, 10], activation="tanh")
     assert tanh.layers[1].weight.std().item() == pytest.approx(math.sqrt(1 / 784), rel=0.01)
     assert DeepLinear([256, 256]).weights[0].std().item() == pytest.approx(1 / 16, rel=0.02)
@@ -66,6 +98,8 @@ def test_initial_weights_have_the_stated_variance():
 NETWORKS = [
     (lambda: WideResNet(), (3, 32, 32)),
     (lambda: WideResNet(normalization="batchnorm"), (3, 32, 32)),
+    (lambda: WideResNet(normalization="none"), (3, 32, 32)),
+    (lambda: SimpleCNN([2, 3], 4, image_size=8), (1, 8, 8)),
     (lambda: MLP([12, 8, 3]), (12,)),
     (lambda: DeepLinear([5, 4, 3]), (5,)),
 ]
@@ -139,6 +173,10 @@ def test_channels_last_and_autocast():
         (lambda: WideResNet(normalization="layernorm"), "normalization: 'layernorm'"),
         (lambda: WideResNet(activation="swish"), "activation: 'swish'"),
         (lambda: WideResNet()(torch.zeros(1, 1, 28, 28)), r"\(1, 28, 28\)"),
+        (lambda: SimpleCNN([3]), r"channels: \[3\]"),
+        (lambda: SimpleCNN(hidden=0), "hidden: 0"),
+        (lambda: SimpleCNN(image_size=30), "image_size: 30"),
+        (lambda: SimpleCNN()(torch.zeros(1, 3, 32, 32)), r"\(3, 32, 32\)"),
         (lambda: MLP([3]), r"widths: \[3\]"),
         (lambda: MLP([3, 0]), r"widths: \[3, 0\]"),
         (lambda: DeepLinear([3, 2], init="orthogonal"), "init: 'orthogonal'"),

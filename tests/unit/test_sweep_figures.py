@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from sgdlit.errors import UserError
-from sgdlit.figures.sweep import draw
+from sgdlit.figures.sweep import draw, draw_panel
 from sgdlit.sweeps.expressions import power_of_two, shown_number
 from sgdlit.sweeps.options import SweepOptions, panels_of, read_options
 from sgdlit.sweeps.plan import Cell, Plan
@@ -213,6 +213,41 @@ def test_a_picture_with_its_numbers(numbers, tmp_path, capsys):
     said = capsys.readouterr()
     assert "best, x = 1: best model.optimizer.lr 2^-5: 1.1 (beside it 2^-6: 2.1, 2^-4: 2.1)" in said.out
     assert "best, x = 4: the best model.optimizer.lr, 2^-3, lies at the edge of what was tried" in said.err
+
+
+@pytest.mark.parametrize("pattern", ["size_*", "size_?"])
+def test_a_curve_over_the_grids_that_fit_a_pattern(numbers, pattern):
+    """As over one grid of all their cells; a cell that two of them share counts once."""
+    cells = numbers.plan.grids["all"]
+    own = {f"size_{b}": [c for c in cells if c.point["data.batch_size"] == b] for b in SIZES}
+    own["size_x"], own["other"] = own["size_1"], []
+    apart = Numbers(Plan(own, numbers.plan.settings, "inputs"), numbers.store)
+    text = f"{{grids: {{{', '.join(f'{n}: []' for n in own)}}}, seeds: 3, metric: test/loss, figures: {{f: {{"
+    text += f"x: data.batch_size, tuned: [model.optimizer.lr], curves: [{{grid: '{pattern}'}}]}}}}}}"
+    ((where, panel),) = panels_of(read_options(yaml.safe_load(text), own_seed=0), "f")
+    (found,) = panel_series(apart, panel, where)
+    (expected,) = series_of(numbers, "x: data.batch_size, tuned: [model.optimizer.lr], curves: [{grid: all}]")
+    assert found.points == expected.points
+    with pytest.raises(UserError, match=r"grid: 'sice_\*' is no grid; allowed: size_1"):
+        read_options(yaml.safe_load(text.replace(pattern, "sice_*")), own_seed=0)
+
+
+def test_a_line_of_a_power_goes_through_the_first_point(numbers):
+    from sgdlit.figures.style import panels
+
+    figure = "x: model.optimizer.lr, log: xy, lines: [{name: scaling, power: -2}], "
+    for curve, first in (("{grid: all, where: {data.batch_size: 2}}", (RATES[0], loss(RATES[0], 2, 1))), (
+        "{grid: all, where: {data.batch_size: 1, model.optimizer.lr: 2^-3}}", None)):  # fmt: skip
+        ((_, panel),) = panels_of(options_of(f"{figure} curves: [{curve}]"), "f")
+        (ax,) = panels(1, 1)[1]
+        draw_panel(ax, panel, panel_series(numbers, panel, "f"))
+        drawn = [line for line in ax.lines if line.get_label() == "scaling"]
+        assert len(drawn) == (first is not None)  # the mean of runs one of which diverged is no point
+        for line in drawn:
+            x, y = line.get_data()
+            assert (x[0], y[0]) == pytest.approx(first)
+            assert x[-1] == pytest.approx(RATES[-1])
+            assert y * x**2 == pytest.approx(first[1] * first[0] ** 2)
 
 
 def test_what_has_no_place_on_a_logarithmic_axis_is_said(numbers, tmp_path, capsys):
