@@ -33,40 +33,50 @@ ROOT = Path(__file__).parent.parent.parent
 PAGE, REPORT_EVERY = 1024, 100
 
 
-def script(
-    d: int, steps: int, lr: float, update: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], None]
-) -> float:
+Update = Callable[[Tensor, Tensor, Tensor], None]
+
+
+def script(d: int, steps: int, lr: float, rule: Callable[[Tensor, Tensor, float], Update]) -> float:
     """Seconds per step of a short script: samples a page at a time, the error now and then."""
     torch.manual_seed(0)
     w1, w2 = (torch.randn(d, d, device=DEVICE) / d**0.5 for _ in range(2))
     target = 100 * torch.randn(d, 2, device=DEVICE) @ torch.randn(2, d, device=DEVICE)
+    update = rule(w1, w2, lr)
     synchronize()
     start = time.perf_counter()
     for step in range(steps):
         if step % PAGE == 0:
             a, b = (torch.randn(PAGE, d, device=DEVICE) for _ in range(2))
             y = ((a @ target) * b).sum(1)
-        update(w1, w2, a[step % PAGE], b[step % PAGE], y[step % PAGE], lr)
+        update(a[step % PAGE], b[step % PAGE], y[step % PAGE])
         if step % REPORT_EVERY == 0:
             ((w1.detach() @ w2.detach() - target).norm() / target.norm()).item()
     synchronize()
     return (time.perf_counter() - start) / steps
 
 
-def by_autograd(w1: Tensor, w2: Tensor, a: Tensor, b: Tensor, y: Tensor, lr: float) -> None:
-    weights = [w1.requires_grad_(), w2.requires_grad_()]
-    gradient = torch.autograd.grad(0.5 * (a @ w1 @ (w2 @ b) - y) ** 2, weights)
-    with torch.no_grad():
-        for weight, g in zip(weights, gradient, strict=True):
-            weight.sub_(g, alpha=lr)
+def by_autograd(w1: Tensor, w2: Tensor, lr: float) -> Update:
+    """The plain PyTorch loop."""
+    optimizer = torch.optim.SGD([w1.requires_grad_(), w2.requires_grad_()], lr)
+
+    def update(a: Tensor, b: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad()
+        (0.5 * (a @ w1 @ (w2 @ b) - y) ** 2).backward()
+        optimizer.step()
+
+    return update
 
 
-def by_hand(w1: Tensor, w2: Tensor, a: Tensor, b: Tensor, y: Tensor, lr: float) -> None:
+def by_hand(w1: Tensor, w2: Tensor, lr: float) -> Update:
     """The rank-one updates."""
-    u, v = w2 @ b, a @ w1
-    scale = lr * (torch.dot(u, v) - y)
-    w1.addr_(a, u * -scale)
-    w2.addr_(v * -scale, b)
+
+    def update(a: Tensor, b: Tensor, y: Tensor) -> None:
+        u, v = w2 @ b, a @ w1
+        scale = lr * (torch.dot(u, v) - y)
+        w1.addr_(a, u * -scale)
+        w2.addr_(v * -scale, b)
+
+    return update
 
 
 def member(
@@ -107,15 +117,15 @@ import torch
 torch.manual_seed(0)
 d, lr = 256, 2e-8
 w1, w2 = (torch.randn(d, d).div(d**0.5).requires_grad_() for _ in range(2))
+optimizer = torch.optim.SGD([w1, w2], lr)
 target = 100 * torch.randn(d, 2) @ torch.randn(2, d)
 for page in range(32):
     a, b = torch.randn(1024, d), torch.randn(1024, d)
     y = ((a @ target) * b).sum(1)
     for i in range(1024):
-        gradient = torch.autograd.grad(0.5 * (a[i] @ w1 @ (w2 @ b[i]) - y[i]) ** 2, [w1, w2])
-        with torch.no_grad():
-            w1 -= lr * gradient[0]
-            w2 -= lr * gradient[1]
+        optimizer.zero_grad()
+        (0.5 * (a[i] @ w1 @ (w2 @ b[i]) - y[i]) ** 2).backward()
+        optimizer.step()
         if i % 100 == 0:
             ((w1 @ w2 - target).norm() / target.norm()).item()
 print(float((w1 @ w2 - target).norm() / target.norm()))
