@@ -27,12 +27,12 @@ _DECIDING = ("model", "data", "trainer", "init_seed")  # and seed_everything, wh
 _NOT_DECIDING = (
     # where it runs
     "accelerator", "devices", "num_nodes", "strategy", "plugins", "use_distributed_sampler",
-    "default_root_dir", "root",
+    "default_root_dir",
     # what it says
     "logger", "log_every_n_steps", "enable_progress_bar", "enable_model_summary", "enable_checkpointing",
     "enable_autolog_hparams", "profiler", "detect_anomaly", "model_registry",
 )  # fmt: skip
-_ONLY_SPEED = ("engine", "steps_per_call", "page_minibatches", "storage", "eval_batch_size")
+_SPEED_AND_PLACE = ("engine", "steps_per_call", "page_minibatches", "storage", "eval_batch_size", "root")
 _REPORTING_CALLBACKS = (
     "DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "ProgressBar",
     "RichModelSummary", "RichProgressBar", "TQDMProgressBar", "ThroughputMonitor",
@@ -180,7 +180,7 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     parts["trainer"] = trainer | {"callbacks": _deciding_callbacks(trainer.get("callbacks"))}
     for name in ("model", "data"):
         part = parts[name] or {}
-        init_args = {k: v for k, v in (part.get("init_args") or {}).items() if k not in _ONLY_SPEED}
+        init_args = {k: v for k, v in (part.get("init_args") or {}).items() if k not in _SPEED_AND_PLACE}
         parts[name] = {**part, "init_args": init_args}
     return parts
 

@@ -16,6 +16,11 @@ CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 RUNS = [path for path in CONFIGS if {"model", "sweep"} & yaml.safe_load(path.read_text()).keys() == {"model"}]
 SWEEPS = [path for path in CONFIGS if {"model", "sweep"} <= yaml.safe_load(path.read_text()).keys()]
 ONE_STEP = ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "1", "--trainer.accelerator", "cpu"]
+ONE_STEP += ["--data.eval_batch_size", "20"]
+
+
+WORLDS = "--ensemble=[{data.shard_size: [256, null], data.evaluate_train: [true, false]}]"
+SMALLER = {"shapes.yaml": [WORLDS]}  # 78 000 images are drawn otherwise
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,8 @@ def run(configs: list[Path], root: Path, *more: str) -> int:
 @pytest.mark.parametrize("config", RUNS, ids=lambda path: str(path.relative_to(REPOSITORY / "configs")))
 def test_config_takes_a_step(config, tiny_data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run([config], tiny_data) == 0
+    smaller = SMALLER.get(config.name, []) if "ensemble" in config.read_text() else []
+    assert run([config], tiny_data, *smaller) == 0
     folder = next(tmp_path.glob("logs/*/version_0"))
     assert (folder / "checkpoints" / "resume.ckpt").is_file()
     assert (folder / "metrics.csv").is_file()

@@ -142,16 +142,16 @@ def test_bad_input(make, words):
         make()
 
 
-class EpochNumbers(Order):
-    """Every row is the number of its epoch; other threads run while it is made."""
-
-    def rows(self, epochs, examples, key):
-        time.sleep(0)
-        return epochs.unsqueeze(1).expand(-1, examples)
-
-
 def test_threads_may_share_an_itinerary():
     """As members of an ensemble with the same data do; a page belongs to whoever asked for it."""
+
+    class EpochNumbers(Order):  # known from here on only: messages of other tests offer all orders there are
+        """Every row is the number of its epoch; other threads run while it is made."""
+
+        def rows(self, epochs, examples, key):
+            time.sleep(0)
+            return epochs.unsqueeze(1).expand(-1, examples)
+
     itinerary = Itinerary(EpochNumbers(), 2**13, 2**13)
 
     def ask(epoch: int) -> bool:

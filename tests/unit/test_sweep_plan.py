@@ -122,7 +122,7 @@ SAME = {
     "trainer.callbacks": reporting("LearningRateMonitor"),
     "model.init_args.optimizer.init_args.betas": [0.9, 0.999], "model.init_args.engine": "loop",
     "model.init_args.steps_per_call": 1, "data.init_args.eval_batch_size": 7, "data.init_args.repeats": 1.0,
-    "data.init_args.a_new_option": None,
+    "data.init_args.a_new_option": None, "data.init_args.root": "elsewhere",
 }  # fmt: skip
 OTHER = {
     "model.init_args.optimizer.init_args.lr": 0.02, "model.init_args.network.init_args.widths": [784, 9, 10],
