@@ -141,8 +141,10 @@ class _Places:
         kept = [value for value in self.values if self.has(value)]
         if self.categories:
             ax.set_xticks(range(len(kept)), [str(value) for value in kept])
-        elif self._log and kept and all(_on_binary_grid(value) for value in kept):
-            binary_ticks(ax, (value for value in kept if power_of_two(value) is not None))
+        elif self._log and all(_on_binary_grid(value) for value in kept):
+            whole = [value for value in kept if power_of_two(value) is not None]
+            if whole:
+                binary_ticks(ax, whole)
 
 
 Placed = Sequence[tuple[float, PointSummary]]
