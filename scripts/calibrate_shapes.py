@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from sgdlit.data.philox import derive_key, permutation
 from sgdlit.data.shapes import CLASS_NAMES, draw
+from sgdlit.foundations.philox import derive_key, permutation
 from sgdlit.models import WideResNet
 
 TEST_SIZE = 10_000

@@ -42,28 +42,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, arguments: list[str]) -> int:
-    from sgdlit.console import say
-    from sgdlit.errors import UserError
+    from sgdlit.foundations.console import say
+    from sgdlit.foundations.errors import UserError
 
     try:
         if command == "data":
-            from sgdlit.data.command import main as data
+            from sgdlit.cli.data import main as data
 
             return data(arguments)
         if command == "export":
-            from sgdlit.export_command import main as export
+            from sgdlit.cli.export import main as export
 
             return export(arguments)
         if command == "theory":
-            from sgdlit.theory_command import main as theory
+            from sgdlit.cli.theory import main as theory
 
             return theory(arguments)
         if command in ("sweep", "figure"):
-            from sgdlit import sweep_command
+            from sgdlit.cli import sweep as sweep_command
 
             return getattr(sweep_command, command)(arguments)
         if command in _COMMANDS:
-            from sgdlit.cli import main as lightning
+            from sgdlit.cli.fit import main as lightning
 
             return lightning(command, arguments)
     except UserError as error:

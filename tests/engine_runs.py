@@ -6,8 +6,8 @@ import torch
 from fake_trainer import attach
 from lightning.pytorch.plugins.precision import DoublePrecision, Precision
 
+from sgdlit.algorithms.engines import Crew, Member
 from sgdlit.data.loaders import Block
-from sgdlit.training.engines import Crew, Member
 from sgdlit.training.single_run import SingleRun
 
 

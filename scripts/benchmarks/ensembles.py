@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from benchmarks.common import DEVICE, Row, best_measured, relative_to_first, seconds_in_fit, synchronize
 from benchmarks.networks import RandomImages
-from sgdlit.data.ensemble_data import EnsembleData
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.members import EnsembleData
 from sgdlit.data.teachers import MLPTeacher
 from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.training.ensemble import Ensemble

@@ -21,7 +21,7 @@ from benchmarks.common import (
     seconds_in_fit,
     synchronize,
 )
-from sgdlit.data.ensemble_data import EnsembleData
+from sgdlit.data.members import EnsembleData
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.models import DeepLinear
 from sgdlit.models.sensing import BilinearForm, NormalizedStack

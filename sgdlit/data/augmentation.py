@@ -7,7 +7,7 @@ to be worth a call of the generator.
 import torch
 from torch import Tensor
 
-from sgdlit.data.philox import derive_key, integers
+from sgdlit.foundations.philox import derive_key, integers
 
 _PAGE = 8192  # examples whose draws are made in one call of the generator
 

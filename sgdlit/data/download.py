@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdlit.data import readers
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 CONNECT_SECONDS, SILENCE_SECONDS = 10, 60
 _CHUNK = 1 << 16

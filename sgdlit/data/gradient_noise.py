@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from sgdlit.data.loaders import Batch
-from sgdlit.data.philox import normal
 from sgdlit.data.spectra import Spectrum, eigenvalues
 from sgdlit.data.streams import Split, StreamData, require
+from sgdlit.foundations.philox import normal
 
 
 class GradientNoise(StreamData):

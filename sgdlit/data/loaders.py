@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
 

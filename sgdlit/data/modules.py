@@ -16,13 +16,11 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from sgdlit.console import track
 from sgdlit.data import shapes
 from sgdlit.data.augmentation import CropAndFlip
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.loaders import Batch, Batches, EvaluationLoader, check_loaders
 from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
-from sgdlit.data.philox import derive_key
 from sgdlit.data.readers import (
     CIFAR10_FOLDERS,
     CIFAR10_TEST,
@@ -33,7 +31,9 @@ from sgdlit.data.readers import (
     read_fashion_mnist,
 )
 from sgdlit.data.shards import PerChannel, PerImage, Shard, Storage, Subset, shard_from_arrays, split, whole
-from sgdlit.errors import UserError
+from sgdlit.foundations.console import track
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key
 
 _STACKED = 2**20  # pixels made in one call for several steps: temporaries that fit the cache
 

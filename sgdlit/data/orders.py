@@ -14,8 +14,8 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from sgdlit.data.philox import Key, derive_key, integers, permutation
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import Key, derive_key, integers, permutation
 
 LastBatch = Literal["error", "short", "drop"]
 Count = TypeVar("Count", int, Tensor)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 CLASSES = 10
 CIFAR10_TRAIN = tuple(f"data_batch_{k}.bin" for k in range(1, 6))

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from sgdlit.data.loaders import Batch
-from sgdlit.data.philox import Key, normal, uniform, words
 from sgdlit.data.streams import Split, TeacherStream, require
-from sgdlit.data.sums import dot
+from sgdlit.foundations.exact_sums import dot
+from sgdlit.foundations.philox import Key, normal, uniform, words
 
 Distribution = Literal["gaussian", "rademacher", "sparse"]
 

@@ -21,8 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sgdlit.data.philox import Key, integers, uniform, words
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import Key, integers, uniform, words
 
 SHAPE_NAMES = ("disc", "star", "square", "cross", "triangle")
 PATTERN_NAMES = ("striped", "checked", "dotted", "tiled", "shaded")
@@ -89,7 +89,7 @@ def draw(key: Key, index: Tensor) -> tuple[Tensor, Tensor]:
     """The pictures and labels of the given examples of one distribution.
 
     Args:
-        key: from :func:`sgdlit.data.philox.derive_key`; another key is another, independent sequence.
+        key: from :func:`sgdlit.foundations.philox.derive_key`; another key is another, independent sequence.
         index: int64 [n], values >= 0, in any order, with or without repetitions. Its device does the work.
 
     Returns:

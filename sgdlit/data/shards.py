@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgdlit.data.philox import derive_key, permutation
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key, permutation
 
 Storage = Literal["device", "host"]
 

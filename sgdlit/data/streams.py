@@ -18,8 +18,8 @@ from torch import Tensor
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.loaders import Batch, Batches, EvaluationLoader, check_loaders
 from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
-from sgdlit.data.philox import Key, derive_key, normal
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import Key, derive_key, normal
 
 Split = Literal["train", "val", "test"]
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from sgdlit.data.loaders import Batch
-from sgdlit.data.philox import derive_key, integers, normal, permutation, uniform
 from sgdlit.data.sensing import signs
 from sgdlit.data.spectra import Spectrum, eigenvalues
 from sgdlit.data.streams import Split, StreamData, TeacherStream, require
-from sgdlit.data.sums import dot, grid_product, pairwise_sum
+from sgdlit.foundations.exact_sums import dot, grid_product, pairwise_sum
+from sgdlit.foundations.philox import derive_key, integers, normal, permutation, uniform
 
 
 class LinearTeacher(TeacherStream):

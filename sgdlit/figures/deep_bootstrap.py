@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from sgdlit.console import say
-from sgdlit.errors import UserError
 from sgdlit.figures.style import COLORS, finish, panels, save
+from sgdlit.foundations.console import say
+from sgdlit.foundations.errors import UserError
+from sgdlit.runs.folder import write_atomically
+from sgdlit.runs.metrics_file import MetricsFile
 from sgdlit.training.ensemble import Ensemble
-from sgdlit.training.metrics_file import MetricsFile
-from sgdlit.training.run_folder import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sgdlit.figures import style
-from sgdlit.run_files import read_column
+from sgdlit.runs.reading import read_column
 
 PANELS = (
     ("train/loss", "training loss of minibatches", ""),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from sgdlit.console import say
 from sgdlit.figures.style import COLORS, finish, panels, save
-from sgdlit.training.metrics_file import MetricsFile
+from sgdlit.foundations.console import say
+from sgdlit.runs.metrics_file import MetricsFile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

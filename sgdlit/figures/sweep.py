@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdlit.console import warn
 from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, finish, label_short_log_axes, panels, save
+from sgdlit.foundations.console import warn
 from sgdlit.sweeps.expressions import Expression, power_of_two, shown_number
 from sgdlit.sweeps.options import Line, Panel, Statistic, SweepOptions, panels_of
 from sgdlit.sweeps.series import Numbers, PointSummary, Series, panel_series

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.models.mlp import check_widths
 
 
@@ -53,7 +53,7 @@ class DeepLinear(nn.Module):
                 std *= math.sqrt(2 / sum(weight.shape))
             nn.init.normal_(weight, std=std)
 
-    rank_one = "chain"  # the closed form of its gradient, see sgdlit.training.engines.rank_one
+    rank_one = "chain"  # the closed form of its gradient, see sgdlit.algorithms.engines.rank_one
 
     @property
     def product(self) -> Tensor:

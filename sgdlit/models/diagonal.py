@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 class DiagonalLinear(nn.Module):
@@ -39,7 +39,7 @@ class DiagonalLinear(nn.Module):
         nn.init.constant_(self.u, self.u_start)
         nn.init.constant_(self.v, self.v_start)
 
-    rank_one = "diagonal"  # the closed form of its gradient, see sgdlit.training.engines.rank_one
+    rank_one = "diagonal"  # the closed form of its gradient, see sgdlit.algorithms.engines.rank_one
 
     @property
     def coefficients(self) -> Tensor:

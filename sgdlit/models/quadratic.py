@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.spectra import Spectrum, eigenvalues
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 class Quadratic(nn.Module):

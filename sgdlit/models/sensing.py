@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.models.deep_linear import DeepLinear
 from sgdlit.models.layers import Linear
 
@@ -32,7 +32,7 @@ class BilinearForm(nn.Module):
 
     @property
     def rank_one(self) -> str | None:
-        """The closed form of its gradient, see ``sgdlit.training.engines.rank_one``; None if it has none."""
+        """Closed form of its gradient, see ``sgdlit.algorithms.engines.rank_one``; None if it has none."""
         return "bilinear" if isinstance(self.net, DeepLinear) else None
 
     @property

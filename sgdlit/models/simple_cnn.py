@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.models.layers import Conv2d, Linear
 
 

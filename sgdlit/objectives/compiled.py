@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.modules.batchnorm import _NormBase
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.functional import costs_of, modified_gradient
 from sgdlit.objectives.losses import Loss
 from sgdlit.objectives.modified_loss import Ranks

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.losses import Loss
 from sgdlit.objectives.modified_loss import Ranks, modified_loss
 from sgdlit.objectives.objective import Evaluation, Objective, refuse_compiled

@@ -22,7 +22,7 @@ The perturbed parameters are new tensors, which are never mistaken for the old o
 import torch
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.losses import Loss
 from sgdlit.objectives.modified_loss import Ranks, mean_over_ranks, squared_length
 from sgdlit.objectives.objective import Evaluation, Objective, PrecomputedGradient, frozen_statistics

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 class Loss(ABC):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 Ranks = dist.ProcessGroup | Literal["world", "local"] if dist.is_available() else Literal["world", "local"]
 

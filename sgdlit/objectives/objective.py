@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.losses import Loss
 from sgdlit.objectives.modified_loss import (
     Ranks,

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.modified_loss import check_strength
 
 

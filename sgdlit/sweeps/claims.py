@@ -11,7 +11,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 _BYTES = 2**60  # the byte of a cell is drawn from so many; two cells that share one would merely wait
 

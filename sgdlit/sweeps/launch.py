@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sgdlit.console import say
-from sgdlit.errors import UserError
+from sgdlit.foundations.console import say
+from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.progress import SweepProgress
 from sgdlit.sweeps.store import Store
 

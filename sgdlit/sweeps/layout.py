@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sgdlit.errors import UserError
-from sgdlit.sweeps.axes import number
+from sgdlit.config.axes import number
+from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.expressions import Expression, shown_number
 from sgdlit.sweeps.options import Curve, Metric, Panel, SweepOptions, all_panels
 from sgdlit.sweeps.plan import Cell, Plan

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sgdlit.errors import UserError
-from sgdlit.sweeps.axes import number
-from sgdlit.sweeps.reading import build, shown
+from sgdlit.config.axes import number
+from sgdlit.config.sections import build, shown
+from sgdlit.foundations.errors import UserError
 
 Interval = Literal["t", "bootstrap", "none"]
 _WHENS = (
@@ -215,7 +215,7 @@ class SweepOptions:
     """The whole section.
 
     Args:
-        grids: lists of axes (:mod:`sgdlit.sweeps.axes`) by name.
+        grids: lists of axes (:mod:`sgdlit.config.axes`) by name.
         seeds: a list of seeds, or how many, counted from 0; by default the config's own.
         metric: what the table shows of each run, and figures that name no other.
         statistic: what the table shows of the runs of a point, and figures that name no other.

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sgdlit.config_errors import check_values, flat_settings
-from sgdlit.errors import UserError
-from sgdlit.sweeps.axes import Point, apply, expand
+from sgdlit.config.axes import Point, apply, expand
+from sgdlit.config.mistakes import check_values, flat_settings
+from sgdlit.foundations.errors import UserError
+from sgdlit.runs.folder import write_atomically
 from sgdlit.sweeps.options import SweepOptions
 from sgdlit.sweeps.store import Store
-from sgdlit.training.run_folder import write_atomically
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace

@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from sgdlit.console import PRINT_SECONDS, clock_face
+from sgdlit.foundations.console import PRINT_SECONDS, clock_face
 
 
 class SweepProgress:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from sgdlit.config.sections import check_name
 from sgdlit.sweeps.layout import Layout, by_point, layouts, tuned_values
 from sgdlit.sweeps.options import Metric, Panel, Statistic
 from sgdlit.sweeps.plan import Cell, Plan
-from sgdlit.sweeps.reading import check_name
 from sgdlit.sweeps.statistics import Choice, Summary, choose, summarise
 from sgdlit.sweeps.store import Result, Store
 

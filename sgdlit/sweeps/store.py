@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from sgdlit.errors import UserError
-from sgdlit.sweeps.outcomes import Columns
-from sgdlit.training.run_folder import write_atomically
+from sgdlit.foundations.errors import UserError
+from sgdlit.runs.folder import write_atomically
+from sgdlit.runs.outcomes import Columns
 
 FORMAT = 1
 

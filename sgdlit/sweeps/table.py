@@ -5,11 +5,11 @@ import io
 from pathlib import Path
 from typing import Any
 
+from sgdlit.runs.folder import write_atomically
 from sgdlit.sweeps.expressions import shown_number
 from sgdlit.sweeps.options import Metric, Statistic
 from sgdlit.sweeps.series import PointSummary
 from sgdlit.sweeps.statistics import interval_in_words
-from sgdlit.training.run_folder import write_atomically
 
 
 def rows_of(grids: dict[str, list[PointSummary]]) -> list[dict[str, Any]]:

@@ -19,11 +19,12 @@ from typing import Any
 
 import yaml
 
-from sgdlit import __version__, console
-from sgdlit.errors import UserError
+from sgdlit import __version__
+from sgdlit.foundations import console
+from sgdlit.foundations.errors import UserError
+from sgdlit.runs.outcomes import Outcome, read_run, run_state
 from sgdlit.sweeps import plan as plans
 from sgdlit.sweeps.claims import Claims
-from sgdlit.sweeps.outcomes import Outcome, read_run, run_state
 from sgdlit.sweeps.plan import Cell, Plan
 from sgdlit.sweeps.progress import SweepProgress
 from sgdlit.sweeps.store import Result, Store, summary_of

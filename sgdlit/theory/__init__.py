@@ -6,11 +6,10 @@
   ``BarrettDherin``
 - noisy quadratic model (G2, G3, G6–G11): ``NoisyQuadratic``, ``SGD``, ``HeavyBall``, ``IterateAverage``,
   ``Run``, ``risk``, ``steps_to_target``, ``best_constant_rate``, ``best_schedules``,
-  ``schedule_risk``, ``condensed``, ``risk_of_rates``, ``learning_rates``, ``simulate``
+  ``schedule_risk``, ``condensed``, ``risk_of_rates``, ``simulate``
 - linear regression (G12–G15): ``gradient_covariance``, ``GaussianRegression``, ``kaczmarz``, ``contraction``,
   ``proximal_step``, ``Interpolation``, ``Discrete``
 - online convex optimisation (B10): ``regret_bound``, ``best_rate``, ``simulate_stream``
-- simulated runs beside a formula: ``mean_and_error``, ``distance_in_errors``, ``error_limit``
 
 Each name is loaded when it is first used, so that importing this room costs nothing.
 """
@@ -18,8 +17,6 @@ Each name is loaded when it is first used, so that importing this room costs not
 from importlib import import_module
 
 _HOMES = {
-    "claims": ("Claim",),
-    "independent_runs": ("distance_in_errors", "error_limit", "mean_and_error"),
     "losses": ("flat_losses", "flat_parameters", "mean_loss"),
     "modified_losses": ("modified_loss", "modified_loss_gd"),
     "flow": ("gradient_flow",),
@@ -36,7 +33,6 @@ _HOMES = {
     "optimizers": ("SGD", "HeavyBall", "IterateAverage"),
     "first_crossing": ("Best", "best_constant_rate", "rate_grid", "steps_to_target"),
     "condensation": ("condensed",),
-    "schedules_of_runs": ("learning_rates",),
     "schedules": ("Schedule", "best_schedules", "optimise_schedule", "schedule_moments", "schedule_risk"),
     "recursion": ("risk_of_rates",),
     "simulation": ("simulate",),

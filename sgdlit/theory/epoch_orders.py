@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from sgdlit.data.philox import derive_key, permutation
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key, permutation
 from sgdlit.theory.losses import Loss
 
 ENUMERATION_LIMIT = 6

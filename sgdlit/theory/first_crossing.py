@@ -12,7 +12,7 @@ from math import isqrt
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, Run, check_batch, check_target
 from sgdlit.theory.optimizers import Optimizer
 

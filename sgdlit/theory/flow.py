@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.losses import Loss
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 Array = np.ndarray
 

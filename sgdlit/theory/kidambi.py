@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 Array = np.ndarray
 Step = Callable[[float], Array]

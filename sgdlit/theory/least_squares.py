@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 class Solution(NamedTuple):

@@ -21,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 Array = np.ndarray
 
@@ -129,7 +129,7 @@ def simulate_regression(model: GaussianRegression, start: Array, steps: int, run
     """The excess risk ½ δᵀΣδ of independent runs of SGD from δ = ``start``; float64 [steps + 1, runs]."""
     import torch
 
-    from sgdlit.data.philox import derive_key, normal
+    from sgdlit.foundations.philox import derive_key, normal
 
     keys = [derive_key(seed, f"theory/regression-{part}") for part in ("inputs", "labels")]
     b, d, lam = model.batch_size, len(model.spectrum), model.spectrum

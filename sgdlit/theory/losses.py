@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 Loss = Callable[[Tensor], Tensor]
 """A scalar loss of a flat parameter vector, shape [P] -> []."""

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.epoch_orders import all_orders, mean_and_spread, paired_orders, sgd_endpoints
 from sgdlit.theory.flow import gradient_flow
 from sgdlit.theory.losses import Loss, mean_loss

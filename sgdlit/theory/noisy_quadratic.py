@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from sgdlit.data.spectra import power_law
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.optimizers import SGD, Optimizer
 from sgdlit.theory.two_roots import Array
 

@@ -14,8 +14,8 @@ from math import exp, lgamma, pi, sqrt
 import numpy as np
 import torch
 
-from sgdlit.data.philox import derive_key, normal
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key, normal
 
 
 def regret_bound(distance: float, gradient_bound: float, steps: int) -> float:

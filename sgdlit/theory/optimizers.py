@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.two_roots import Array, ComplexRoots, RealRoots
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sgdlit.data.philox import derive_key, normal, permutation
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key, normal, permutation
 from sgdlit.theory.losses import Loss, flat_losses
 
 _HIDDEN_REGRESSION, _HIDDEN_IMAGES = 6, 8

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, check_batch
 from sgdlit.theory.two_roots import Array
 

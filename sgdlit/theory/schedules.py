@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.condensation import Directions, condensed
 from sgdlit.theory.first_crossing import Best
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, check_batch, check_target

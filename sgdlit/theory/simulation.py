@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, check_batch
 from sgdlit.theory.optimizers import HeavyBall, IterateAverage, Optimizer
 
@@ -32,7 +32,7 @@ def simulate(
     """
     import torch
 
-    from sgdlit.data.philox import derive_key, normal
+    from sgdlit.foundations.philox import derive_key, normal
 
     if runs < 1 or not record or max(record) > len(lrs):
         raise UserError(

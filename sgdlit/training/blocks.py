@@ -6,7 +6,7 @@ from typing import Literal
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from sgdlit.data.keyed_data import OnDeviceData
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.training import cadence
 
 StepsPerCall = int | Literal["auto"]

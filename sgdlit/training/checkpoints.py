@@ -15,8 +15,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
-from sgdlit.console import say
-from sgdlit.errors import UserError
+from sgdlit.foundations.console import say
+from sgdlit.foundations.errors import UserError
+from sgdlit.runs.folder import write_status
+from sgdlit.runs.metrics_file import MetricsFile
 from sgdlit.training.divergence import diverged
 from sgdlit.training.fit_loop import (
     end_training_here,
@@ -24,8 +26,6 @@ from sgdlit.training.fit_loop import (
     step_is_complete,
     validation_is_due,
 )
-from sgdlit.training.metrics_file import MetricsFile
-from sgdlit.training.run_folder import write_status
 
 _RANKS_AGREE_EVERY = 16  # steps between two exchanges of the flag over ranks
 

@@ -1,7 +1,7 @@
 """Several runs of equal shape, trained together as one: each with its own seeds, rates, data and divergence.
 
 The members are ordinary runs, each built as it would be alone, and each could go on alone. What trains them
-together is the engine that takes their steps (``sgdlit.training.engines``); the numbers of a member do not
+together is the engine that takes their steps (``sgdlit.algorithms.engines``); the numbers of a member do not
 depend, beyond rounding, on which others there are.
 """
 
@@ -15,17 +15,17 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from sgdlit.console import say
-from sgdlit.data.ensemble_data import AsOneProcess, EnsembleData
+from sgdlit.algorithms.engines import Crew, Member, check_engine
 from sgdlit.data.loaders import Batch, Block
-from sgdlit.errors import UserError
+from sgdlit.data.members import AsOneProcess, EnsembleData
+from sgdlit.foundations.console import say
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.side_by_side import SideBySide
 from sgdlit.training.blocks import BlockPlan, check_steps_per_call, single_steps_because
 from sgdlit.training.divergence import DivergenceGuard
-from sgdlit.training.engines import Crew, Member, check_engine
 from sgdlit.training.evaluation import MEANS, Records, evaluate
 from sgdlit.training.fit_loop import advance_clock, share_clock
 from sgdlit.training.rows import Row, Stopwatch, log_members, over_ranks, training_row
-from sgdlit.training.side_by_side import SideBySide
 from sgdlit.training.single_run import SingleRun
 
 Point = Mapping[str, Any]

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.training.fit_loop import step_is_complete
 from sgdlit.training.members import members_of
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 def log_spaced_steps(first: int, last: int, per_doubling: int) -> list[int]:

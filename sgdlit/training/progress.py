@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, Timer
 
-from sgdlit.console import PRINT_SECONDS, clock_face, listener, say
+from sgdlit.foundations.console import PRINT_SECONDS, clock_face, listener, say
 
 _REDRAW_SECONDS = 0.25
 _SHOWN = ("train/loss", "train/accuracy", "val/accuracy", "test/accuracy")

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from sgdlit.data.ensemble_data import AsOneProcess
-from sgdlit.errors import UserError
+from sgdlit.data.members import AsOneProcess
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.side_by_side import SideBySide
 from sgdlit.measures.c_reg import c_reg
 from sgdlit.training.fit_loop import step_is_complete
 from sgdlit.training.members import data_of, log_reports, members_of, reported
-from sgdlit.training.side_by_side import SideBySide
 
 
 class RegularizerReport(Callback):

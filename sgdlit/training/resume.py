@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.training.members import members_of
 
 _PARTS = ("state_dict", "global_step", "epoch", "loops", "pytorch-lightning_version")

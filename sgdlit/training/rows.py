@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
-from sgdlit.training.metrics_file import MetricsFile
+from sgdlit.runs.metrics_file import MetricsFile
 
 Row = dict[str, float]
 

@@ -3,7 +3,7 @@
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 class SampleWarmUp(LRScheduler):

@@ -6,10 +6,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from sgdlit.console import say
 from sgdlit.data.loaders import Block
 from sgdlit.data.sensing import MatrixSensing
-from sgdlit.errors import UserError
+from sgdlit.foundations.console import say
+from sgdlit.foundations.errors import UserError
 from sgdlit.measures.relative_error import relative_error
 from sgdlit.measures.relative_squared_error import relative_squared_error, squared_sums
 from sgdlit.measures.sensing_risk import sensing_risk

@@ -2,8 +2,8 @@
 
 Step by step, Lightning is handed one scalar whose gradient is that of the modified loss, so any optimizer,
 scheduler, clipping, accumulation, precision and DDP work as they do elsewhere. Many steps per call are taken
-by an engine (``sgdlit.training.engines``) and counted one by one by the Trainer. Nothing waits for the device
-except at the steps that are logged.
+by an engine (``sgdlit.algorithms.engines``) and counted one by one by the Trainer. Nothing waits for the
+device except at the steps that are logged.
 """
 
 from collections.abc import Iterable
@@ -15,9 +15,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from sgdlit.algorithms.engines import Crew, EngineName, Member, Observation, check_engine
 from sgdlit.data.keyed_data import OnDeviceData
 from sgdlit.data.loaders import Block
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.objectives import (
     ConstantStrength,
     ExactPenalty,
@@ -28,7 +29,6 @@ from sgdlit.objectives import (
 )
 from sgdlit.objectives.objective import allowed_sizes
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
-from sgdlit.training.engines import Crew, EngineName, Member, Observation, check_engine
 from sgdlit.training.evaluation import EvaluationMeans, Records, evaluate
 from sgdlit.training.fit_loop import advance_clock, share_clock
 from sgdlit.training.rows import Stopwatch, training_row
@@ -62,7 +62,7 @@ class SingleRun(LightningModule):
         steps_per_call: steps that one call of ``training_step`` takes. ``auto`` takes so many that a call
             lasts about a tenth of a second, and one where something in the run acts inside each step
             (clipping, accumulation, several ranks, unknown callbacks). No number depends on it.
-        engine: what takes them, see ``sgdlit.training.engines``; ``auto`` chooses.
+        engine: what takes them, see ``sgdlit.algorithms.engines``; ``auto`` chooses.
     """
 
     def __init__(

@@ -5,8 +5,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from sgdlit.console import say
-from sgdlit.errors import UserError
+from sgdlit.foundations.console import say
+from sgdlit.foundations.errors import UserError
 from sgdlit.training.members import members_of
 
 

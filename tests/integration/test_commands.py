@@ -168,7 +168,7 @@ def test_the_regularizer_in_a_users_own_module_is_one_line(folder, monkeypatch):
     )
     checkpoint = torch.load(folder / "logs/own/version_0/checkpoints/resume.ckpt", weights_only=True)
 
-    from sgdlit.data.philox import derive_key
+    from sgdlit.foundations.philox import derive_key
 
     torch.manual_seed(derive_key(0, "initialisation").lo)
     w = torch.nn.Linear(4, 1, bias=False).weight.detach().double().flatten()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from fit_runs import Runs, datamodule
 
-from sgdlit.data.philox import derive_key
+from sgdlit.foundations.philox import derive_key
 from sgdlit.models import MLP
 from sgdlit.objectives import loss_by_name
 

@@ -22,11 +22,12 @@ from official_formats import (
     write_fashion_mnist,
 )
 
-from sgdlit.data import command, download
-from sgdlit.data.command import channel_statistics
+from sgdlit.cli import data as command
+from sgdlit.cli.data import channel_statistics
+from sgdlit.data import download
 from sgdlit.data.download import CIFAR10, FASHION_MNIST, Dataset, fetch
 from sgdlit.data.readers import read_cifar10, read_fashion_mnist
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 
@@ -358,7 +359,7 @@ def test_the_command_needs_no_torch_and_its_help_no_numpy(tmp_path):
         script = (
             "import atexit, sys\n"
             f"atexit.register(lambda: print('loaded:', {banned!r} in sys.modules))\n"
-            f"from sgdlit.data.command import main; main({argv!r})"
+            f"from sgdlit.cli.data import main; main({argv!r})"
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         assert done.stdout.endswith("loaded: False\n")

@@ -8,7 +8,7 @@ from torch import distributed as dist
 from torch import multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.models import MLP
 from sgdlit.objectives import LOSSES, CompiledPenalty, ExactPenalty, FiniteDifferencePenalty, modified_loss
 

@@ -6,7 +6,7 @@ from fit_runs import Runs, datamodule
 from torch import nn
 from torch.nn import functional as F
 
-from sgdlit.data.philox import derive_key
+from sgdlit.foundations.philox import derive_key
 from sgdlit.models import MLP
 
 STEPS, RATE, LAMBDA, CLIP = 14, 0.01, 0.1, 0.5

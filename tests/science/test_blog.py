@@ -15,8 +15,8 @@ import torch
 from fake_trainer import attach
 
 from sgdlit.__main__ import main
-from sgdlit.data.philox import derive_key
 from sgdlit.data.sensing import MatrixSensing
+from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.relative_error import relative_error
 from sgdlit.measures.relative_squared_error import relative_squared_error
 from sgdlit.models import DeepLinear

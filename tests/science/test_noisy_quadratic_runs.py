@@ -10,13 +10,13 @@ from conftest import REPOSITORY
 
 from sgdlit.__main__ import main
 from sgdlit.data.gradient_noise import GradientNoise
-from sgdlit.data.philox import derive_key
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key
 from sgdlit.models.quadratic import Quadratic
-from sgdlit.run_files import read_column
-from sgdlit.theory.quadratic_runs import QuadraticRun
-from sgdlit.theory.studies.noisy_quadratic_runs import run as study_of
-from sgdlit.theory.studies.options import NoisyQuadraticRunsOptions
+from sgdlit.papers.quadratic_runs import QuadraticRun
+from sgdlit.papers.studies.noisy_quadratic_runs import run as study_of
+from sgdlit.papers.studies.options import NoisyQuadraticRunsOptions
+from sgdlit.runs.reading import read_column
 
 D, STEPS = 20, 60
 SMALL = [

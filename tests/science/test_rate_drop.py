@@ -7,10 +7,10 @@ import pytest
 from conftest import REPOSITORY
 
 from sgdlit.__main__ import main
-from sgdlit.errors import UserError
-from sgdlit.theory.schedules_of_runs import learning_rates
-from sgdlit.theory.studies.options import RateDropOptions
-from sgdlit.theory.studies.rate_drop import run
+from sgdlit.foundations.errors import UserError
+from sgdlit.papers.schedules_of_runs import learning_rates
+from sgdlit.papers.studies.options import RateDropOptions
+from sgdlit.papers.studies.rate_drop import run
 
 CONFIG = REPOSITORY / "configs" / "rate_drop" / "fashion_mlp.yaml"
 SMALL = {
@@ -59,7 +59,7 @@ def test_a_network_on_real_images_falls_at_once_too(real_data, tmp_path, capsys)
 
 
 def test_a_steady_fall_is_not_sudden():
-    from sgdlit.theory.studies.rate_drop import _sudden_fall
+    from sgdlit.papers.studies.rate_drop import _sudden_fall
 
     steps = np.arange(1, 101)
     steady = np.exp(-0.02 * steps)

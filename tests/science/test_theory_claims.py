@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from sgdlit.errors import UserError
+from sgdlit.cli.theory import STUDIES, main
+from sgdlit.foundations.errors import UserError
+from sgdlit.papers.studies import linear_regression, noisy_quadratic, online_convex
+from sgdlit.papers.studies.options import LinearRegressionOptions, NoisyQuadraticOptions, OnlineConvexOptions
 from sgdlit.theory.first_crossing import best_constant_rate
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.optimizers import SGD
-from sgdlit.theory.studies import linear_regression, noisy_quadratic, online_convex
-from sgdlit.theory.studies.options import LinearRegressionOptions, NoisyQuadraticOptions, OnlineConvexOptions
-from sgdlit.theory_command import STUDIES, main
 
 
 def failures(study):
@@ -124,7 +124,7 @@ def test_bad_options_are_named_before_anything_is_computed(arguments, named, tmp
 
 
 def test_progress_is_printed_where_it_cannot_be_drawn(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("sgdlit.console.PRINT_SECONDS", 0.0)
+    monkeypatch.setattr("sgdlit.foundations.console.PRINT_SECONDS", 0.0)
     assert main(["online-convex", "--steps", "[10,20]", "--runs", "20", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["runs 1/2  0:00 passed, 0:00 left", "runs 2/2  0:00 passed, 0:00 left"]

@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from sgdlit.theory.studies.modified_flow import run
-from sgdlit.theory.studies.options import ModifiedFlowOptions
+from sgdlit.papers.studies.modified_flow import run
+from sgdlit.papers.studies.options import ModifiedFlowOptions
 
 
 @pytest.fixture

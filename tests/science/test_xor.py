@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from fake_trainer import attach
 
-from sgdlit.data.philox import derive_key
 from sgdlit.data.teachers import XOR
+from sgdlit.foundations.philox import derive_key
 from sgdlit.models import MLP
 from sgdlit.objectives import Logistic
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonargparse import Namespace
 
-from sgdlit.cli import RunCLI
-from sgdlit.errors import UserError
-from sgdlit.sweeps.axes import apply, expand, number
+from sgdlit.cli.fit import RunCLI
+from sgdlit.config.axes import apply, expand, number
+from sgdlit.foundations.errors import UserError
 
 
 def values(key, points):

@@ -11,7 +11,7 @@ from sgdlit.data.modules import FashionMNIST, Shapes
 from sgdlit.data.orders import ForwardThenReversed
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.teachers import LinearTeacher
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 CPU = torch.device("cpu")
 

@@ -15,11 +15,11 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.plugins.precision import DoublePrecision
 
 from sgdlit.data.teachers import MLPTeacher
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.side_by_side import SideBySide
 from sgdlit.models import MLP
 from sgdlit.training import blocks, cadence
 from sgdlit.training.blocks import BlockPlan, check_steps_per_call
-from sgdlit.training.side_by_side import SideBySide
 
 
 class Every(Callback):

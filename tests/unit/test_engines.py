@@ -4,18 +4,18 @@ import pytest
 import torch
 from engine_runs import batches, member, parameters, sgd, train, trainer
 
-from sgdlit import native
+from sgdlit.algorithms.engines import Crew
+from sgdlit.algorithms.engines.captured import CapturedStep
+from sgdlit.algorithms.engines.stacked import StackedEngine
 from sgdlit.data.loaders import Block
 from sgdlit.data.modules import Shapes
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.teachers import LinearTeacher, MLPTeacher
+from sgdlit.foundations import native
 from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.models.diagonal import DiagonalLinear
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import ExactPenalty, LinearRampStrength
-from sgdlit.training.engines import Crew
-from sgdlit.training.engines.captured import CapturedStep
-from sgdlit.training.engines.stacked import StackedEngine
 
 needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine")
 

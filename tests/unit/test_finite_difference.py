@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.models import MLP, DeepLinear
 from sgdlit.objectives import LOSSES, ExactPenalty, FiniteDifferencePenalty
 

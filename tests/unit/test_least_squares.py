@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from sgdlit.cli.theory import main
 from sgdlit.data.sensing import MatrixSensing
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.papers.studies.least_squares import run
+from sgdlit.papers.studies.options import LeastSquaresOptions
 from sgdlit.theory.least_squares import expected_error, minimum_norm
-from sgdlit.theory.studies.least_squares import run
-from sgdlit.theory.studies.options import LeastSquaresOptions
-from sgdlit.theory_command import main
 
 
 def measurements(d, samples, seed=0, **given):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.models import MLP, WideResNet
 from sgdlit.objectives import (
     LOSSES,

@@ -19,7 +19,7 @@ from sgdlit.data.orders import (
     SingleShuffle,
     WithReplacement,
 )
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 6))  # B, batches
 ORDERS = [RandomReshuffling, SingleShuffle, WithReplacement, ForwardThenReversed]

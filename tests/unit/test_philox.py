@@ -3,9 +3,17 @@
 import pytest
 import torch
 
-from sgdlit import native
-from sgdlit.data import philox
-from sgdlit.data.philox import Key, derive_key, integers, normal, permutation, philox4x32, uniform, words
+from sgdlit.foundations import native, philox
+from sgdlit.foundations.philox import (
+    Key,
+    derive_key,
+    integers,
+    normal,
+    permutation,
+    philox4x32,
+    uniform,
+    words,
+)
 
 FULL = 0xFFFFFFFF
 

@@ -16,7 +16,7 @@ from official_formats import (
 )
 
 from sgdlit.data.readers import DataMissing, memory_map_records, read_cifar10, read_fashion_mnist
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 def refusal(call, *args, kind=UserError, **kwargs) -> str:

@@ -9,8 +9,8 @@ from lightning.pytorch import Trainer
 
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.teachers import XOR
-from sgdlit.errors import UserError
 from sgdlit.figures.sensing import SensingFigure, draw, read_rows
+from sgdlit.foundations.errors import UserError
 from sgdlit.measures.relative_error import relative_error
 from sgdlit.measures.relative_squared_error import squared_sums
 from sgdlit.measures.sensing_risk import sensing_risk
@@ -19,8 +19,8 @@ from sgdlit.models import MLP, DeepLinear
 from sgdlit.models.diagonal import DiagonalLinear
 from sgdlit.models.sensing import BilinearForm, NormalizedStack
 from sgdlit.objectives import CrossEntropy
+from sgdlit.runs.metrics_file import MetricsFile
 from sgdlit.training.checkpoints import Checkpoints
-from sgdlit.training.metrics_file import MetricsFile
 from sgdlit.training.schedules import SampleWarmUp
 from sgdlit.training.sensing_report import SensingReport
 from sgdlit.training.single_run import SingleRun

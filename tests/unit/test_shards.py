@@ -12,7 +12,7 @@ from torch._subclasses import FakeTensorMode
 from sgdlit.data.loaders import Batches, Block, BlockLoader, EvaluationLoader, StepLoader, check_loaders
 from sgdlit.data.orders import ForwardThenReversed, Itinerary, RandomReshuffling
 from sgdlit.data.shards import PerChannel, PerImage, Shard, Subset, shard_from_arrays, split, whole
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 def clock(step=0, micro=1, ranks=1, rank=0):

@@ -12,12 +12,12 @@ from sgdlit.data.gradient_noise import GradientNoise
 from sgdlit.data.image_stream import ShapesStream
 from sgdlit.data.modules import Shapes
 from sgdlit.data.orders import SingleShuffle
-from sgdlit.data.philox import derive_key, normal
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.streams import StreamData, TeacherStream
-from sgdlit.data.sums import dot, grid_product, pairwise_sum
 from sgdlit.data.teachers import XOR, GaussianMixture, LinearTeacher, MLPTeacher
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.exact_sums import dot, grid_product, pairwise_sum
+from sgdlit.foundations.philox import derive_key, normal
 
 STREAMS = {
     "sensing": lambda **k: MatrixSensing(d=24, r=3, gamma=2.0, label_noise=0.1, **k),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from sgdlit.errors import UserError
 from sgdlit.figures.sweep import draw, draw_panel
+from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.expressions import power_of_two, shown_number
 from sgdlit.sweeps.options import SweepOptions, panels_of, read_options
 from sgdlit.sweeps.plan import Cell, Plan

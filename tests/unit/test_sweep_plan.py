@@ -7,12 +7,12 @@ import pytest
 import yaml
 from jsonargparse import Namespace
 
-from sgdlit.cli import parse_fit
-from sgdlit.errors import UserError
-from sgdlit.sweep_file import SweepFile
+from sgdlit.cli.fit import parse_fit
+from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.options import read_options
 from sgdlit.sweeps.plan import groups, key_of, make_plan, read_plan, write_plan
 from sgdlit.sweeps.store import Store
+from sgdlit.sweeps.sweep_file import SweepFile
 from sgdlit.sweeps.worker import config_text
 
 CONFIG = """

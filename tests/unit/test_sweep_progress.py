@@ -1,6 +1,6 @@
 """What a sweep prints of its progress where it cannot draw."""
 
-from sgdlit.console import lent_to, say
+from sgdlit.foundations.console import lent_to, say
 from sgdlit.sweeps import progress
 from sgdlit.sweeps.progress import SweepProgress
 

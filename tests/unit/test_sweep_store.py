@@ -15,11 +15,11 @@ import sweep_worker
 import yaml
 from sweep_worker import fit, grid
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.runs.outcomes import read_run
 from sgdlit.sweeps import worker
 from sgdlit.sweeps.claims import Claims
 from sgdlit.sweeps.options import Metric, Statistic
-from sgdlit.sweeps.outcomes import read_run
 from sgdlit.sweeps.series import Numbers, table
 from sgdlit.sweeps.store import Result, Store, summary_of
 from sgdlit.sweeps.table import rows_of

@@ -7,7 +7,7 @@ import pytest
 from scipy.integrate import quad
 
 from sgdlit.data.spectra import power_law
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory import kidambi
 from sgdlit.theory.interpolation import Interpolation
 from sgdlit.theory.linear_regression import (

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.epoch_orders import all_orders, mean_and_spread, paired_orders, sgd_endpoints
 from sgdlit.theory.flow import gradient_flow
 from sgdlit.theory.implicit_gradient import BarrettDherin, descent_path, modified_path, squared_norm

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.first_crossing import best_constant_rate, rate_grid, steps_to_target
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, Run, risk
 from sgdlit.theory.optimizers import SGD, HeavyBall, IterateAverage

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, risk
 from sgdlit.theory.optimizers import SGD, HeavyBall
 from sgdlit.theory.recursion import risk_of_rates

@@ -4,10 +4,10 @@ import multiprocessing
 
 import pytest
 
+from sgdlit.papers.studies import search as module
+from sgdlit.papers.studies.options import NoisyQuadraticOptions
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.optimizers import SGD, HeavyBall, IterateAverage
-from sgdlit.theory.studies import search as module
-from sgdlit.theory.studies.options import NoisyQuadraticOptions
 
 MODEL = NoisyQuadratic.power_law(30)
 OPTIONS = NoisyQuadraticOptions(batch_sizes=[1.0, 64.0], target=0.05, rates=12, decades=4, pieces=3)

@@ -1,0 +1,111 @@
+"""The steps of linear networks in C, many in one call, each matrix passed over once per step.
+
+See ``sgdlit/native/steps.c`` for what is computed; ``rank_one`` is the same in tensor operations, for want of
+a compiler.
+"""
+
+from collections.abc import Sequence
+from ctypes import c_double, c_int, c_int64, c_void_p
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from sgdlit.algorithms.engines.base import Engine, Losses, Member
+from sgdlit.algorithms.update_rules import SGDRule
+from sgdlit.data.loaders import Block
+from sgdlit.foundations import native
+
+REALS = {torch.float32: "float", torch.float64: "double"}
+
+
+class FusedEngine(Engine):
+    """Takes the steps of one run; see :func:`refusal`.
+
+    Raises:
+        native.NotBuilt: there is no library and none can be made.
+    """
+
+    def __init__(self, members: Sequence[Member], where: slice, trainer: Trainer) -> None:
+        super().__init__(members, where, trainer)
+        network = members[0].run.network
+        self.rule = SGDRule([members[0].optimizer.param_groups[0]])
+        self.parameters = [p.detach() for p in network.parameters()]
+        self.library = native.library("steps", f"REAL={REALS[self.parameters[0].dtype]}")
+        self.form = network.rank_one
+
+    def run(self, block: Block) -> Losses:
+        n = self.members[0].numbers(self.rule, block.start, len(block))
+        keeps = 1 - n["lr"] * n["weight_decay"]
+        costs = torch.empty(len(block), dtype=self.parameters[0].dtype)
+        losses = torch.empty_like(costs) if self.form == "diagonal" else costs
+        done = 0
+        for piece in block.pieces(self.where.start):
+            inputs, targets = (t.contiguous() for t in self.precision.convert_input(piece))
+            part = slice(done, done + len(inputs))
+            rates, kept, strengths = n["lr"][part], keeps[part], n["reg_strength"][part]
+            if self.form == "diagonal":
+                failed = self._diagonal(inputs, targets, rates, kept, strengths, costs[part], losses[part])
+            else:
+                failed = self._chain(inputs, targets, rates, kept, costs[part])
+            if failed:
+                raise MemoryError("no memory for a step of the network")
+            done = part.stop
+        return Losses(costs.unsqueeze(1), losses.unsqueeze(1))
+
+    def _chain(self, inputs: Tensor, targets: Tensor, rates: Tensor, keeps: Tensor, costs: Tensor) -> int:
+        weights = self.parameters
+        widths = [weights[0].shape[1], *(weight.shape[0] for weight in weights)]
+        return self.library.chain_steps(
+            c_int64(len(weights)),
+            (c_int64 * len(widths))(*widths),
+            (c_void_p * len(weights))(*(weight.data_ptr() for weight in weights)),
+            *map(_pointer, (inputs, targets, rates, keeps, costs)),
+            c_int64(len(inputs)),
+            c_int(self.form == "bilinear"),
+        )
+
+    def _diagonal(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        rates: Tensor,
+        keeps: Tensor,
+        strengths: Tensor,
+        costs: Tensor,
+        losses: Tensor,
+    ) -> int:
+        steps, size, d = inputs.shape
+        return self.library.diagonal_steps(
+            c_int64(d),
+            c_int64(size),
+            *map(_pointer, (*self.parameters, inputs, targets, rates, keeps, strengths)),
+            c_double(self.members[0].run.factor(size)),
+            *map(_pointer, (costs, losses)),
+            c_int64(steps),
+        )
+
+
+def _pointer(tensor: Tensor) -> c_void_p:
+    return c_void_p(tensor.data_ptr())
+
+
+def refusal(members: Sequence[Member], inputs: Tensor) -> str | None:
+    """Why C cannot take the steps of runs that have a closed form, in words; None if it can.
+
+    Args:
+        members: runs that ``rank_one.refusal`` has nothing against.
+        inputs: those of a step, ``[K, B, ...]``.
+    """
+    parameters = list(members[0].run.network.parameters())
+    if inputs.device.type != "cpu":
+        return "the run is not on a CPU"
+    if parameters[0].dtype not in REALS:
+        return f"there is no {parameters[0].dtype} in C"
+    if members[0].run.network.rank_one != "diagonal" and inputs.shape[1] > 1:
+        return "a step sees more than one example"
+    try:
+        native.library("steps", f"REAL={REALS[parameters[0].dtype]}")
+    except (native.NotBuilt, OSError) as error:
+        return str(error)
+    return None

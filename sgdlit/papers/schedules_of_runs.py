@@ -1,0 +1,39 @@
+"""The learning rate of each step of a run, from its config alone."""
+
+import importlib
+from typing import Any
+
+import torch
+
+from sgdlit.foundations.errors import UserError
+from sgdlit.runs.reading import value
+
+_KNOWN = ("torch.optim.lr_scheduler.", "sgdlit.")  # nothing else that a folder names is imported
+
+
+def learning_rates(config: dict[str, Any], steps: int) -> list[float]:
+    """The rates of the steps 0 … ``steps`` − 1.
+
+    Args:
+        config: of the run, as :func:`sgdlit.runs.reading.read_config` gives it.
+        steps: how many.
+
+    Raises:
+        UserError: a schedule that is neither torch's nor sgdlit's, or that follows what the run measures.
+    """
+    lr, given = value(config, "model.optimizer.lr"), value(config, "model.scheduler")
+    if lr is None:
+        raise UserError("model.optimizer.lr: missing, so the rates of the run are not known")
+    if given is None:
+        return [float(lr)] * steps
+    path, arguments = given["class_path"], given.get("init_args") or {}
+    if not path.startswith(_KNOWN) or "monitor" in arguments:
+        raise UserError(f"model.scheduler: the rates of {path} are not known without the run")
+    module, _, name = path.rpartition(".")
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr)
+    schedule, rates = getattr(importlib.import_module(module), name)(optimizer, **arguments), []
+    for _ in range(steps):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        schedule.step()
+    return rates

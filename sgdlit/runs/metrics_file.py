@@ -1,0 +1,90 @@
+"""``metrics.csv``: one row per logged step, written as it happens, continued after a resume."""
+
+import csv
+import io
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, TextIO
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import Logger
+
+from sgdlit.runs.folder import write_atomically
+
+
+class MetricsFile(Logger):
+    """A logger that appends rows to ``<folder>/metrics.csv``; the first column is the step.
+
+    Lightning's own CSV logger deletes the table of the run that it continues. This one keeps the first
+    ``keep`` rows, which were there when the checkpoint was written (``rows`` counts them), and drops the
+    later ones, which the resumed run measures again.
+    """
+
+    def __init__(self, folder: Path, keep: int = 0) -> None:
+        super().__init__()
+        self.path = folder / "metrics.csv"
+        self.columns, self.rows = ["step"], 0
+        self._file: TextIO | None = None
+        if self.path.exists():
+            self._keep(keep)
+
+    @property
+    def name(self) -> str:
+        return self.path.parent.parent.name
+
+    @property
+    def version(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def log_dir(self) -> str:
+        return str(self.path.parent)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The configuration of the run is ``config.yaml``, beside the table."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        row = {"step": step, **{k: v if isinstance(v, int) else float(v) for k, v in metrics.items()}}
+        new = [name for name in row if name not in self.columns]
+        if new or self._file is None:
+            self.columns += new
+            self._open_again()
+        csv.DictWriter(self._file, self.columns, lineterminator="\n").writerow(row)
+        self._file.flush()
+        self.rows += 1
+
+    def _open_again(self) -> None:
+        """Write the table with its present columns, and go on at its end."""
+        self._close()
+        self._rewrite(self._rows())
+        self._file = self.path.open("a", newline="")
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self._close()
+
+    def _rows(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, text.getvalue())
+
+    @rank_zero_only
+    def _keep(self, count: int) -> None:
+        rows = self._rows()[:count]
+        self.columns, self.rows = list(rows[0]) if rows else self.columns, len(rows)
+        self._rewrite(rows)

@@ -1,0 +1,105 @@
+"""From one config and its ``ensemble`` to the runs that it stands for, each built as it would be alone."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningArgumentParser
+
+from sgdlit.config.axes import Point, apply, expand
+from sgdlit.data.members import EnsembleData
+from sgdlit.foundations.console import track
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key
+from sgdlit.training.ensemble import Ensemble
+from sgdlit.training.single_run import SingleRun
+
+_VARIED = ("seed_everything", "init_seed", "model", "data")
+
+
+def points_of(config: Namespace) -> list[Point]:
+    """What distinguishes each member from the config.
+
+    Raises:
+        UserError: axes that are none, or over a key that is the same for all members.
+    """
+    points = expand(config.ensemble, "ensemble")
+    for key in points[0]:
+        if key.split(".")[0] not in _VARIED:
+            raise UserError(
+                f"ensemble: {key} is the same for all members, which are trained together; allowed: keys "
+                f"under {', '.join(_VARIED)}. A sweep (python -m sgdlit sweep) can vary it"
+            )
+    return points
+
+
+def member_config(config: Namespace, point: Point) -> Namespace:
+    """The config of one member: an ordinary one, of a single run.
+
+    Raises:
+        UserError: a key that the config does not have, or a value that is not allowed there.
+    """
+    own = apply(config, point)
+    own.ensemble = None
+    seed_data(own)
+    return own
+
+
+def seed_data(config: Namespace) -> None:
+    """Give data without a seed of its own that of the run."""
+    init_args = config.data.get("init_args") if config.get("data") else None
+    if init_args is not None and "seed" in init_args and init_args.seed is None:
+        init_args.seed = config.seed_everything
+
+
+def seed_initialisation(config: Namespace) -> None:
+    """Seed torch's generator, from which a network draws its initial parameters when it is built."""
+    seed = config.seed_everything if config.init_seed is None else config.init_seed
+    torch.manual_seed(derive_key(seed, "initialisation").lo)
+
+
+def build(
+    config: Namespace, points: Sequence[Point], explain: Callable[[Exception, Point], Exception]
+) -> tuple[Ensemble, EnsembleData]:
+    """The ensemble and its data.
+
+    Args:
+        config: of the run.
+        points: see :func:`points_of`.
+        explain: what to raise instead of an error that a class raised when it was built.
+
+    Raises:
+        UserError: members that cannot be trained together.
+    """
+    parser = LightningArgumentParser()
+    for name, base in (("model", LightningModule), ("data", LightningDataModule)):
+        parser.add_lightning_class_args(base, name, subclass_mode=True, required=False)
+    instantiate = getattr(parser, "instantiate", parser.instantiate_classes)  # its name since 4.49
+    configs = [member_config(config, point) for point in points]
+    held: dict[str, LightningDataModule] = {}
+    runs, data = [], []
+    for own, point in track(list(zip(configs, points, strict=True)), "building members"):
+        try:
+            seed_initialisation(own)
+            runs.append(instantiate(Namespace(model=own.model)).model)
+            key = repr(own.data)
+            if key not in held:
+                held[key] = instantiate(Namespace(data=own.data)).data
+            data.append(held[key])
+        except Exception as error:
+            raise explain(error, point) from error
+    return _together(runs, data, points)
+
+
+def _together(
+    runs: Sequence[Any], data: Sequence[Any], points: Sequence[Point]
+) -> tuple[Ensemble, EnsembleData]:
+    for run in runs:
+        if not isinstance(run, SingleRun):
+            raise UserError(
+                f"model: {type(run).__name__} cannot be a member of an ensemble; allowed: "
+                "sgdlit.training.single_run.SingleRun, with any network"
+            )
+    return Ensemble(runs, points), EnsembleData(data)
