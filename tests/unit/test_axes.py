@@ -105,7 +105,7 @@ def config(tmp_path_factory) -> Namespace:
     path.write_text(
         """
         model:
-          class_path: sgdlit.training.single_run.SingleRun
+          class_path: sgdlit.training.module.Training
           init_args:
             network: {class_path: sgdlit.models.MLP, init_args: {widths: [784, 8, 10]}}
             optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.01, weight_decay: 0.5}}

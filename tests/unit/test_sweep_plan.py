@@ -19,7 +19,7 @@ CONFIG = """
 name: tiny
 seed_everything: 3
 model:
-  class_path: sgdlit.training.single_run.SingleRun
+  class_path: sgdlit.training.module.Training
   init_args:
     network: {class_path: sgdlit.models.MLP, init_args: {widths: [784, 8, 10]}}
     optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
