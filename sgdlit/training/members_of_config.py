@@ -10,9 +10,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from sgdlit.config.axes import Point, apply, expand
 from sgdlit.data.members import EnsembleData
-from sgdlit.foundations.console import track
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key
+from sgdlit.foundations.progress import track
 from sgdlit.training.ensemble import Ensemble
 from sgdlit.training.single_run import SingleRun
 
