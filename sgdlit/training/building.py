@@ -9,9 +9,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from sgdlit.config.axes import Point, apply, expand
 from sgdlit.data.members import MembersData
-from sgdlit.foundations.console import track
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key
+from sgdlit.foundations.progress import track
 from sgdlit.training.module import Training
 
 _VARIED = ("seed_everything", "init_seed", "model", "data")
