@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from sgdlit.training.sensing_report import SensingReport
 
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.teachers import XOR
@@ -21,9 +22,8 @@ from sgdlit.models.sensing import BilinearForm, NormalizedStack
 from sgdlit.objectives import CrossEntropy
 from sgdlit.runs.metrics_file import MetricsFile
 from sgdlit.training.checkpoints import Checkpoints
+from sgdlit.training.module import Training
 from sgdlit.training.schedules import SampleWarmUp
-from sgdlit.training.sensing_report import SensingReport
-from sgdlit.training.single_run import SingleRun
 
 # Networks
 
@@ -154,7 +154,7 @@ def train(folder, data, network, steps=40, ckpt=None, every=5, **given):
     network.reset_parameters()
     options = {"loss": "half_squared_error", "optimizer": lambda p: torch.optim.SGD(p, lr=1e-4, momentum=0.9)}
     trainer = {k: given.pop(k) for k in ("accumulate_grad_batches", "precision") if k in given}
-    run = SingleRun(network, **{**options, **given})
+    run = Training(network, **{**options, **given})
     report = SensingReport(every_n_steps=every, spectrum_every_n_steps=10, window=8)
     callbacks = [report, SensingFigure()] if isinstance(data, MatrixSensing) else []
     keeper = Checkpoints()
@@ -264,7 +264,7 @@ def test_report_refuses_what_it_cannot_look_at(tmp_path):
         Trainer(
             accelerator="cpu", logger=False, callbacks=[SensingReport()], enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, max_steps=1,
-        ).fit(SingleRun(MLP([16, 4, 1]), "logistic"), data)  # fmt: skip
+        ).fit(Training(MLP([16, 4, 1]), "logistic"), data)  # fmt: skip
 
 
 def test_cross_entropy_of_soft_labels():
