@@ -8,6 +8,7 @@ import importlib
 import json
 import logging
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,11 @@ from sgdlit.config.axes import Point
 from sgdlit.config.mistakes import Option, building_error, check_values, readable
 from sgdlit.foundations.console import say, warn
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.files import write_atomically, write_table
 from sgdlit.foundations.memory import keep_freed_memory
 from sgdlit.runs import folder as run_folder
-from sgdlit.runs import members_table as ensemble_results
 from sgdlit.runs.metrics_file import MetricsFile
+from sgdlit.runs.outcomes import outcomes, summary, write_members
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.divergence import DivergenceGuard
 from sgdlit.training.ensemble import Ensemble
@@ -128,11 +130,12 @@ class RunCLI(LightningCLI):
         folder, rest = _take_option(option, arguments)
         if folder is None:
             return arguments
-        config, checkpoints = Path(folder) / "config.yaml", Path(folder) / "checkpoints"
-        names = ["resume.ckpt"] if command == "fit" else ["best.ckpt", "resume.ckpt"]
-        found = [checkpoints / name for name in names if (checkpoints / name).is_file()]
+        config = Path(folder) / run_folder.CONFIG
+        names = ["resume"] if command == "fit" else ["best", "resume"]
+        paths = [run_folder.checkpoint_path(Path(folder), name) for name in names]
+        found = [path for path in paths if path.is_file()]
         if not config.is_file() or not found:
-            missing = config if not config.is_file() else checkpoints / names[-1]
+            missing = config if not config.is_file() else paths[-1]
             raise UserError(
                 f"{option}: {folder!r} is not the folder of a run with a checkpoint: {missing} is missing"
             )
@@ -245,7 +248,10 @@ class RunCLI(LightningCLI):
             self.trainer.callbacks.remove(callback)
         elif self.trainer.is_global_zero:
             config = self.config.fit
-            self.folder = callback.folder = self.resumed or run_folder.claim(Path(config.logs), config.name)
+            self.folder = callback.folder = self.resumed or run_folder.make_next(
+                Path(config.logs), config.name
+            )
+            self._until_the_end.enter_context(run_folder.locked(self.folder))
             self.trainer.loggers = self._make_loggers()
             self._write_config()
             run_folder.write_status(self.folder, "running", self._checkpoint["step"])
@@ -269,10 +275,7 @@ class RunCLI(LightningCLI):
 
     def _write_config(self) -> None:
         text = self._parser("fit").dump(self.config.fit, skip_none=False)
-        path = self.folder / "config.yaml"
-        if path.exists() and path.read_text() != text:
-            path = self.folder / f"config_from_step_{self._checkpoint['step']}.yaml"
-        run_folder.write_atomically(path, text)
+        run_folder.write_config(self.folder, text, self._checkpoint["step"])
 
     def after_fit(self) -> None:
         if self.folder is None:
@@ -286,12 +289,9 @@ class RunCLI(LightningCLI):
         else:
             state = "finished"
         if isinstance(self.model, Ensemble):
-            outcomes = ensemble_results.outcomes(
-                self.model.points, guard.steps, state, step, self.model.reached()
-            )
-            run_folder.write_status(self.folder, state, step, members=outcomes)
-            ensemble_results.write_table(self.folder / "members.csv", outcomes)
-            numbers = ensemble_results.summary(outcomes)
+            members = outcomes(self.model.points, guard.steps, state, step, self.model.reached())
+            write_members(self.folder, state, step, members)
+            numbers = summary(members)
         else:
             reached = getattr(self.model, "reached", dict)()
             run_folder.write_status(self.folder, state, step, **reached)
@@ -316,13 +316,17 @@ class RunCLI(LightningCLI):
         )
         where = ""
         if self.resumed is not None:
-            path = self.resumed / f"{command}.json"
+            path = run_folder.evaluation_path(self.resumed, command)
             facts = {"checkpoint": source, **numbers}
             if isinstance(self.model, Ensemble):
                 facts["members"] = self.model.evaluated()
-            run_folder.write_atomically(path, json.dumps(facts, indent=1) + "\n")
+            write_atomically(path, json.dumps(facts, indent=1) + "\n")
             where = f"; written to {path}"
         say(f"{source}: {', '.join(f'{name} {value:.4g}' for name, value in numbers.items())}{where}")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with ExitStack() as self._until_the_end:
+            super()._run_subcommand(subcommand)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
@@ -345,10 +349,11 @@ class RunCLI(LightningCLI):
         kwargs.pop("return_predictions", None)
         batches = self.trainer.predict(model, datamodule=datamodule, **kwargs)
         path = (self.resumed or Path()) / "predictions.csv"
-        lines = ["index,label,predicted,probability"]
-        rows = torch.cat(batches).tolist()
-        lines += [f"{i},{int(label)},{int(guess)},{p:.6f}" for i, (label, guess, p) in enumerate(rows)]
-        run_folder.write_atomically(path, "\n".join(lines) + "\n")
+        rows = [
+            {"index": i, "label": int(label), "predicted": int(guess), "probability": f"{p:.6f}"}
+            for i, (label, guess, p) in enumerate(torch.cat(batches).tolist())
+        ]
+        write_table(path, rows)
         say(f"{len(rows)} predictions written to {path}")
 
 
