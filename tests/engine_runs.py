@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import torch
 from fake_trainer import attach
 from lightning.pytorch.plugins.precision import DoublePrecision, Precision
+from sgdlit.training.single_run import SingleRun
 
 from sgdlit.algorithms.engines import Crew, Member
 from sgdlit.data.loaders import Block
-from sgdlit.training.single_run import SingleRun
 
 
 def trainer(dtype=torch.float64, steps=10**6):

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 
 import torch
+from sgdlit.training.ensemble import Ensemble
+from sgdlit.training.single_run import SingleRun
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,8 +15,6 @@ from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import EnsembleData
 from sgdlit.data.teachers import MLPTeacher
 from sgdlit.models import MLP, DeepLinear, WideResNet
-from sgdlit.training.ensemble import Ensemble
-from sgdlit.training.single_run import SingleRun
 
 LR = 2.0**-10
 Cost = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -5,6 +5,7 @@ import sys
 import time
 
 import torch
+from sgdlit.training.single_run import SingleRun
 
 from benchmarks.common import (
     WARM_UP,
@@ -28,7 +29,6 @@ from benchmarks.networks import (
     plain_step,
 )
 from sgdlit.objectives import ExactPenalty
-from sgdlit.training.single_run import SingleRun
 
 
 def start_up(rounds: int, compiled: bool) -> list[Row]:

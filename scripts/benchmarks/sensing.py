@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from sgdlit.training.ensemble import Ensemble
+from sgdlit.training.sensing_report import SensingReport
+from sgdlit.training.single_run import SingleRun
 from torch import Tensor, nn
 
 from benchmarks.common import (
@@ -25,9 +28,6 @@ from sgdlit.data.members import EnsembleData
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.models import DeepLinear
 from sgdlit.models.sensing import BilinearForm, NormalizedStack
-from sgdlit.training.ensemble import Ensemble
-from sgdlit.training.sensing_report import SensingReport
-from sgdlit.training.single_run import SingleRun
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE, REPORT_EVERY = 1024, 100

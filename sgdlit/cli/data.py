@@ -3,11 +3,13 @@
 It needs neither torch nor Lightning, and its help not even numpy.
 """
 
-import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from sgdlit.cli.parser import CommandParser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,16 +20,16 @@ _OFFICIAL_COUNTS = {"cifar10": (50_000, 10_000), "fashion-mnist": (60_000, 10_00
 _BLOCK = 1_000
 
 
-def main(argv: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Runs ``data NAME --root DIR [--base_url URL]``.
 
     Returns:
         The exit code: 0, or 130 where Ctrl-C stopped a download (its beginning is kept).
 
     Raises:
-        UserError: the download failed or a file is damaged.
+        UserError: a mistake in the arguments, the download failed, or a file is damaged.
     """
-    args = _parser().parse_args(argv)
+    args = _parser().parse(arguments)
     from sgdlit.data.download import DATASETS, fetch
 
     dataset, root = DATASETS[args.name], Path(args.root).expanduser()
@@ -44,20 +46,20 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sgdlit data",
-        description="Download a dataset (resumable, verified by hash), read it, and say what is there. "
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "data",
+        "Download a dataset (resumable, verified by hash), read it, and say what is there. "
         "Files that are already there are kept.",
-        allow_abbrev=False,
+    )
+    names = Literal["cifar10", "fashion-mnist"]
+    parser.add_argument("name", type=names, help="cifar10 (170 MB) or fashion-mnist (31 MB)")
+    parser.add_argument(
+        "--root", type=str, required=True, metavar="DIR", help="folder that holds or receives the files"
     )
     parser.add_argument(
-        "name", choices=tuple(_OFFICIAL_COUNTS), help="cifar10 (170 MB) or fashion-mnist (31 MB)"
+        "--base_url", type=str, metavar="URL", help="another server's folder with the same files"
     )
-    parser.add_argument(
-        "--root", required=True, metavar="DIR", help="folder that holds or receives the files"
-    )
-    parser.add_argument("--base_url", metavar="URL", help="another server's folder with the same files")
     return parser
 
 

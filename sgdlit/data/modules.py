@@ -31,9 +31,9 @@ from sgdlit.data.readers import (
     read_fashion_mnist,
 )
 from sgdlit.data.shards import PerChannel, PerImage, Shard, Storage, Subset, shard_from_arrays, split, whole
-from sgdlit.foundations.console import track
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key
+from sgdlit.foundations.progress import track
 
 _STACKED = 2**20  # pixels made in one call for several steps: temporaries that fit the cache
 

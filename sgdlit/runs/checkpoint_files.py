@@ -70,24 +70,22 @@ def load_checkpoint(path: Path, parts: Sequence[str] = PARTS) -> dict[str, Any]:
     return content
 
 
-def module_prefix(member: int, alone: bool) -> str:
-    """What stands before a run's own names in the checkpoint's ``state_dict``.
+def member_prefix(member: int) -> str:
+    """What stands before the names of one run's network in the checkpoint's ``state_dict``.
 
     Args:
-        member: number of the run in its ensemble.
-        alone: whether it was trained alone.
+        member: number of the run; 0 for one that was trained alone.
     """
-    return "" if alone else f"members.{member}."
+    return f"networks.{member}."
 
 
-def network_state(content: dict[str, Any], member: int, alone: bool) -> dict[str, torch.Tensor]:
+def network_state(content: dict[str, Any], member: int) -> dict[str, torch.Tensor]:
     """The parameters and buffers of one network, by the names that the network itself gives them.
 
     Args:
         content: of a checkpoint.
-        member: number of the run in its ensemble.
-        alone: whether it was trained alone.
+        member: number of the run; 0 for one that was trained alone.
     """
-    prefix = f"{module_prefix(member, alone)}network."
+    prefix = member_prefix(member)
     states = content["state_dict"].items()
     return {name.removeprefix(prefix): value for name, value in states if name.startswith(prefix)}

@@ -20,6 +20,8 @@ from sgdlit.runs.reading import Run
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
+_DATA = "MembersData"  # under which a checkpoint keeps what the data of all members had given out
+
 
 def export_member(
     run: Run, k: int, logs: Path, member_config: "Callable[[Namespace, Point], Namespace]"
@@ -78,22 +80,20 @@ def _columns_with_values(rows: list[dict[str, str]]) -> list[str]:
 
 def member_checkpoint(content: dict[str, Any], k: int) -> dict[str, Any]:
     """What the checkpoint of member k would be if it had been trained alone, from that of its ensemble."""
-    from sgdlit.runs.checkpoint_files import module_prefix
+    from sgdlit.runs.checkpoint_files import member_prefix, network_state
 
-    there, here = module_prefix(k, alone=False), module_prefix(0, alone=True)
-    states = content["state_dict"].items()
-    data = content["EnsembleData"]["members"][k]
+    data = content[_DATA]["members"][k]
     own = {
         "state_dict": {
-            here + name.removeprefix(there): value.clone() for name, value in states if name.startswith(there)
+            member_prefix(0) + name: value.clone() for name, value in network_state(content, k).items()
         },
         "optimizer_states": content["optimizer_states"][k : k + 1],
         "lr_schedulers": content["lr_schedulers"][k : k + 1],
         "callbacks": {name: _of_member(state, k) for name, state in content["callbacks"].items()},
-        "sgdlit_best": content["sgdlit_best"][k],
+        "sgdlit_best": content["sgdlit_best"][k : k + 1],
         data["class"]: data,
     }
-    return {name: part for name, part in content.items() if name != "EnsembleData"} | own
+    return {name: part for name, part in content.items() if name != _DATA} | own
 
 
 def _of_member(state: dict[str, Any], k: int) -> dict[str, Any]:

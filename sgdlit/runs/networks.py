@@ -15,7 +15,7 @@ _KEY = "model.network"
 
 
 def trained_network(
-    config: dict[str, Any], point: dict[str, Any], content: dict[str, Any], member: int, alone: bool
+    config: dict[str, Any], point: dict[str, Any], content: dict[str, Any], member: int
 ) -> nn.Module:
     """The network in eval mode, with the parameters, the buffers and the precision of the checkpoint.
 
@@ -23,14 +23,13 @@ def trained_network(
         config: of the run.
         point: what distinguishes the member from the config.
         content: of the checkpoint.
-        member: number in the ensemble.
-        alone: whether the run was trained alone.
+        member: number of the run; 0 for one that was trained alone.
 
     Raises:
         UserError: the config names no network that can be built, or the checkpoint is that of another.
     """
     network = _build(_network_config(config, point))
-    state = network_state(content, member, alone)
+    state = network_state(content, member)
     dtype = next((value.dtype for value in state.values() if value.is_floating_point()), None)
     try:
         network.to(dtype=dtype).load_state_dict(state)

@@ -216,7 +216,7 @@ class Run:
         if member and (self.alone or member >= len(self.members)):
             raise UserError(f"member: {member} does not exist in {self.folder}")
         point = {} if self.alone else self.members[member].point
-        return trained_network(self.config, point, self.checkpoint(checkpoint), member, self.alone)
+        return trained_network(self.config, point, self.checkpoint(checkpoint), member)
 
     def _text(self, name: str) -> str:
         try:

@@ -134,7 +134,7 @@ def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
 
 def _cells(config: "Namespace", point: Point, seeds: Sequence[int], where: str) -> list[Cell]:
     """The cells of one point, one per seed."""
-    from sgdlit.training.members_of_config import axis_options
+    from sgdlit.training.building import axis_options
 
     try:
         changed = apply(config, point, axis_options())

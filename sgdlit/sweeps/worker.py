@@ -23,12 +23,12 @@ from sgdlit import __version__
 from sgdlit.foundations import console
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.locks import Locks
+from sgdlit.foundations.progress import Progress
 from sgdlit.runs.folder import ENDED, STATUS, BeingWritten, checkpoint_path
 from sgdlit.runs.outcomes import Outcome
 from sgdlit.runs.reading import Run
 from sgdlit.sweeps import plan as plans
 from sgdlit.sweeps.plan import Cell, Plan
-from sgdlit.sweeps.progress import SweepProgress
 from sgdlit.sweeps.store import Result, Store, summary_of
 
 Fit = Callable[[list[str]], int]
@@ -81,7 +81,7 @@ def work(plan: Plan, store: Store, fit: Fit) -> Done:
     done = Done()
     locks = Locks(store.folder / "cells.lock")
     try:
-        with SweepProgress(len(_missing(plan, store, done))) as progress:
+        with Progress("runs", len(_missing(plan, store, done))) as progress:
             found = True
             while found:  # once more, for what others have left meanwhile
                 found = False
@@ -153,12 +153,10 @@ def _taken(cell: Cell, store: Store, locks: Locks, done: Done) -> bool:
     return True
 
 
-def _run_and_store(
-    cells: Sequence[Cell], store: Store, fit: Fit, progress: SweepProgress, done: Done
-) -> None:
-    folder = work_folder(store, cells)
+def _run_and_store(cells: Sequence[Cell], store: Store, fit: Fit, progress: Progress, done: Done) -> None:
+    folder, before = work_folder(store, cells), progress.done
     try:
-        with console.lent_to(lambda fraction, text: progress.within(fraction * len(cells), text)):
+        with console.lent_to(lambda part, text: progress.update(before + part * len(cells), text)):
             results = run_group(cells, store, fit, folder)
     except Stopped:
         raise
@@ -166,6 +164,7 @@ def _run_and_store(
         if len(cells) > 1:
             console.warn(f"{len(cells)} runs cannot be trained together, so each is by itself: {error}")
             shutil.rmtree(folder, ignore_errors=True)
+            progress.update(before)
             for cell in cells:
                 if done.ran or not done.failed:
                     _run_and_store([cell], store, fit, progress, done)
@@ -175,7 +174,7 @@ def _run_and_store(
         _remember(cells, f"{type(error).__name__}: {error}{_keep_traceback(folder)}", done)
     else:
         _store(results, store, folder, done)
-        progress.finished(len(cells))
+    progress.update(before + len(cells))
 
 
 def _remember(cells: Sequence[Cell], why: str, done: Done) -> None:

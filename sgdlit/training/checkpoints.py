@@ -19,13 +19,14 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.runs.checkpoint_files import save_checkpoint
 from sgdlit.runs.folder import checkpoint_path, write_status
 from sgdlit.runs.metrics_file import MetricsFile
-from sgdlit.training.divergence import diverged
-from sgdlit.training.fit_loop import (
+from sgdlit.training.clock import (
     end_training_here,
     repair_resumed_epoch,
     step_is_complete,
     validation_is_due,
 )
+from sgdlit.training.divergence import diverged
+from sgdlit.training.module import Training
 
 _RANKS_AGREE_EVERY = 16  # steps between two exchanges of the flag over ranks
 
@@ -114,7 +115,7 @@ class Checkpoints(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or diverged(trainer):
             return
-        if getattr(pl_module, "improved", False):
+        if isinstance(pl_module, Training) and pl_module.improved:
             trainer.save_checkpoint(self._path("best"))
         if (self._due or trainer.should_stop) and step_is_complete(trainer):
             self._save_resume(trainer)

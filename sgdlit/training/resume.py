@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.runs.checkpoint_files import PARTS, PARTS_TO_GO_ON, load_checkpoint
-from sgdlit.training.members import members_of
+from sgdlit.training.module import Training
 
 
 def read_checkpoint(path: Path, model: torch.nn.Module, to_go_on: bool) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def _check_same_parameters(path: Path, there: dict[str, Any], own: dict[str, Any
 def check_same_run(content: dict[str, Any], model: LightningModule, data: LightningDataModule | None) -> None:
     """Refuse to go on with other data or another optimizer, which Lightning would notice late or not at all.
 
-    Only parts that can tell are asked: data with a ``state_dict`` of its own, models with ``make_optimizer``.
+    Only parts that can tell are asked: data with a ``state_dict`` of its own, and modules of sgdlit.
 
     Raises:
         UserError: naming what differs.
@@ -57,9 +57,9 @@ def check_same_run(content: dict[str, Any], model: LightningModule, data: Lightn
                 f"ckpt_path: the checkpoint was made with other data than {name}, and cannot be resumed"
             )
         data.load_state_dict(content[name])
-    for k, run in enumerate(members_of(model)):
-        if hasattr(run, "make_optimizer"):
-            _check_same_optimizer(content["optimizer_states"][k], run.make_optimizer(run.parameters()))
+    if isinstance(model, Training):
+        for member, kept in zip(model.members, content["optimizer_states"], strict=True):
+            _check_same_optimizer(kept, member.optimizer)
 
 
 def _check_same_optimizer(there: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:

@@ -18,7 +18,7 @@ from sgdlit.__main__ import main
 CONFIG = """
 name: run
 model:
-  class_path: sgdlit.training.single_run.SingleRun
+  class_path: sgdlit.training.module.Training
   init_args:
     network: {{class_path: sgdlit.models.MLP, init_args: {{widths: [{inputs}, 8, 10]}}}}
     optimizer: {{class_path: torch.optim.SGD, init_args: {{lr: 0.01}}}}

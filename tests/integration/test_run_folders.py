@@ -115,7 +115,7 @@ def test_the_checkpoint_is_the_best_unless_another_is_named(runs):
     for name in ("best", "resume"):
         state = run.network(checkpoint=name).state_dict()
         there = runs.checkpoint("single", name)["state_dict"]
-        assert all(torch.equal(value, there[f"network.{key}"]) for key, value in state.items())
+        assert all(torch.equal(value, there[f"networks.0.{key}"]) for key, value in state.items())
 
 
 def test_a_run_in_flight_is_not_resumed_by_another_process(runs, capsys):

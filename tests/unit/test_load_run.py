@@ -17,7 +17,7 @@ from sgdlit.runs.reading import runs_in
 CONFIG = """
 name: tiny
 model:
-  class_path: sgdlit.training.single_run.SingleRun
+  class_path: sgdlit.training.module.Training
   init_args:
     network: {class_path: sgdlit.models.MLP, init_args: {widths: [4, 3, 2]}}
     optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1}}

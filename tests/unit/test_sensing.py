@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from sgdlit.training.sensing_report import SensingReport
+from sgdlit.training.single_run import SingleRun
 
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.teachers import XOR
@@ -22,8 +24,6 @@ from sgdlit.objectives import CrossEntropy
 from sgdlit.runs.metrics_file import MetricsFile
 from sgdlit.training.checkpoints import Checkpoints
 from sgdlit.training.schedules import SampleWarmUp
-from sgdlit.training.sensing_report import SensingReport
-from sgdlit.training.single_run import SingleRun
 
 # Networks
 
