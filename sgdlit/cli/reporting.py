@@ -13,9 +13,11 @@ from torch import Tensor
 
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.files import write_atomically, write_table
 from sgdlit.runs import folder as run_folder
-from sgdlit.runs import members_table
 from sgdlit.runs.metrics_file import MetricsFile
+from sgdlit.runs.outcomes import outcomes, summary, write_members
+from sgdlit.runs.reading import load_run
 from sgdlit.training.divergence import DivergenceGuard
 from sgdlit.training.module import Training, networks_of
 
@@ -24,7 +26,7 @@ _SIGNAL_EXIT = 128
 
 def open_folder(config: Namespace, resumed: Path | None) -> Path:
     """The folder of the run: that which is resumed, or a new one."""
-    return resumed or run_folder.claim(Path(config.logs), config.name)
+    return resumed or run_folder.make_next(Path(config.logs), config.name)
 
 
 def loggers(folder: Path, given: Any, rows: int, purge: int | None) -> list[Logger]:
@@ -45,10 +47,7 @@ def loggers(folder: Path, given: Any, rows: int, purge: int | None) -> list[Logg
 
 def begin(folder: Path, config: str, step: int, model: LightningModule, trainer: Trainer) -> None:
     """Write config and status, and say what begins."""
-    path = folder / "config.yaml"
-    if path.exists() and path.read_text() != config:
-        path = folder / f"config_from_step_{step}.yaml"
-    run_folder.write_atomically(path, config)
+    run_folder.write_config(folder, config, step)
     run_folder.write_status(folder, "running", step)
     networks = networks_of(model)
     size = f"{sum(p.numel() for p in networks[0].parameters()):,}".replace(",", " ")
@@ -98,16 +97,14 @@ def _write_end(folder: Path, model: LightningModule, guard: DivergenceGuard, sta
         run_folder.write_status(folder, state, step, **reached[0])
         return ", ".join(f"{name} {value:.4g}" for name, value in reached[0].items())
     points = [member.point for member in model.members]
-    outcomes = members_table.outcomes(points, guard.steps, state, step, reached)
-    run_folder.write_status(folder, state, step, members=outcomes)
-    members_table.write_table(folder / "members.csv", outcomes)
-    return members_table.summary(outcomes)
+    ended = outcomes(points, guard.steps, state, step, reached)
+    write_members(folder, state, step, ended)
+    return summary(ended)
 
 
 def draw(name: str, folder: Path) -> None:
     """Draw a picture of a run beside it: ``draw`` of the file ``name`` of ``sgdlit.figures``."""
     from sgdlit.figures.style import save
-    from sgdlit.runs import load_run
 
     figure = import_module(f"sgdlit.figures.{name}").draw(load_run(folder))
     if figure is not None:
@@ -125,8 +122,8 @@ def evaluated(
         facts: dict[str, Any] = {"checkpoint": source, **numbers}
         if isinstance(model, Training) and model.several:
             facts["members"] = model.evaluated()
-        path = folder / f"{command}.json"
-        run_folder.write_atomically(path, json.dumps(facts, indent=1) + "\n")
+        path = run_folder.evaluation_path(folder, command)
+        write_atomically(path, json.dumps(facts, indent=1) + "\n")
         where = f"; written to {path}"
     say(f"{source}: {', '.join(f'{name} {value:.4g}' for name, value in numbers.items())}{where}")
 
@@ -154,8 +151,9 @@ def check_prediction(model: LightningModule, trainer: Trainer) -> None:
 def predicted(found: Tensor, folder: Path) -> None:
     """Write ``predictions.csv``: label, predicted class and its probability, ``[N, 3]``."""
     path = folder / "predictions.csv"
-    lines = ["index,label,predicted,probability"]
-    rows = found.tolist()
-    lines += [f"{i},{int(label)},{int(guess)},{p:.6f}" for i, (label, guess, p) in enumerate(rows)]
-    run_folder.write_atomically(path, "\n".join(lines) + "\n")
+    rows = [
+        {"index": i, "label": int(label), "predicted": int(guess), "probability": f"{p:.6f}"}
+        for i, (label, guess, p) in enumerate(found.tolist())
+    ]
+    write_table(path, rows)
     say(f"{len(rows)} predictions written to {path}")

@@ -6,6 +6,7 @@ by ``sgdlit.training.building``; what is written and said about a run is the bus
 """
 
 import importlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
 from sgdlit.foundations.console import warn
 from sgdlit.foundations.errors import UserError
+from sgdlit.runs.folder import CONFIG, checkpoint_path, locked
 from sgdlit.training.building import build, points_of, seed_data, seed_initialisation
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.divergence import DivergenceGuard
@@ -128,11 +130,12 @@ class RunCLI(LightningCLI):
         folder, rest = _take_option(option, arguments)
         if folder is None:
             return arguments
-        config, checkpoints = Path(folder) / "config.yaml", Path(folder) / "checkpoints"
-        names = ["resume.ckpt"] if command == "fit" else ["best.ckpt", "resume.ckpt"]
-        found = [checkpoints / name for name in names if (checkpoints / name).is_file()]
+        config = Path(folder) / CONFIG
+        names = ["resume"] if command == "fit" else ["best", "resume"]
+        paths = [checkpoint_path(Path(folder), name) for name in names]
+        found = [path for path in paths if path.is_file()]
         if not config.is_file() or not found:
-            missing = config if not config.is_file() else checkpoints / names[-1]
+            missing = config if not config.is_file() else paths[-1]
             raise UserError(
                 f"{option}: {folder!r} is not the folder of a run with a checkpoint: {missing} is missing"
             )
@@ -243,6 +246,7 @@ class RunCLI(LightningCLI):
             self.trainer.callbacks.remove(self.keeper)
         elif self.trainer.is_global_zero:
             self.folder = self.keeper.folder = reporting.open_folder(self.config.fit, self.resumed)
+            self._until_the_end.enter_context(locked(self.folder))
             rows = self._checkpoint["rows"] if self.resumed else 0
             purge = self._checkpoint["step"] + 1 if self.resumed else None
             self.trainer.loggers = reporting.loggers(self.folder, self._loggers, rows, purge)
@@ -266,6 +270,10 @@ class RunCLI(LightningCLI):
             path = self.config[self.subcommand].ckpt_path or "no checkpoint"
             source = f"{path} (step {self._checkpoint['step']})"
             reporting.evaluated(command, source, self.resumed, self.model, self.trainer)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with ExitStack() as self._until_the_end:
+            super()._run_subcommand(subcommand)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)

@@ -1,20 +1,36 @@
 """From one config and its ``ensemble`` to the runs that it stands for, each built as it would be alone."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from sgdlit.config.axes import Point, apply, expand
+from sgdlit.config.options import Option
 from sgdlit.data.members import MembersData
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key
 from sgdlit.foundations.progress import track
+from sgdlit.training.checkpoints import Checkpoints
 from sgdlit.training.module import Training
 
 _VARIED = ("seed_everything", "init_seed", "model", "data")
+
+
+@cache
+def axis_options() -> dict[str, Option]:
+    """What an axis may begin with. Names, folders and checkpoints to start from are the same for all runs."""
+    return {
+        "seed_everything": Option(int),
+        "init_seed": Option(int | None),
+        "model": Option(LightningModule),
+        "data": Option(LightningDataModule),
+        "trainer": Option(Trainer),
+        "checkpoints": Option(Checkpoints),
+    }
 
 
 def points_of(config: Namespace) -> list[Point]:
@@ -39,7 +55,7 @@ def member_config(config: Namespace, point: Point) -> Namespace:
     Raises:
         UserError: a key that the config does not have, or a value that is not allowed there.
     """
-    own = apply(config, point)
+    own = apply(config, point, axis_options())
     own.ensemble = None
     seed_data(own)
     return own

@@ -8,9 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonargparse import Namespace
 
-from sgdlit.cli.fit import RunCLI
-from sgdlit.config.axes import apply, expand, number
+from sgdlit.cli.run_cli import RunCLI
+from sgdlit.config import axes
+from sgdlit.config.axes import expand, number
 from sgdlit.foundations.errors import UserError
+from sgdlit.training.building import axis_options
+
+
+def apply(config: Namespace, point: dict) -> Namespace:
+    return axes.apply(config, point, axis_options())
 
 
 def values(key, points):
