@@ -274,7 +274,9 @@ def test_a_member_is_exported_as_a_run_of_its_own(runs, capsys):
     assert runs.fit("alone", *own) == 0
     found = runs.checkpoint("short_member_2")
     assert found["global_step"] == 20
-    assert differences(member_state(found, 0), member_state(runs.checkpoint("long"), 2), tolerance=1e-10) == []
+    assert (
+        differences(member_state(found, 0), member_state(runs.checkpoint("long"), 2), tolerance=1e-10) == []
+    )
     assert differences(found["state_dict"], runs.checkpoint("alone")["state_dict"], tolerance=1e-10) == []
 
 

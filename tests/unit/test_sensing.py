@@ -13,8 +13,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.measures.relative_error import RelativeError, relative_error
 from sgdlit.measures.relative_squared_error import UnseenError, squared_sums
 from sgdlit.measures.sensing_risk import SensingRisk, sensing_risk
-from sgdlit.measures.singular_values import SensingSpectrum
-from sgdlit.measures.singular_values import singular_values
+from sgdlit.measures.singular_values import SensingSpectrum, singular_values
 from sgdlit.models import MLP, DeepLinear
 from sgdlit.models.diagonal import DiagonalLinear
 from sgdlit.models.sensing import BilinearForm, NormalizedStack
@@ -271,7 +270,8 @@ def test_report_refuses_what_it_cannot_look_at(tmp_path):
     data = XOR(d=16, steps=4)
     with pytest.raises(UserError, match="MLP on XOR"):
         Trainer(
-            accelerator="cpu", logger=False, callbacks=[Measures([RelativeError()])], enable_checkpointing=False,
+            accelerator="cpu", logger=False, callbacks=[Measures([RelativeError()])],
+            enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, max_steps=1,
         ).fit(Training(MLP([16, 4, 1]), "logistic"), data)  # fmt: skip
 
