@@ -21,11 +21,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-import sgdlit.data.modules
 import sgdlit.models
 import sgdlit.training.single_run  # noqa: F401  (imported so that short class names are found)
 from sgdlit.config.axes import Point
 from sgdlit.config.mistakes import Option, building_error, check_values, readable
+from sgdlit.data import finite
+from sgdlit.data.keyed_data import KeyedData, OnDeviceData
 from sgdlit.foundations.console import say, warn
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.memory import keep_freed_memory
@@ -58,6 +59,7 @@ class RunCLI(LightningCLI):
     """LightningCLI with sgdlit's run folder, callbacks, seeds and checks."""
 
     def __init__(self, command: str, arguments: list[str]) -> None:
+        finite.load_all()  # so that short class names are found
         self._command = command
         self.resumed: Path | None = None
         self.folder: Path | None = None
@@ -147,7 +149,7 @@ class RunCLI(LightningCLI):
 
     def _substitute_missing_data(self, config: Namespace) -> None:
         data_class = _class_of(config.get("data"))
-        if not hasattr(data_class, "substitute"):
+        if data_class is None or not issubclass(data_class, KeyedData):
             return
         substitute = data_class.substitute(config.data.init_args.as_dict())
         if substitute is not None:
@@ -209,7 +211,7 @@ class RunCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
-        if hasattr(self.datamodule, "check"):
+        if isinstance(self.datamodule, OnDeviceData):
             self.datamodule.check(self.trainer)
         if hasattr(self.model, "check"):
             self.model.check(self.trainer, self.datamodule)

@@ -106,7 +106,7 @@ class SingleRun(LightningModule):
         self._check_optimizer()
         self._choose_call(trainer, datamodule)
         check_engine(self.engine, [Member(self, *self._optimizers())])
-        if hasattr(datamodule, "example"):
+        if isinstance(datamodule, OnDeviceData):
             self._check_example(*datamodule.example())
         limit, micro = trainer.limit_train_batches, trainer.accumulate_grad_batches
         if isinstance(limit, int) and limit % micro:
@@ -121,7 +121,8 @@ class SingleRun(LightningModule):
                 f"trainer.precision: {trainer.precision} loses small gradients before they are squared; "
                 "allowed with model.reg_strength above 0: 32-true, 64-true, bf16-mixed"
             )
-        self._check_penalty_batch(trainer, getattr(datamodule, "step_sizes", []))
+        known = isinstance(datamodule, OnDeviceData)
+        self._check_penalty_batch(trainer, datamodule.step_sizes if known else [])
         self.objective.accept(self.network)
 
     def _check_penalty_batch(self, trainer: Trainer, step_sizes: list[int]) -> None:
