@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from sgdlit.foundations.console import track
+from sgdlit.foundations.progress import track
 from sgdlit.runs.metrics_file import MetricsFile
 from sgdlit.training.checkpoints import Checkpoints
 from sgdlit.training.divergence import DivergenceGuard

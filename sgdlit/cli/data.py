@@ -3,12 +3,13 @@
 Its help imports neither torch nor numpy.
 """
 
-import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from sgdlit.cli.parser import CommandParser
 from sgdlit.data import finite
 
 if TYPE_CHECKING:
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
 _BLOCK = 1_000
 
 
-def main(argv: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Runs ``data NAME --root DIR [--base_url URL]``.
 
     Returns:
         The exit code: 0, or 130 where Ctrl-C stopped a download.
 
     Raises:
-        UserError: the download failed or a file is damaged.
+        UserError: a mistake in the arguments, the download failed, or a file is damaged.
     """
-    args = _parser().parse_args(argv)
+    args = _parser().parse(arguments)
     from sgdlit.data.image_shards import ImagesFromFiles
 
     cls, root = finite.load(args.name), Path(args.root).expanduser()
@@ -38,20 +39,20 @@ def main(argv: list[str]) -> int:
     return _fetch_and_report(cls.files, root, args.base_url)
 
 
-def _parser() -> argparse.ArgumentParser:
-    sets = "\n".join(f"  {name}: {finite.description(name)}" for name in finite.names())
-    parser = argparse.ArgumentParser(
-        prog="sgdlit data",
-        description="Download a dataset (verified by hash), read it, and say what is there.\n"
-        f"Files that are already there are kept. NAME is one of:\n\n{sets}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "data",
+        "Download a dataset (verified by hash), read it, and say what is there. Files that are already there "
+        "are kept.",
     )
-    parser.add_argument("name", choices=finite.names(), metavar="NAME", help="of the set")
+    sets = " ".join(f"{name}: {finite.description(name)}" for name in finite.names())
+    parser.add_argument("name", type=Literal[tuple(finite.names())], metavar="NAME", help=sets)
     parser.add_argument(
-        "--root", required=True, metavar="DIR", help="folder that holds or receives the files"
+        "--root", type=str, required=True, metavar="DIR", help="folder that holds or receives the files"
     )
-    parser.add_argument("--base_url", metavar="URL", help="another server's folder with the same files")
+    parser.add_argument(
+        "--base_url", type=str, metavar="URL", help="another server's folder with the same files"
+    )
     return parser
 
 

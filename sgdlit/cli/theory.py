@@ -10,13 +10,10 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from sgdlit.foundations.console import ProgressLines
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.progress import Progress
 from sgdlit.papers.studies import options as study_options
 from sgdlit.papers.studies.study import Row, Study
 
@@ -92,8 +89,8 @@ def _run(name: str, argv: list[str]) -> None:
     given.pop("config")
     options = STUDIES[name][0](**given)
     module = importlib.import_module(f"sgdlit.papers.studies.{name.replace('-', '_')}")
-    with _progress() as progress:
-        study = module.run(options, progress)
+    with Progress() as progress:
+        study = module.run(options, progress.stage)
     written = [_write_csv(folder / f"{table}.csv", rows) for table, rows in study.tables.items()]
     written += _draw(name, study, folder, svg)
     for line in [*map(str, study.claims), *(f"note: {note}" for note in study.notes)]:
@@ -128,27 +125,6 @@ def _parser(name: str):
     parser.add_argument("--svg", action="store_true", help="write each figure as SVG too")
     parser.add_class_arguments(options)
     return parser
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with the time that is left, on stderr; where that is no terminal, a line now and then."""
-    if not sys.stderr.isatty():
-        yield ProgressLines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield report
 
 
 def _write_csv(path: Path, rows: list[Row]) -> Path:

@@ -6,7 +6,6 @@ short key (``model.network.width``, whether or not ``init_args`` was written), b
 class at that place accepts.
 """
 
-import difflib
 import inspect
 import re
 import sys
@@ -27,9 +26,9 @@ from sgdlit.config.options import (
     find_class,
     parameters,
 )
-from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 
-_WIDTH = 110
+_LONGEST = 330
 _MOST_LINES = 12
 _INSTANTIATION = (ValueError, TypeError, AttributeError, KeyError, RuntimeError, ImportError, OSError)
 
@@ -46,7 +45,7 @@ def readable(message: str, arguments: Sequence[str], options: Mapping[str, Optio
         UserError: one of the config files cannot be read.
     """
     places = Places(read_settings(arguments), options)
-    for explain in (_unknown_key, _class_path, _abstract, _missing, _wrong_value):
+    for explain in (_unknown_key, _class_path, _abstract, _missing, _no_value, _wrong_value):
         text = explain(message, places)
         if text:
             return text
@@ -161,7 +160,7 @@ def read_config(name: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         folder = Path(name).parent
         there = sorted(str(path) for path in folder.glob("*.yaml")) if folder.is_dir() else []
-        raise UserError(f"config: {name!r} does not exist{_meant(name, there)}\n{allowed}") from error
+        raise UserError(f"config: {name!r} does not exist{did_you_mean(name, there)}\n{allowed}") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise UserError(f"config: {name!r} cannot be read: {reason}\n{allowed}") from error
@@ -248,21 +247,6 @@ def _allowed(hint: Any) -> list[str]:
     return [w for w in dict.fromkeys(words) if w != "null"] + ["null"] * ("null" in words)
 
 
-def _meant(name: str, candidates: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, candidates, n=1)
-    return f"; did you mean {near[0]}?" if near and near[0] != name else ""
-
-
-def _lines(problem: str, allowed: Sequence[str]) -> str:
-    """Problem and allowed values, on one line if they fit."""
-    if not allowed:
-        return problem
-    text = f"allowed: {', '.join(allowed)}"
-    if len(problem) + len(text) < _WIDTH and "\n" not in problem:
-        return f"{problem}{' ' if problem.endswith('?') else '; '}{text}"
-    return problem + "\n" + textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-
-
 def _unknown_key(message: str, places: Places) -> str | None:
     found = re.search(r"(?:Option|does not accept option) '([^']+)'|unrecognized arguments: (\S+)", message)
     if not found:
@@ -285,11 +269,11 @@ def no_such_option(part: str, place: str, options: Mapping[str, Option], places:
     """That ``place`` has no option ``part``, with the nearest name."""
     key = f"{place}.{part}" if place else part
     of = f" of {places.class_at(place).__name__}" if place else ""
-    meant = _meant(part, [*options, *(["init_args", "class_path"] if place else [])])
+    meant = did_you_mean(part, [*options, *(["init_args", "class_path"] if place else [])])
     if not meant:
         elsewhere = [f"{k}.{part}" for k in places.all_keys() if k and part in (places.options_at(k) or {})]
         meant = f"; did you mean {elsewhere[0]}?" if elsewhere else ""
-    return _lines(f"{key}: there is no such option{of}{meant}", sorted(options) or ["none"])
+    return with_allowed(f"{key}: there is no such option{of}{meant}", sorted(options) or ["none"])
 
 
 def _class_path(message: str, places: Places) -> str | None:
@@ -308,7 +292,7 @@ def _class_path(message: str, places: Places) -> str | None:
     bases = classes_in(option.hint)
     if any(part in (int, float, str, bool) for part in alternatives(option.hint)):
         reason = ""  # a class is only one of the things that may stand here
-    return _lines(
+    return with_allowed(
         f"{key}: {name!r} is not {'allowed' if not reason else 'a class that can be imported'}"
         f"{f' ({reason.rstrip()})' if reason else ''}{_meant_class(name, bases)}",
         _allowed(option.hint),
@@ -320,13 +304,13 @@ def _meant_class(name: str, bases: Sequence[type]) -> str:
     inside = sys.modules.get(module)
     if inside is not None:
         there = [n for n, v in vars(inside).items() if inspect.isclass(v) and issubclass(v, tuple(bases))]
-        meant = _meant(last, there)
+        meant = did_you_mean(last, there)
         if meant:
             return meant.replace("mean ", f"mean {module}.")
     offered, known = class_names(bases), class_names(bases, offered=False)
     if last in offered and module:
         return f"; did you mean {last}?"
-    return _meant(last, offered) or _meant(last, known)
+    return did_you_mean(last, offered) or did_you_mean(last, known)
 
 
 def _abstract(message: str, places: Places) -> str | None:
@@ -339,7 +323,8 @@ def _abstract(message: str, places: Places) -> str | None:
         if chosen is not None and chosen.__name__ == name:
             names = class_names([chosen])
             first = f"--{place} {names[0]}" if names else f"--{place} CLASS"
-            return _lines(f"{place}: which {name}? Name the class before its options, such as {first}", names)
+            problem = f"{place}: which {name}? Name the class before its options, such as {first}"
+            return with_allowed(problem, names)
     return None
 
 
@@ -353,21 +338,30 @@ def _missing(message: str, places: Places) -> str | None:
             "model: missing; give a config that names model and data (--config configs/NAME.yaml), "
             "or the folder of a run (fit --resume DIR; validate, test, predict --run DIR)"
         )
-    for place in places.all_keys()[1:]:
+    for place in places.all_keys():
         options = places.options_at(place) or {}
         needed = [name for name, option in options.items() if option.required]
-        lacking = [name for name in needed if not places.is_given(f"{place}.{name}")]
+        lacking = [name for name in needed if not places.is_given(f"{place}.{name}".strip("."))]
         if lacking and set(missing) <= set(needed):
-            cls = places.class_at(place)
-            problem = f"{place}.{lacking[0]}: missing, {cls.__name__} needs it"
-            return _lines(problem, _allowed(options[lacking[0]].hint))
+            owner = f", {places.class_at(place).__name__} needs it" if place else ""
+            name = next((name for name in missing if name in lacking), lacking[0])
+            problem = f"{place}.{name}".strip(".") + f": missing{owner}"
+            return with_allowed(problem, _allowed(options[name].hint))
     return None
+
+
+def _no_value(message: str, places: Places) -> str | None:
+    found = re.search(r"argument --?(\S+): expected (?:one|at least one) argument", message)
+    if not found:
+        return None
+    option = places.option(short_key(found[1]))
+    return with_allowed(f"{found[1]}: the value is missing", _allowed(option.hint) if option else [])
 
 
 def value_error(key: str, value: Any, hint: Any) -> str:
     """That a key with this annotation does not take the value, with what it does take."""
     allowed = _allowed(hint)
-    return _lines(f"{key}: {value!r} is not allowed{_meant(str(value), allowed)}", allowed)
+    return with_allowed(f"{key}: {value!r} is not allowed{did_you_mean(str(value), allowed)}", allowed)
 
 
 def _leaf(message: str) -> str:
@@ -381,13 +375,11 @@ def _wrong_value(message: str, places: Places) -> str | None:
     if not keys or not value:
         return None
     text = value[1].strip("'\"")
-    key = places.locate(keys[-1], text, within=keys[0])
-    if key is None:
-        return None
-    text, option = str(places.settings[key]), places.option(key)
+    key = places.locate(keys[-1], text, within=keys[0]) or short_key(keys[-1])
+    text, option = str(places.settings.get(key, text)), places.option(key)
     allowed = _allowed(option.hint) if option else []
     allowed = allowed or _expected(message)
-    return _lines(f"{key}: {text!r} is not allowed{_meant(text, allowed)}", allowed)
+    return with_allowed(f"{key}: {text!r} is not allowed{did_you_mean(text, allowed)}", allowed)
 
 
 def _expected(message: str) -> list[str]:
@@ -403,5 +395,5 @@ def _without_noise(message: str) -> str:
         "Does not validate|Subtypes:|Errors:|- Expected a <class 'NoneType'>|Given value|- Expected a path"
     )
     lines = [line.strip() for line in message.splitlines()]
-    kept = [textwrap.shorten(x, 3 * _WIDTH) for x in dict.fromkeys(lines) if x and not re.match(noise, x)]
+    kept = [textwrap.shorten(x, _LONGEST) for x in dict.fromkeys(lines) if x and not re.match(noise, x)]
     return "\n".join(kept[:_MOST_LINES])

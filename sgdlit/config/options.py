@@ -112,3 +112,22 @@ def class_names(bases: Sequence[type], offered: bool = True) -> list[str]:
         if offered:
             names.discard(base.__name__)
     return sorted(names)
+
+
+def value_at(config: dict[str, Any], key: str) -> Any:
+    """The value of a dotted key, in which ``init_args`` may be left out; None where there is none.
+
+    An entry of a list goes by its number, or by the name of its class.
+    """
+    found: Any = config
+    for part in key.split("."):
+        if isinstance(found, list):
+            found = dict(enumerate(found)) | {
+                entry["class_path"].rpartition(".")[2]: entry for entry in found
+            }
+            part = int(part) if part.isdigit() else part
+        if not isinstance(found, dict):
+            return None
+        inner = found.get("init_args") or {}
+        found = found[part] if part in found else inner.get(part)
+    return found

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sgdlit.data.official_files import OfficialFiles
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.progress import Progress
 
 CONNECT_SECONDS, SILENCE_SECONDS = 10, 60
 
@@ -95,10 +96,12 @@ def _download(url: str, path: Path, md5: str, progress: bool) -> None:
     import requests
 
     pooch.get_logger().setLevel("WARNING")
-    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=(CONNECT_SECONDS, SILENCE_SECONDS))
+    timeout = CONNECT_SECONDS, SILENCE_SECONDS
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pooch.retrieve(url, f"md5:{md5}", path.name, path.parent, downloader=downloader)
+        with _Bar(path.name, hidden=not progress) as bar:
+            downloader = pooch.HTTPDownloader(progressbar=bar, timeout=timeout)
+            pooch.retrieve(url, f"md5:{md5}", path.name, path.parent, downloader=downloader)
         path.chmod(0o666 & ~_umask())  # pooch makes files that only their owner may read
     except requests.RequestException as error:
         raise UserError(f"{url}: download failed: {_reason(error)}") from error
@@ -108,6 +111,39 @@ def _download(url: str, path: Path, md5: str, progress: bool) -> None:
         ) from error
     except ValueError as error:  # pooch's word for a hash that does not match
         raise UserError(f"{url}: {error}") from error
+
+
+class _Bar:
+    """How many MB of a file have arrived, as pooch asks for it."""
+
+    def __init__(self, name: str, hidden: bool) -> None:
+        self.progress = Progress(f"{name}, MB", hidden=hidden)
+        self.arrived = 0
+
+    def __enter__(self) -> "_Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def total(self) -> float | None:
+        return self.progress.total
+
+    @total.setter
+    def total(self, size: int) -> None:
+        self.progress.total = size / 1e6 or None
+
+    def update(self, size: int) -> None:
+        self.arrived += size
+        self.progress.update(self.arrived / 1e6)
+
+    def reset(self) -> None:
+        self.arrived = 0
+
+    def close(self) -> None:
+        self.progress.stop()
 
 
 def _umask() -> int:

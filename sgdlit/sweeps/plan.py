@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sgdlit.config.axes import Point, apply, expand
 from sgdlit.config.mistakes import check_values, flat_settings
 from sgdlit.foundations.errors import UserError
-from sgdlit.runs.folder import write_atomically
+from sgdlit.foundations.files import write_atomically
 from sgdlit.sweeps.options import SweepOptions
 from sgdlit.sweeps.store import Store
 
@@ -134,8 +134,10 @@ def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
 
 def _cells(config: "Namespace", point: Point, seeds: Sequence[int], where: str) -> list[Cell]:
     """The cells of one point, one per seed."""
+    from sgdlit.training.building import axis_options
+
     try:
-        changed = apply(config, point)
+        changed = apply(config, point, axis_options())
         _check_trainer(changed.trainer)
         cells = []
         for seed in seeds:

@@ -124,7 +124,7 @@ def test_bad_options_are_named_before_anything_is_computed(arguments, named, tmp
 
 
 def test_progress_is_printed_where_it_cannot_be_drawn(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("sgdlit.foundations.console.PRINT_SECONDS", 0.0)
+    monkeypatch.setattr("sgdlit.foundations.progress.PRINT_SECONDS", 0.0)
     assert main(["online-convex", "--steps", "[10,20]", "--runs", "20", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["runs 1/2  0:00 passed, 0:00 left", "runs 2/2  0:00 passed, 0:00 left"]

@@ -35,6 +35,6 @@ def load(name: str) -> "type[ImageShards]":
     return next(cls for cls in own if issubclass(cls, ImageShards))
 
 
-def load_all() -> "list[type[ImageShards]]":
+def find_all() -> "list[type[ImageShards]]":
     """The classes of all sets."""
     return [load(name) for name in names()]

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from sgdlit.data.image_shards import ImageShards
 from sgdlit.data.shards import PerChannel, Shard, Subset, whole
-from sgdlit.foundations.console import track
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import Key, derive_key, integers, uniform, words
+from sgdlit.foundations.progress import track
 
 SHAPE_NAMES = ("disc", "star", "square", "cross", "triangle")
 PATTERN_NAMES = ("striped", "checked", "dotted", "tiled", "shaded")
