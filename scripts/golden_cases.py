@@ -36,7 +36,9 @@ PATHS = {
     "sgdlit.models.quadratic": "Quadratic",
     "sgdlit.objectives": "ExactPenalty FiniteDifferencePenalty",
     "sgdlit.objectives.strength": "PiecewiseStrength LinearRampStrength TiedToLearningRate",
-    "sgdlit.data.modules": "CIFAR10 FashionMNIST Shapes",
+    "sgdlit.data.finite.cifar10": "CIFAR10",
+    "sgdlit.data.finite.fashion_mnist": "FashionMNIST",
+    "sgdlit.data.finite.shapes": "Shapes",
     "sgdlit.data.orders": "RandomReshuffling SingleShuffle WithReplacement FixedList ForwardThenReversed",
     "sgdlit.data.sensing": "MatrixSensing",
     "sgdlit.data.teachers": "LinearTeacher MLPTeacher XOR GaussianMixture",
@@ -246,7 +248,7 @@ def cases(data: str) -> dict[str, Case]:
         "mixture_compiled_penalty": trains(
             mlp(16, 24, 5),
             new("GaussianMixture", d=16, classes=5, batch_size=8, val_size=20, shard_size=40,
-                order=new("FixedList", rows=[*range(0, 40, 2), 1, 3, 5, 7])),
+                order=new("FixedList", indices=[*range(0, 40, 2), 1, 3, 5, 7])),
             sgd(0.1), 24, reg_strength=0.2, objective=new("ExactPenalty", penalty_batch_size=4),
             scheduler=new("CosineAnnealingLR", T_max=24)),
         "shapes_stream_bf16": trains(

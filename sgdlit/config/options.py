@@ -93,7 +93,8 @@ def _subclasses(base: type) -> Iterator[type]:
         yield from _subclasses(cls)
 
 
-def _is_abstract(cls: type) -> bool:
+def is_abstract(cls: type) -> bool:
+    """Whether a class lacks something that its base demands, with a metaclass that knows of it or without."""
     return any(getattr(getattr(cls, name, None), "__isabstractmethod__", False) for name in dir(cls))
 
 
@@ -106,7 +107,7 @@ def class_names(bases: Sequence[type], offered: bool = True) -> list[str]:
             room = sys.modules.get(".".join(cls.__module__.split(".")[:2]))
             public = getattr(room, "__all__", None) if home == "sgdlit.models" else None
             known = cls.__module__.startswith(home) and cls.__name__ in (public or [cls.__name__])
-            if known and not cls.__name__.startswith("_") and not _is_abstract(cls):
+            if known and not cls.__name__.startswith("_") and not is_abstract(cls):
                 names.add(cls.__name__)
         if offered:
             names.discard(base.__name__)

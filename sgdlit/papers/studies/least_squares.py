@@ -41,9 +41,9 @@ def _check(options: LeastSquaresOptions) -> None:
 def _squared_error(options: LeastSquaresOptions, samples: int, draw: int) -> float:
     """‖M − T‖²/‖T‖² of one draw of T and of the measurements."""
     d, key = options.d, derive_key(options.seed, f"theory/least-squares-{draw}")
-    factors = normal(key, torch.arange(2 * options.r), d, stream=0, dtype=torch.float64)
+    factors = normal(key, torch.arange(2 * options.r), d, substream=0, dtype=torch.float64)
     target = factors[: options.r].T @ factors[options.r :]
-    a, b = normal(key, torch.arange(samples), 2 * d, stream=1, dtype=torch.float64).split(d, 1)
+    a, b = normal(key, torch.arange(samples), 2 * d, substream=1, dtype=torch.float64).split(d, 1)
     found = minimum_norm(a.contiguous(), b.contiguous(), ((a @ target) * b).sum(1), options.tolerance)
     return float((found.matrix - target).square().sum() / target.square().sum())
 
