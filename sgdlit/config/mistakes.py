@@ -18,7 +18,12 @@ from sgdlit.config.options import Option, Places, class_names, classes_in, is_ab
 from sgdlit.config.values import allowed_values, fits, not_allowed
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 
-_LONGEST, _MOST_LINES = 330, 12
+_LONGEST = 330
+_NO_MODEL = (
+    "model: missing; give a config that names model and data (--config configs/NAME.yaml), "
+    "or the folder of a run (fit --resume DIR; validate, test, predict --run DIR)"
+)
+_SWEEP = "sweep: this config describes many runs; run them with: python -m sgdlit sweep --config FILE"
 _INSTANTIATION = (ValueError, TypeError, AttributeError, KeyError, RuntimeError, ImportError, OSError)
 
 
@@ -33,121 +38,62 @@ def readable(message: str, arguments: Sequence[str], options: Mapping[str, Optio
     Raises:
         UserError: one of the config files cannot be read.
     """
+    stray = re.match(r"unrecognized arguments: ([^-\s]\S*)", message)
+    if stray:
+        return f"{stray[1]}: not understood; options begin with --, as in --trainer.max_steps 100"
     places = Places(read_settings(arguments), options)
-    for explain in (_stray, _unknown_key, _abstract, _missing, _wrong_value):
-        text = explain(message, places)
-        if text:
-            return text
-    return _without_noise(message)
+    found = _wrong_name(message, places) or _wrong_value(message, places)
+    return found or textwrap.shorten(re.sub("^argument (--)?", "", message), _LONGEST)
 
 
-def _stray(message: str, places: Places) -> str | None:
-    """A word that belongs to no option, or an option without its value."""
-    word = re.match(r"unrecognized arguments: ([^-\s]\S*)", message)
-    if word:
-        return f"{word[1]}: not understood; options begin with --, as in --trainer.max_steps 100"
-    alone = re.match(r"argument --?(\S+): expected (?:one|at least one) argument", message)
-    if not alone:
-        return None
-    option = places.option(alone[1])
-    return with_allowed(f"{alone[1]}: the value is missing", allowed_values(option.hint) if option else [])
-
-
-def _unknown_key(message: str, places: Places) -> str | None:
-    for key in places.settings:
-        parts = key.split(".")
-        for n, part in enumerate(parts):
-            place = ".".join(parts[:n])
-            options = places.options_at(place)
-            if options is None:
-                break
-            if part in options or part.isdigit() or not re.search(rf"\b{re.escape(part)}\b", message):
-                continue
-            if part == "sweep":
-                command = "python -m sgdlit sweep --config FILE"
-                return f"sweep: this config describes many runs; run them with: {command}"
-            return no_such_option(part, place, options, places)
+def _wrong_name(message: str, places: Places) -> str | None:
+    """An option that there is not, one that is missing, or the options of a class that was not named."""
+    required = re.search(r"arguments are required: (.+)", message)
+    missing = required[1].strip().split(", ") if required else []
+    if "model" in (name.rpartition(".")[2] for name in missing):
+        return _NO_MODEL
+    for place in places.all_keys():
+        options, chosen = places.options_at(place) or {}, places.class_at(place)
+        for part in places.parts_below(place) if options else ():
+            if part not in options and re.search(rf"\b{re.escape(part)}\b", message):
+                return _SWEEP if part == "sweep" else no_such_option(part, place, options, places)
+        if chosen is not None and is_abstract(chosen) and "is abstract" in message:
+            names = class_names([chosen])
+            return with_allowed(f"{place}: missing, the class comes before its options", names)
+        for name in missing:
+            key = f"{place}.{name}".strip(".")
+            if name in options and options[name].required and not places.is_given(key):
+                owner = f", {chosen.__name__} needs it" if chosen else ""
+                return with_allowed(f"{key}: missing{owner}", allowed_values(options[name].hint))
     return None
 
 
 def no_such_option(part: str, place: str, options: Mapping[str, Option], places: Places) -> str:
-    """That ``place`` has no option ``part``, with the nearest name."""
-    key = f"{place}.{part}" if place else part
-    of = f" of {places.class_at(place).__name__}" if place else ""
-    meant = did_you_mean(part, [*options, *(["init_args", "class_path"] if place else [])])
-    if not meant:
-        elsewhere = [f"{k}.{part}" for k in places.all_keys() if k and part in (places.options_at(k) or {})]
-        meant = f"; did you mean {elsewhere[0]}?" if elsewhere else ""
-    return with_allowed(f"{key}: there is no such option{of}{meant}", sorted(options) or ["none"])
-
-
-def _abstract(message: str, places: Places) -> str | None:
-    """Options of a class that was not named, where only its subclasses can be built."""
-    for place in places.all_keys()[1:] if "is abstract" in message else ():
-        chosen = places.class_at(place)
-        if chosen is not None and is_abstract(chosen):
-            names = class_names([chosen])
-            problem = (
-                f"{place}: which {chosen.__name__}? Name the class before its options, such as --{place} "
-            )
-            return with_allowed(problem + (names or ["CLASS"])[0], names)
-    return None
-
-
-def _missing(message: str, places: Places) -> str | None:
-    found = re.search(r"the following arguments are required: (.+)", message)
-    if not found:
-        return None
-    missing = found[1].strip().split(", ")
-    if any(name.rpartition(".")[2] == "model" for name in missing):
-        return (
-            "model: missing; give a config that names model and data (--config configs/NAME.yaml), "
-            "or the folder of a run (fit --resume DIR; validate, test, predict --run DIR)"
-        )
-    for place in places.all_keys():
-        options = places.options_at(place) or {}
-        for name in missing:
-            key = f"{place}.{name}".strip(".")
-            if name in options and options[name].required and not places.is_given(key):
-                owner = f", {places.class_at(place).__name__} needs it" if place else ""
-                return with_allowed(f"{key}: missing{owner}", allowed_values(options[name].hint))
-    return None
+    """That ``place`` has no option ``part``, with the nearest name, there or elsewhere."""
+    chosen = places.class_at(place)
+    problem = f"{place}.{part}".strip(".") + ": there is no such option"
+    meant = did_you_mean(part, [*options, *(["init_args", "class_path"] if chosen else [])])
+    elsewhere = [f"{k}.{part}" for k in places.all_keys()[1:] if part in (places.options_at(k) or {})]
+    if not meant and elsewhere:
+        meant = f"; did you mean {elsewhere[0]}?"
+    owner = f" of {chosen.__name__}" if chosen else ""
+    return with_allowed(problem + owner + meant, sorted(options) or ["none"])
 
 
 def _wrong_value(message: str, places: Places) -> str | None:
     for key in sorted(places.settings, key=lambda key: -key.count(".")):
         option, value = places.option(key), places.settings[key]
-        in_list = key.rpartition(".")[2].isdigit()
-        if option is None or (in_list and not classes_in(option.hint)):
-            continue  # the list as a whole is looked at
-        if not fits(value, option.hint):
+        in_list = key.rpartition(".")[2].isdigit()  # the list as a whole is looked at, unless it has classes
+        if option and not (in_list and not classes_in(option.hint)) and not fits(value, option.hint):
             return not_allowed(key, value, option.hint)
-    return _untyped_value(message, places)
-
-
-def _untyped_value(message: str, places: Places) -> str | None:
-    """A value of a positional argument, or of an option whose annotation is known to jsonargparse alone."""
-    found = re.match(r'Parser key "([^"]+)":', message)
-    if not found:
-        return None
-    key, got = found[1], re.search(r"Got value: (.*)|Given value: (.*)", message)
-    value = places.settings.get(key, got and (got[1] or got[2]))
-    option = places.option(key)
-    if option is not None and option.hint is not None:
-        return not_allowed(key, value, option.hint)
+    # A positional argument, or an option whose annotation jsonargparse alone knows.
+    found = re.match(r'Parser key "([^"]+)":(?:.|\n)*?(?:Got value|Given value): (.*)', message)
+    option = places.option(found[1]) if found else None
+    if option and option.hint is not None:
+        return not_allowed(found[1], found[2], option.hint)
     types = dict.fromkeys(re.findall(r"Expected a <class '(\w+)'>", message))
     words = ["null" if name == "NoneType" else name for name in types]
-    return with_allowed(f"{key}: {value!r} is not allowed", words) if words else None
-
-
-def _without_noise(message: str) -> str:
-    """A message that no pattern fits, without the alternatives that nobody meant."""
-    noise = (
-        "Does not validate|Subtypes:|Errors:|- Expected a <class 'NoneType'>|Given value|- Expected a path"
-    )
-    lines = [line.strip() for line in message.splitlines()]
-    kept = [textwrap.shorten(x, _LONGEST) for x in dict.fromkeys(lines) if x and not re.match(noise, x)]
-    return "\n".join(kept[:_MOST_LINES])
+    return with_allowed(f"{found[1]}: {found[2]!r} is not allowed", words) if found and words else None
 
 
 def building_error(

@@ -98,19 +98,17 @@ def is_abstract(cls: type) -> bool:
     return any(getattr(getattr(cls, name, None), "__isabstractmethod__", False) for name in dir(cls))
 
 
-def class_names(bases: Sequence[type], offered: bool = True) -> list[str]:
-    """Names of the concrete subclasses that are imported: all, or those that a config would name."""
+def class_names(bases: Sequence[type]) -> list[str]:
+    """Names of the concrete subclasses that are imported and that a config would name."""
     names = set()
     for base in bases:
-        home = _HOMES.get(base.__name__, "") if offered else ""
-        for cls in (base, *_subclasses(base)):
+        home = _HOMES.get(base.__name__, "")
+        for cls in _subclasses(base):
             room = sys.modules.get(".".join(cls.__module__.split(".")[:2]))
             public = getattr(room, "__all__", None) if home == "sgdlit.models" else None
             known = cls.__module__.startswith(home) and cls.__name__ in (public or [cls.__name__])
             if known and not cls.__name__.startswith("_") and not is_abstract(cls):
                 names.add(cls.__name__)
-        if offered:
-            names.discard(base.__name__)
     return sorted(names)
 
 
@@ -150,6 +148,12 @@ class Places:
         if option and inspect.isclass(option.default):
             return option.default
         return bases[0] if bases else None
+
+    def parts_below(self, key: str) -> list[str]:
+        """The names right below a key that are given, without numbers of places in lists."""
+        depth = key.count(".") + 1 if key else 0
+        below = [given.split(".")[depth] for given in self.settings if not key or given.startswith(f"{key}.")]
+        return [part for part in dict.fromkeys(below) if not part.isdigit()]
 
     def is_given(self, key: str) -> bool:
         """Whether the key or one below it is set."""

@@ -1,10 +1,7 @@
 """Which values does an option take? Judged by jsonargparse, and said in words."""
 
-import inspect
 import pkgutil
-import sys
 import typing
-from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -80,30 +77,13 @@ def _name(part: Any) -> str:
 
 def not_allowed(key: str, value: Any, hint: Any) -> str:
     """That the option at a key does not take a value, with the nearest one and all that it takes."""
-    bases, allowed = classes_in(hint), allowed_values(hint)
-    reason = ""
-    if isinstance(value, str) and "." in value and not {int, float, str, bool} & set(alternatives(hint)):
-        reason = _why_no_class(value) if bases else ""
-    meant = _class_meant(value, bases) if isinstance(value, str) else ""
+    allowed, classes, reason = allowed_values(hint), classes_in(hint), ""
+    name = value if isinstance(value, str) else str(value)
+    if classes and "." in name and not {int, float, str, bool} & set(alternatives(hint)):
+        try:
+            pkgutil.resolve_name(name)
+        except Exception as error:  # whatever the user's module raises
+            reason = f" ({error})"
     problem = f"{key}: {value!r} is not {'a class that can be imported' if reason else 'allowed'}{reason}"
-    return with_allowed(problem + (meant or did_you_mean(str(value), allowed)), allowed)
-
-
-def _why_no_class(path: str) -> str:
-    try:
-        pkgutil.resolve_name(path)
-    except Exception as error:  # whatever the user's module raises
-        return f" ({error})"
-    return ""
-
-
-def _class_meant(name: str, bases: Sequence[type]) -> str:
-    """The class with the nearest name: of the same module, of those that a config would name, or any."""
-    module, _, last = name.rpartition(".")
-    inside = vars(sys.modules[module]).items() if module in sys.modules else ()
-    there = [f"{module}.{n}" for n, c in inside if inspect.isclass(c) and issubclass(c, tuple(bases))]
-    meant = did_you_mean(name, there)
-    offered = class_names(bases)
-    if not meant and module and last in offered:
-        return f"; did you mean {last}?"
-    return meant or did_you_mean(last, offered) or did_you_mean(last, class_names(bases, offered=False))
+    meant = did_you_mean(name.rpartition(".")[2], allowed if classes else []) or did_you_mean(name, allowed)
+    return with_allowed(problem + meant, allowed)
