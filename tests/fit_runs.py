@@ -102,7 +102,7 @@ def base_config(folder: Path) -> dict[str, Any]:
     return {
         "logs": str(folder / "logs"),
         "model": {
-            "class_path": "sgdlit.training.single_run.SingleRun",
+            "class_path": "sgdlit.training.module.Training",
             "init_args": {"network": network, "optimizer": optimizer},
         },
         "data": {"class_path": "sgdlit.data.modules.FashionMNIST", "init_args": data},

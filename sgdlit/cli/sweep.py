@@ -15,13 +15,14 @@ from typing import Any
 from sgdlit.config.axes import number
 from sgdlit.foundations.console import clock_face, say, warn
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.files import write_table
 from sgdlit.sweeps.layout import check_figures
 from sgdlit.sweeps.options import SweepOptions, read_options
 from sgdlit.sweeps.plan import Cell, Plan, groups, make_plan, read_plan, write_plan
 from sgdlit.sweeps.series import Numbers, table
 from sgdlit.sweeps.store import Store
 from sgdlit.sweeps.sweep_file import SweepFile
-from sgdlit.sweeps.table import in_words, rows_of, write_csv
+from sgdlit.sweeps.table import in_words, rows_of
 
 _SIGNALLED = 128  # exit codes above are those of a process that a signal stopped
 _SHOWN = 12  # cells of a list that are named
@@ -235,7 +236,7 @@ def _conclude(plan: Plan, store: Store, options: SweepOptions) -> None:
         return
     points = table(numbers, options.metric, options.statistic)
     print(in_words(points, options.metric, options.statistic))
-    written = write_csv(store.folder / "table.csv", rows_of(points))
+    written = write_table(store.folder / "table.csv", rows_of(points))
     keys = {cell.key for cell in plan.cells}
     write_hparams(store.folder / "tensorboard", (r for k, r in numbers.results.items() if k in keys))
     drawn = "; draw it with: python -m sgdlit figure" if options.figures else ""

@@ -17,7 +17,6 @@ import copy
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sgdlit.config.keys import flat_settings, short_key
@@ -151,37 +150,34 @@ def _power(base: float, exponent: float) -> float:
 # A config with them
 
 
-def apply(config: "Namespace", point: Point) -> "Namespace":
-    """A copy of a parsed ``fit`` config with the values of a point, each checked as the config's own are.
+def apply(config: "Namespace", point: Point, options: Mapping[str, Option]) -> "Namespace":
+    """A copy of a parsed config with the values of a point, each checked as the config's own are.
 
     A class given by its name keeps those arguments of the class that stood there which it has as well.
+
+    Args:
+        config: such as that of ``fit``.
+        point: values by dotted key.
+        options: what a key may begin with.
 
     Raises:
         UserError: a key that the config does not have, or a value that is not allowed there.
     """
     changed = copy.deepcopy(config)
-    places = Places(flat_settings(changed.as_dict()), _roots())
+    places = Places(flat_settings(changed.as_dict()), options)
     for key, value in sorted(point.items(), key=lambda item: item[0].count(".")):  # classes first
         if _set(changed, short_key(key), value, places):
-            places = Places(flat_settings(changed.as_dict()), _roots())
+            places = Places(flat_settings(changed.as_dict()), options)
     return changed
 
 
-@cache
-def _roots() -> dict[str, Option]:
-    """What an axis may begin with. Names, folders and checkpoints to start from are the same for all runs."""
-    from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+def namespace(config: Any) -> Any:
+    """A nested config as jsonargparse keeps it after parsing."""
+    from jsonargparse import Namespace
 
-    from sgdlit.training.checkpoints import Checkpoints
-
-    return {
-        "seed_everything": Option(int),
-        "init_seed": Option(int | None),
-        "model": Option(LightningModule),
-        "data": Option(LightningDataModule),
-        "trainer": Option(Trainer),
-        "checkpoints": Option(Checkpoints),
-    }
+    if isinstance(config, dict):
+        return Namespace(**{key: namespace(value) for key, value in config.items()})
+    return [namespace(value) for value in config] if isinstance(config, list) else config
 
 
 def _set(config: "Namespace", key: str, value: Any, places: Places) -> bool:

@@ -26,3 +26,22 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         value = dict(enumerate(value))
     for name, entry in value.items() if isinstance(value, dict) else ():
         yield from _flat(f"{key}.{name}" if key else str(name), entry)
+
+
+def value_at(config: dict[str, Any], key: str) -> Any:
+    """The value of a dotted key, in which ``init_args`` may be left out; None where there is none.
+
+    An entry of a list goes by its number, or by the name of its class.
+    """
+    found: Any = config
+    for part in key.split("."):
+        if isinstance(found, list):
+            found = dict(enumerate(found)) | {
+                entry["class_path"].rpartition(".")[2]: entry for entry in found
+            }
+            part = int(part) if part.isdigit() else part
+        if not isinstance(found, dict):
+            return None
+        inner = found.get("init_args") or {}
+        found = found[part] if part in found else inner.get(part)
+    return found

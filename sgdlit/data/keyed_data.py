@@ -57,6 +57,11 @@ class KeyedData(OnDeviceData):
     def source(self) -> dict[str, Any]:
         """What decides the distribution and the evaluation sets, whatever is visited and in which order."""
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether there is a training set, all of which can be seen."""
+        return True
+
     @abstractmethod
     def take_over(self, other: "KeyedData") -> None:
         """Use the examples that ``other`` holds, which has the same class and ``source``."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 
 from sgdlit.data.keyed_data import KeyedData, OnDeviceData
 from sgdlit.data.loaders import Batch, BlockLoader, EvaluationLoader
@@ -23,7 +23,7 @@ class AsOneProcess:
         return getattr(self._trainer, name)
 
 
-class EnsembleEvaluation:
+class MembersEvaluation:
     """Every example of an evaluation set once, for all members.
 
     Yields batch i of each set that differs from the others: a list of (members, (inputs, targets)).
@@ -45,7 +45,7 @@ class EnsembleEvaluation:
             yield [(who, batch) for who, batch in pairs if batch is not None]
 
 
-class EnsembleData(OnDeviceData):
+class MembersData(OnDeviceData):
     """The data modules of the members of an ensemble.
 
     Members whose examples are the same hold them once. Under several ranks each rank makes the batches of its
@@ -134,7 +134,7 @@ class EnsembleData(OnDeviceData):
         owned = [member.batches(device) for member in self.members[self.owned]]
         return BlockLoader(owned, self.trainer, self.block_length)
 
-    def evaluation_loader(self, split: str) -> EnsembleEvaluation:
+    def evaluation_loader(self, split: str) -> MembersEvaluation:
         groups: list[tuple[list[int], KeyedData]] = []
         for k, member in list(enumerate(self.members))[self.owned]:
             if split not in member.evaluation_splits:
@@ -146,7 +146,7 @@ class EnsembleData(OnDeviceData):
                 groups.append(([k], member))
         for _, member in groups:
             member.trainer = AsOneProcess(self.trainer)
-        return EnsembleEvaluation([(ks, member.evaluation_loader(split)) for ks, member in groups])
+        return MembersEvaluation([(ks, member.evaluation_loader(split)) for ks, member in groups])
 
     def state_dict(self) -> dict[str, Any]:
         return {"members": [member.state_dict() for member in self.members]}
@@ -164,3 +164,9 @@ class EnsembleData(OnDeviceData):
 
 def _distinct(values: Sequence[Any]) -> str:
     return ", ".join(dict.fromkeys(map(str, values)))
+
+
+def data_of(trainer: Trainer) -> Sequence[LightningDataModule | None]:
+    """What each of the runs of a trainer sees."""
+    data = trainer.datamodule
+    return data.members if isinstance(data, MembersData) else [data]

@@ -122,6 +122,10 @@ class StreamData(KeyedData):
         """What decides the distribution, in plain types: a checkpoint is only resumed on the same."""
 
     @property
+    def is_finite(self) -> bool:
+        return self.shard_size is not None
+
+    @property
     @abstractmethod
     def numbers(self) -> int:
         """Random numbers per example, roughly: how many examples make a page."""

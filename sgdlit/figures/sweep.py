@@ -15,11 +15,12 @@ import numpy as np
 
 from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, finish, label_short_log_axes, panels, save
 from sgdlit.foundations.console import warn
+from sgdlit.foundations.files import write_table
 from sgdlit.sweeps.expressions import Expression, power_of_two, shown_number
 from sgdlit.sweeps.options import Line, Panel, Statistic, SweepOptions, panels_of
 from sgdlit.sweeps.series import Numbers, PointSummary, Series, panel_series
 from sgdlit.sweeps.statistics import interval_in_words, rule_of
-from sgdlit.sweeps.table import numbers_of, write_csv
+from sgdlit.sweeps.table import numbers_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,8 +55,8 @@ def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: 
     points, runs = _tables(drawn)
     return [
         *save(figure, folder, name, svg),
-        write_csv(folder / f"{name}.csv", points),
-        write_csv(folder / f"{name}_runs.csv", runs),
+        write_table(folder / f"{name}.csv", points),
+        write_table(folder / f"{name}_runs.csv", runs),
     ]
 
 

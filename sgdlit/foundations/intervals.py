@@ -1,10 +1,15 @@
-"""What independent runs say about a mean, and how far from theory is too far."""
+"""What independent values say about their mean, and how far from theory is too far."""
+
+from collections.abc import Callable
 
 import numpy as np
 
 from sgdlit.foundations.errors import UserError
 
 Array = np.ndarray
+
+_RESAMPLES = 9999
+_SEED = 0  # of the bootstrap: the same values always give the same interval
 
 
 def mean_and_error(values: Array) -> tuple[Array, Array]:
@@ -24,6 +29,33 @@ def mean_and_error(values: Array) -> tuple[Array, Array]:
     return first[..., 0] + apart.mean(-1), apart.std(-1, ddof=1) / np.sqrt(runs)
 
 
+def t_interval(values: Array, level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean of independent normal values, float64 ``[n]`` with n ≥ 2."""
+    n = len(values)
+    half = _student_quantile(0.5 + level / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def bootstrap_interval(
+    values: Array, statistic: Callable[[Array], Array], level: float = 0.95
+) -> tuple[float, float]:
+    """Percentiles of a statistic over resamples of some values; an end may be infinite or NaN.
+
+    Source: Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 1979.
+
+    Args:
+        values: float64 ``[n]``.
+        statistic: from ``[resamples, n]`` to ``[resamples]``; values keep their order in each resample.
+        level: coverage.
+    """
+    n = len(values)
+    chosen = np.sort(np.random.default_rng(_SEED).integers(0, n, (_RESAMPLES, n)), -1)
+    found = np.sort(statistic(values[chosen]))  # NaN last
+    tail = (1 - level) / 2
+    low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
+    return float(low), float(high)
+
+
 def distance_in_errors(mean: Array, error: Array, theory: Array) -> float:
     """The largest |mean − theory|/error; where the error is 0, infinite unless they agree to rounding."""
     mean, error, theory = (np.asarray(values, dtype=np.float64) for values in (mean, error, theory))
@@ -38,6 +70,13 @@ def error_limit(runs: int, level: float = 4.0) -> float:
 
     Student's quantile: the error is itself an estimate from few runs.
     """
-    from scipy import stats
+    from scipy.special import ndtr
 
-    return float(stats.t.isf(stats.norm.sf(level), runs - 1))
+    return -_student_quantile(float(ndtr(-level)), runs - 1)
+
+
+def _student_quantile(probability: float, degrees_of_freedom: int) -> float:
+    """The value below which Student's t lies with this probability."""
+    from scipy.special import stdtrit  # scipy.stats takes a second to import
+
+    return float(stdtrit(degrees_of_freedom, probability))

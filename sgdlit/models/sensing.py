@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.models.deep_linear import DeepLinear
-from sgdlit.models.layers import Linear
+from sgdlit.models.layers import ClosedForm, ClosedFormNetwork, Linear
 
 
-class BilinearForm(nn.Module):
+class BilinearForm(ClosedFormNetwork):
     """(a, b) -> net(a)·b.
 
     Args:
@@ -31,8 +31,7 @@ class BilinearForm(nn.Module):
         self.net.reset_parameters()
 
     @property
-    def rank_one(self) -> str | None:
-        """Closed form of its gradient, see ``sgdlit.algorithms.engines.rank_one``; None if it has none."""
+    def closed_form(self) -> ClosedForm | None:
         return "bilinear" if isinstance(self.net, DeepLinear) else None
 
     @property

@@ -1,9 +1,9 @@
 """What the objectives share: what they return, how a batch is cut for the penalty, BatchNorm's statistics.
 
-Every objective evaluates mean_k (C_k + λ/4 ‖∇C_k‖²) over batches k of ``penalty_batch_size`` contiguous
-examples of the step's global batch. How many ranks share that batch does not change its value: a rank that
-holds several of those batches takes them one by one, and where one of them lies over several ranks, those
-exchange their gradients.
+Every objective evaluates the modified loss (see ``penalty``), averaged over batches of ``penalty_batch_size``
+contiguous examples of the step's global batch. How many ranks share that batch does not change its value: a
+rank that holds several of those batches takes them one by one, and where one of them lies over several ranks,
+those exchange their gradients.
 """
 
 import weakref
@@ -20,12 +20,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.losses import Loss
-from sgdlit.objectives.modified_loss import (
+from sgdlit.objectives.penalty import (
     Ranks,
     check_strength,
-    mean_over_ranks,
     refuse_second_derivative,
-    squared_length,
+    squared_gradient_norm,
 )
 
 
@@ -54,8 +53,6 @@ class Objective(ABC):
             None means the whole global batch. It divides this rank's slice, or is a multiple of it that
             divides the global batch.
     """
-
-    may_span_ranks = True  # whether ranks can exchange gradients in the middle of the computation
 
     def __init__(self, penalty_batch_size: int | None = None) -> None:
         if penalty_batch_size is not None and penalty_batch_size < 1:
@@ -96,13 +93,9 @@ class Objective(ABC):
     def measure(self, network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Tensor:
         """mean_k ‖∇C_k‖² = 4 C_reg of a batch, detached; BatchNorm's statistics stay."""
         size, ranks = penalty_scope(self.penalty_batch_size, len(inputs))
-        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        norms = []
-        with frozen_statistics(network), torch.enable_grad():
-            for x, y in zip(inputs.split(size), targets.split(size), strict=True):
-                cost = loss(network(x), y)
-                gradient = torch.autograd.grad(cost, trainable, materialize_grads=True)
-                norms.append(squared_length(mean_over_ranks(list(gradient), ranks)))
+        batches = zip(inputs.split(size), targets.split(size), strict=True)
+        with frozen_statistics(network):
+            norms = [squared_gradient_norm(network, loss, x, y, ranks) for x, y in batches]
         return torch.stack(norms).mean()
 
     def evaluate_plain(self, network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Evaluation:
@@ -125,7 +118,7 @@ class Objective(ABC):
         reg_strength: float,
         ranks: "Ranks",
     ) -> Evaluation:
-        """C + λ/4 ‖∇C‖² on one batch, shared with ``ranks``."""
+        """The modified loss of one batch, shared with ``ranks``."""
 
 
 def mean_of(parts: list[Evaluation]) -> Evaluation:
@@ -187,8 +180,8 @@ def refuse_compiled(network: nn.Module, objective: str) -> None:
     """Raise UserError if torch.compile was applied to the network itself or to a part of it."""
     if any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in network.modules()):
         raise UserError(
-            f"{objective} cannot differentiate a network that torch.compile was applied to; compile the "
-            "whole gradient computation instead: objective CompiledPenalty"
+            f"{objective} cannot differentiate a network that torch.compile was applied to; give the network "
+            "as it is, and compile whole steps instead: engine compiled"
         )
 
 

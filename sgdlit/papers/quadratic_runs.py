@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from sgdlit.config.keys import value_at
 from sgdlit.data.spectra import eigenvalues
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.schedules_of_runs import learning_rates
-from sgdlit.runs.reading import value
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.recursion import risk_of_rates
 from sgdlit.theory.two_roots import Array
@@ -43,13 +43,13 @@ class QuadraticRun:
 
     def __post_init__(self) -> None:
         for key, needed in _PRESUPPOSED.items():
-            found = value(self.config, key)
+            found = value_at(self.config, key)
             found = found["class_path"] if isinstance(found, dict) and "class_path" in found else found
             if found != needed:
                 raise UserError(f"{key}: {found} in a run whose exact risk is asked for; allowed: {needed}")
 
     def __getitem__(self, key: str) -> Any:
-        return value(self.config, key)
+        return value_at(self.config, key)
 
     @property
     def setting(self) -> str:

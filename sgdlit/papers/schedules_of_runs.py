@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from sgdlit.config.keys import value_at
 from sgdlit.foundations.errors import UserError
-from sgdlit.runs.reading import value
 
 _KNOWN = ("torch.optim.lr_scheduler.", "sgdlit.")  # nothing else that a folder names is imported
 
@@ -15,13 +15,13 @@ def learning_rates(config: dict[str, Any], steps: int) -> list[float]:
     """The rates of the steps 0 … ``steps`` − 1.
 
     Args:
-        config: of the run, as :func:`sgdlit.runs.reading.read_config` gives it.
+        config: of the run, as :func:`sgdlit.load_run` gives it.
         steps: how many.
 
     Raises:
         UserError: a schedule that is neither torch's nor sgdlit's, or that follows what the run measures.
     """
-    lr, given = value(config, "model.optimizer.lr"), value(config, "model.scheduler")
+    lr, given = value_at(config, "model.optimizer.lr"), value_at(config, "model.scheduler")
     if lr is None:
         raise UserError("model.optimizer.lr: missing, so the rates of the run are not known")
     if given is None:

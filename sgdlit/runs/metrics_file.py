@@ -1,7 +1,6 @@
 """``metrics.csv``: one row per logged step, written as it happens, continued after a resume."""
 
 import csv
-import io
 from argparse import Namespace
 from pathlib import Path
 from typing import Any, TextIO
@@ -9,7 +8,8 @@ from typing import Any, TextIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 
-from sgdlit.runs.folder import write_atomically
+from sgdlit.foundations.files import read_table, write_table
+from sgdlit.runs.folder import METRICS
 
 
 class MetricsFile(Logger):
@@ -22,7 +22,7 @@ class MetricsFile(Logger):
 
     def __init__(self, folder: Path, keep: int = 0) -> None:
         super().__init__()
-        self.path = folder / "metrics.csv"
+        self.path = folder / METRICS
         self.columns, self.rows = ["step"], 0
         self._file: TextIO | None = None
         if self.path.exists():
@@ -58,7 +58,7 @@ class MetricsFile(Logger):
     def _open_again(self) -> None:
         """Write the table with its present columns, and go on at its end."""
         self._close()
-        self._rewrite(self._rows())
+        write_table(self.path, read_table(self.path) if self.path.exists() else [], self.columns)
         self._file = self.path.open("a", newline="")
 
     def _close(self) -> None:
@@ -70,21 +70,8 @@ class MetricsFile(Logger):
     def finalize(self, status: str) -> None:
         self._close()
 
-    def _rows(self) -> list[dict[str, str]]:
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
-
-    def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.path, text.getvalue())
-
     @rank_zero_only
     def _keep(self, count: int) -> None:
-        rows = self._rows()[:count]
+        rows = read_table(self.path)[:count]
         self.columns, self.rows = list(rows[0]) if rows else self.columns, len(rows)
-        self._rewrite(rows)
+        write_table(self.path, rows, self.columns)

@@ -1,82 +1,94 @@
-"""What came out of a run, read from its folder: ``status.json`` and ``metrics.csv``.
+"""What became of a run, or of each member of an ensemble: for the folder, and for the closing line."""
 
-The folder of an ensemble holds several runs: ``members`` in its status says what each one was and how it
-ended, and a column ``member`` of its table says whose row it is. A single run has neither.
-"""
-
-import csv
-import json
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from sgdlit.foundations.files import write_table
+from sgdlit.runs.folder import MEMBERS, write_status
 
 Columns = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run.
+    """One run that was trained alone, or one member of an ensemble.
 
     Args:
+        point: what tells this member from the others; nothing for a run that was trained alone.
         state: ``finished`` or ``diverged`` (``stopped``, ``running`` and ``failed`` are those of a run whose
             outcome is not known yet).
         step: updates made; for a diverged run those after which its loss was not finite.
         reached: its records.
         columns: name -> steps int64 ``[k]`` and values float64 ``[k]``, where the column has a value.
-        point: what tells this member from the others of its ensemble; None for a single run.
     """
 
+    point: dict[str, Any]
     state: str
     step: int
     reached: dict[str, float]
-    columns: Columns
-    point: dict[str, Any] | None = None
+    columns: Columns = field(default_factory=dict, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its entry in the status of an ensemble."""
+        return {"point": self.point, "state": self.state, "step": self.step, "reached": self.reached}
 
 
-def run_state(folder: Path) -> str | None:
-    """How the run in this folder stands as a whole; None where that was not written."""
-    try:
-        return json.loads((folder / "status.json").read_text())["state"]
-    except (OSError, ValueError):
-        return None
+def outcomes(
+    points: Sequence[Mapping[str, Any]],
+    diverged_at: Sequence[int | None],
+    state: str,
+    step: int,
+    reached: Sequence[Mapping[str, float]],
+) -> list[Outcome]:
+    """How each member ended.
 
-
-def read_run(folder: Path) -> list[Outcome]:
-    """The outcome of the run, or of every member of the ensemble, in this folder.
-
-    Raises:
-        FileNotFoundError: the folder is not that of a run.
+    Args:
+        points: what distinguishes each member.
+        diverged_at: the step at which its loss stopped being finite, or None.
+        state: of the run as a whole.
+        step: updates made.
+        reached: each member's best.
     """
-    status = json.loads((folder / "status.json").read_text())
-    rows = _rows(folder / "metrics.csv")
-    if "members" not in status:
-        return [_outcome(status, rows)]
-    own: list[list[dict[str, str]]] = [[] for _ in status["members"]]
-    for row in rows:
-        own[int(row.pop("member"))].append(row)
-    return [_outcome(member, mine) for member, mine in zip(status["members"], own, strict=True)]
+    return [
+        Outcome(
+            point=dict(point),
+            state=state if diverged is None else "diverged",
+            step=step if diverged is None else diverged,
+            reached=dict(best),
+        )
+        for point, diverged, best in zip(points, diverged_at, reached, strict=True)
+    ]
 
 
-def _outcome(status: dict[str, Any], rows: list[dict[str, str]]) -> Outcome:
-    known = ("state", "step", "point", "reached")
-    reached = status.get("reached") or {k: v for k, v in status.items() if k not in known}
-    return Outcome(status["state"], status["step"], reached, _columns(rows), status.get("point"))
+def write_members(folder: Path, state: str, step: int, members: Sequence[Outcome]) -> None:
+    """Record how an ensemble ended: in its status, and member by member in ``members.csv``.
+
+    Args:
+        folder: of the run.
+        state: of the run as a whole.
+        step: updates made.
+        members: how each ended.
+    """
+    write_status(folder, state, step, members=[member.as_dict() for member in members])
+    rows = [
+        {"member": k, **m.point, "state": m.state, "step": m.step, **m.reached} for k, m in enumerate(members)
+    ]
+    write_table(folder / MEMBERS, rows)
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _columns(rows: list[dict[str, str]]) -> Columns:
-    columns: Columns = {}
-    for name in rows[0] if rows else ():
-        if name != "step":
-            given = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
-            steps, values = zip(*given, strict=True) if given else ((), ())
-            columns[name] = np.array(steps, np.int64), np.array(values, np.float64)
-    return columns
+def summary(members: Sequence[Outcome]) -> str:
+    """One line: how many diverged, and the mean and standard deviation of what the others reached."""
+    others = [m for m in members if m.state != "diverged"]
+    lost = len(members) - len(others)
+    parts = [f"{len(members)} members, {lost} diverged" if lost else f"{len(members)} members"]
+    for name in dict.fromkeys(name for m in others for name in m.reached):
+        values = [m.reached[name] for m in others if name in m.reached]
+        mean = sum(values) / len(values)
+        spread = math.sqrt(sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1))
+        parts.append(f"{name} {mean:.4g} ± {spread:.2g}")
+    return ", ".join(parts)

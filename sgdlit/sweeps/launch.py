@@ -1,6 +1,6 @@
 """Several workers on one store: processes on this machine, or a SLURM job array through submitit.
 
-The workers share nothing but the store: each takes what is missing and nobody has claimed.
+The workers share nothing but the store: each takes what is missing and nobody else runs.
 """
 
 import os

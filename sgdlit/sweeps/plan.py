@@ -17,7 +17,7 @@ from sgdlit.config.axes import Point, apply, expand
 from sgdlit.config.keys import flat_settings
 from sgdlit.config.mistakes import check_values
 from sgdlit.foundations.errors import UserError
-from sgdlit.runs.folder import write_atomically
+from sgdlit.foundations.files import write_atomically
 from sgdlit.sweeps.options import SweepOptions
 from sgdlit.sweeps.store import Store
 
@@ -135,8 +135,10 @@ def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
 
 def _cells(config: "Namespace", point: Point, seeds: Sequence[int], where: str) -> list[Cell]:
     """The cells of one point, one per seed."""
+    from sgdlit.training.building import axis_options
+
     try:
-        changed = apply(config, point)
+        changed = apply(config, point, axis_options())
         _check_trainer(changed.trainer)
         cells = []
         for seed in seeds:

@@ -7,7 +7,7 @@
     configs/KEY.yaml     the ``fit`` config that repeats it
     work/                the folders of runs in flight
     replaced/            runs that were asked for once more
-    claims.lock          which runs are in flight (see ``claims``)
+    cells.lock           which runs are in flight: a locked byte for each
 
 ``runs/KEY.json`` is written last, to a temporary name, and renamed: a run is stored whole or not at all.
 """
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from sgdlit.foundations.errors import UserError
-from sgdlit.runs.folder import write_atomically
+from sgdlit.foundations.files import write_atomically
 from sgdlit.runs.outcomes import Columns
 
 FORMAT = 1

@@ -46,7 +46,7 @@ class SweepFile:
         Raises:
             UserError: a mistake in either.
         """
-        from sgdlit.cli.fit import parse_fit
+        from sgdlit.cli.run_cli import parse_fit
 
         config = parse_fit(self.fit_arguments)
         return config, read_options(self.section, config.seed_everything)

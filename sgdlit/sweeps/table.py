@@ -1,11 +1,7 @@
 """The table of a sweep: one row per point of every grid, as CSV and on the terminal."""
 
-import csv
-import io
-from pathlib import Path
 from typing import Any
 
-from sgdlit.runs.folder import write_atomically
 from sgdlit.sweeps.expressions import shown_number
 from sgdlit.sweeps.options import Metric, Statistic
 from sgdlit.sweeps.series import PointSummary
@@ -35,17 +31,6 @@ def numbers_of(point: PointSummary) -> dict[str, Any]:
         "not_reached": states.count("not reached"),
         "rule": summary.rule,
     }
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Rows that may have different columns, in order of first appearance."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue())
-    return path
 
 
 def in_words(grids: dict[str, list[PointSummary]], metric: Metric, statistic: Statistic) -> str:

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from sgdlit.data.keyed_data import OnDeviceData
 from sgdlit.foundations.errors import UserError
-from sgdlit.training import cadence
+from sgdlit.training import due_steps
 
 StepsPerCall = int | Literal["auto"]
 
@@ -37,7 +37,8 @@ class BlockPlan:
                 self.size = min(_MOST, 2 * self.size)
             elif seconds > 2 * _SECONDS:
                 self.size = max(1, self.size // 2)
-        self._asked, self._length = time.perf_counter(), min(self.size, cadence.steps_until_due(self.trainer))
+        due = due_steps.steps_until_due(self.trainer)
+        self._asked, self._length = time.perf_counter(), min(self.size, due)
         return self._length
 
 
@@ -57,7 +58,7 @@ def single_steps_because(
     """
     if not isinstance(datamodule, OnDeviceData):
         return f"data: {type(datamodule).__name__} makes one batch after another"
-    own = cadence.acts_inside_steps(module, base)
+    own = due_steps.acts_inside_steps(module, base)
     if own is not None:
         return f"model: {type(module).__name__} has a {own} of its own"
     settings = {
@@ -69,7 +70,7 @@ def single_steps_because(
     for name, acts in settings.items():
         if acts:
             return f"{name}: {getattr(trainer, name.removeprefix('trainer.'))}"
-    reasons = (cadence.acts_at_unknown_steps(callback) for callback in trainer.callbacks)
+    reasons = (due_steps.acts_at_unknown_steps(callback) for callback in trainer.callbacks)
     return next((f"trainer.callbacks: {reason}" for reason in reasons if reason), None)
 
 

@@ -5,7 +5,6 @@ counters agree, so a resumed run ends bitwise where the uninterrupted one ends. 
 the same step is finished first, because Lightning would leave it out after a resume.
 """
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,54 +16,26 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
-from sgdlit.runs.folder import write_status
+from sgdlit.runs.checkpoint_files import save_checkpoint
+from sgdlit.runs.folder import checkpoint_path, write_status
 from sgdlit.runs.metrics_file import MetricsFile
-from sgdlit.training.divergence import diverged
-from sgdlit.training.fit_loop import (
+from sgdlit.training.clock import (
     end_training_here,
     repair_resumed_epoch,
     step_is_complete,
     validation_is_due,
 )
+from sgdlit.training.divergence import diverged
+from sgdlit.training.module import Training
 
 _RANKS_AGREE_EVERY = 16  # steps between two exchanges of the flag over ranks
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write beside the target, flush to the disk, then rename: a crash or a full disk leaves the old file."""
+    """What Lightning writes checkpoints with: whole or not at all."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write ``checkpoint`` to ``path``.
-
-        Raises:
-            UserError: the file cannot be written; what was there before still is.
-        """
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-            _flush_folder(path.parent)
-        except (OSError, RuntimeError) as error:
-            reason = str(error).split("\n")[0]
-            raise UserError(
-                f"{path}: checkpoint not written ({reason}); earlier checkpoints are intact"
-            ) from error
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename inside the folder survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        save_checkpoint(checkpoint, Path(path))
 
 
 class StopSignals:
@@ -144,8 +115,8 @@ class Checkpoints(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or diverged(trainer):
             return
-        if getattr(pl_module, "improved", False):
-            trainer.save_checkpoint(self._path("best.ckpt"))
+        if isinstance(pl_module, Training) and pl_module.improved:
+            trainer.save_checkpoint(self._path("best"))
         if (self._due or trainer.should_stop) and step_is_complete(trainer):
             self._save_resume(trainer)
 
@@ -168,7 +139,7 @@ class Checkpoints(Callback):
 
     def _save_resume(self, trainer: Trainer) -> None:
         self._due = False
-        trainer.save_checkpoint(self._path("resume.ckpt"))
+        trainer.save_checkpoint(self._path("resume"))
         if self.stopped_by:
             self._max_steps = end_training_here(trainer)
 
@@ -184,4 +155,4 @@ class Checkpoints(Callback):
 
     def _path(self, name: str) -> Path:
         assert self.folder is not None, "the folder of the run is set before training starts"
-        return self.folder / "checkpoints" / name
+        return checkpoint_path(self.folder, name)

@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from sgdlit.training.fit_loop import end_training_here, step_is_complete, validation_is_due
-from sgdlit.training.members import members_of
+from sgdlit.training.clock import end_training_here, step_is_complete, validation_is_due
+from sgdlit.training.module import Training, networks_of
 
 _NEVER = 2**62
 
@@ -42,9 +42,11 @@ class DivergenceGuard(Callback):
         """Calls of many steps are looked at as they are."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        members = len(members_of(pl_module))
+        members = len(networks_of(pl_module))
         if len(self.steps) != members or members == 1:  # else they are those of a resumed checkpoint
             self.steps = [None] * members
+        if isinstance(pl_module, Training):
+            pl_module.diverged_at = self.steps
         self._limits = None
         self._losses = torch.zeros(max(1, trainer.log_every_n_steps), members, device=pl_module.device)
         self._first, self._count = trainer.global_step, 0
@@ -69,7 +71,8 @@ class DivergenceGuard(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The loss of an evaluation counts too: it is that of the parameters after this step."""
         if trainer.state.fn == TrainerFn.FITTING:
-            finite = getattr(pl_module, "evaluations_are_finite", lambda: [_metrics_are_finite(trainer)])()
+            known = isinstance(pl_module, Training)
+            finite = pl_module.evaluations_are_finite() if known else [_metrics_are_finite(trainer)]
             self._record(trainer, [_NEVER if ok else trainer.global_step for ok in finite])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -119,8 +122,8 @@ def _metrics_are_finite(trainer: Trainer) -> bool:
 def _finite_members(module: LightningModule) -> list[bool]:
     """Whether the parameters of each member hold neither a NaN nor an infinity; one wait for the device."""
     finite = []
-    for member in members_of(module):
-        parameters = [p.detach() for p in member.parameters() if p.is_floating_point() and p.numel()]
+    for network in networks_of(module):
+        parameters = [p.detach() for p in network.parameters() if p.is_floating_point() and p.numel()]
         largest = torch._foreach_norm(parameters, float("inf"))
         finite.append(torch.stack([x.float() for x in largest] or [torch.zeros(())]).isfinite().all())
     return torch.stack(finite).tolist()

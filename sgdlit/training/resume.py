@@ -3,8 +3,6 @@
 All of it is looked at before anything in the folder of the run is touched.
 """
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,8 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from sgdlit.foundations.errors import UserError
-from sgdlit.training.members import members_of
-
-_PARTS = ("state_dict", "global_step", "epoch", "loops", "pytorch-lightning_version")
-_PARTS_TO_GO_ON = (*_PARTS, "optimizer_states", "lr_schedulers")
+from sgdlit.runs.checkpoint_files import PARTS, PARTS_TO_GO_ON, load_checkpoint
+from sgdlit.training.module import Training
 
 
 def read_checkpoint(path: Path, model: torch.nn.Module, to_go_on: bool) -> dict[str, Any]:
@@ -29,31 +25,8 @@ def read_checkpoint(path: Path, model: torch.nn.Module, to_go_on: bool) -> dict[
     Raises:
         UserError: the file is missing, damaged, not whole, carries code, or belongs to another model.
     """
-    content = load_checkpoint(path, _PARTS_TO_GO_ON if to_go_on else _PARTS)
+    content = load_checkpoint(path, PARTS_TO_GO_ON if to_go_on else PARTS)
     _check_same_parameters(path, content["state_dict"], model.state_dict())
-    return content
-
-
-def load_checkpoint(path: Path, parts: Sequence[str] = _PARTS_TO_GO_ON) -> dict[str, Any]:
-    """The content of a checkpoint that has the given parts, on the host; no code in it is run.
-
-    Raises:
-        UserError: the file is missing, damaged, not whole, or carries code.
-    """
-    if not path.is_file():
-        raise UserError(f"ckpt_path: {str(path)!r} does not exist; allowed: a checkpoint file of this model")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        missing = [part for part in parts if part not in content]
-    except Exception as error:  # torch raises many kinds for a damaged or a hostile file
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"loading it would call {code[1]}" if code else "it is damaged, or no checkpoint"
-        raise UserError(
-            f"ckpt_path: {str(path)!r} cannot be read safely: {reason}\n"
-            "allowed: a checkpoint written by sgdlit or Lightning; files that carry code are never run"
-        ) from error
-    if missing:
-        raise UserError(f"ckpt_path: {str(path)!r} is not a whole checkpoint: it has no {missing[0]!r}")
     return content
 
 
@@ -72,7 +45,7 @@ def _check_same_parameters(path: Path, there: dict[str, Any], own: dict[str, Any
 def check_same_run(content: dict[str, Any], model: LightningModule, data: LightningDataModule | None) -> None:
     """Refuse to go on with other data or another optimizer, which Lightning would notice late or not at all.
 
-    Only parts that can tell are asked: data with a ``state_dict`` of its own, models with ``make_optimizer``.
+    Only parts that can tell are asked: data with a ``state_dict`` of its own, and modules of sgdlit.
 
     Raises:
         UserError: naming what differs.
@@ -84,9 +57,9 @@ def check_same_run(content: dict[str, Any], model: LightningModule, data: Lightn
                 f"ckpt_path: the checkpoint was made with other data than {name}, and cannot be resumed"
             )
         data.load_state_dict(content[name])
-    for k, run in enumerate(members_of(model)):
-        if hasattr(run, "make_optimizer"):
-            _check_same_optimizer(content["optimizer_states"][k], run.make_optimizer(run.parameters()))
+    if isinstance(model, Training):
+        for member, kept in zip(model.members, content["optimizer_states"], strict=True):
+            _check_same_optimizer(kept, member.optimizer)
 
 
 def _check_same_optimizer(there: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:

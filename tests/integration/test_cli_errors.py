@@ -18,7 +18,7 @@ from sgdlit.cli.main import main
 CONFIG = """
 name: run
 model:
-  class_path: sgdlit.training.single_run.SingleRun
+  class_path: sgdlit.training.module.Training
   init_args:
     network: {{class_path: sgdlit.models.MLP, init_args: {{widths: [{inputs}, 8, 10]}}}}
     optimizer: {{class_path: torch.optim.SGD, init_args: {{lr: 0.01}}}}
@@ -82,7 +82,7 @@ WRONG_KEYS = {
     "--trainer.max_step 5": ("trainer.max_step", "Trainer", "max_steps"),
     "--data.btch_size=5": ("data.btch_size", "CIFAR10", "batch_size"),
     "--model.optimizer.momentm 0.9": ("model.optimizer.momentm", "SGD", "momentum"),
-    "--model.init_args.objectiv ExactPenalty": ("model.objectiv", "SingleRun", "objective"),
+    "--model.init_args.objectiv ExactPenalty": ("model.objectiv", "Training", "objective"),
 }
 
 
@@ -107,8 +107,8 @@ WRONG_KEYS_IN_FILES = {
     (
         "    network",
         "    netwrk",
-    ): "model.netwrk: there is no such option of SingleRun; did you mean network?",
-    ("  init_args:\n", "  init_arg:\n"): "model.init_arg: there is no such option of SingleRun; "
+    ): "model.netwrk: there is no such option of Training; did you mean network?",
+    ("  init_args:\n", "  init_arg:\n"): "model.init_arg: there is no such option of Training; "
     "did you mean init_args?",
 }
 
@@ -162,7 +162,7 @@ WRONG_VALUES = {
     "--data.order FixedList": "data.order.rows: missing, FixedList needs it; allowed: list[int], str",
     "--model.scheduler StepLR": "model.scheduler.step_size: missing, StepLR needs it; allowed: int",
     "--model.objective.penalty_batch_size 5": "model.objective: missing, the class comes before its "
-    "options\nallowed: CompiledPenalty, ExactPenalty, ",
+    "options; allowed: ExactPenalty, ",
     "--seed_everything -1": "seed_everything: -1 is not allowed; allowed: 0 to 4294967295",
     "--name ../elsewhere": "name: '../elsewhere' is not allowed; allowed: the name of a folder",
     "--trainer.log_every_n_steps 0": "trainer.log_every_n_steps: 0 is not allowed; allowed: 1 or more",
@@ -227,11 +227,9 @@ def test_without_a_config(command, capsys):
 
 
 def test_a_config_without_a_required_argument(capsys):
-    Path("wrong.yaml").write_text("model: {class_path: SingleRun}\n")
+    Path("wrong.yaml").write_text("model: {class_path: Training}\n")
     text = refused(capsys, "--config", "wrong.yaml")
-    assert text.startswith(
-        "model.network: missing, SingleRun needs it\nallowed: DeepLinear, MLP, SimpleCNN, "
-    )
+    assert text.startswith("model.network: missing, Training needs it\nallowed: DeepLinear, MLP, SimpleCNN, ")
 
 
 def test_a_config_that_cannot_be_read(capsys):

@@ -15,7 +15,7 @@ from sgdlit.cli.main import main
 CONFIG = """
 name: tiny
 model:
-  class_path: sgdlit.training.single_run.SingleRun
+  class_path: sgdlit.training.module.Training
   init_args:
     network:
       class_path: sgdlit.models.MLP

@@ -40,7 +40,7 @@ def test_a_sweep_from_its_first_run_to_its_picture(capsys, monkeypatch):
     first = numbers()
     assert [run[0] for run in first.values()].count("diverged") == 2
     assert {path.name for path in Path("sweeps/tiny").iterdir()} == {
-        "store.json", "plan.json", "runs", "curves", "configs", "work", "replaced", "claims.lock",
+        "store.json", "plan.json", "runs", "curves", "configs", "work", "replaced", "cells.lock",
         "table.csv", "tensorboard",
     }  # fmt: skip
     assert list(Path("sweeps/tiny/work").iterdir()) == []

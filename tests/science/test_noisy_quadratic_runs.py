@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
+from sgdlit import load_run
 from sgdlit.cli.main import main
 from sgdlit.data.gradient_noise import GradientNoise
 from sgdlit.foundations.errors import UserError
@@ -16,7 +17,6 @@ from sgdlit.models.quadratic import Quadratic
 from sgdlit.papers.quadratic_runs import QuadraticRun
 from sgdlit.papers.studies.noisy_quadratic_runs import run as study_of
 from sgdlit.papers.studies.options import NoisyQuadraticRunsOptions
-from sgdlit.runs.reading import read_column
 
 D, STEPS = 20, 60
 SMALL = [
@@ -82,8 +82,8 @@ def test_a_run_is_the_recursion_on_the_noise_of_its_stream(tmp_path):
     for step, mean in enumerate(noise.double().unflatten(0, (STEPS, 4)).mean(1).numpy(), start=1):
         theta = theta - 0.5 * (h * theta + mean)
         risks[step] = 0.5 * h @ theta**2
-    steps, found = read_column(tmp_path / "one" / "version_0", "test/loss")
-    assert steps == list(range(6, STEPS + 1, 6))
+    steps, found = load_run(tmp_path / "one" / "version_0").column("test/loss")
+    assert steps.tolist() == list(range(6, STEPS + 1, 6))
     np.testing.assert_allclose(found, [risks[step] for step in steps], rtol=1e-5)
 
 

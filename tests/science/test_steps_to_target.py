@@ -16,7 +16,7 @@ RATES = [(-6, -4), (-4, -2), (-3, -1), (-3, -1)]
 CONFIG = """
 name: targets
 model:
-  class_path: sgdlit.training.single_run.SingleRun
+  class_path: sgdlit.training.module.Training
   init_args:
     network: {class_path: sgdlit.models.MLP, init_args: {widths: [16, 32, 1]}}
     loss: half_squared_error

@@ -8,9 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonargparse import Namespace
 
-from sgdlit.cli.fit import RunCLI
-from sgdlit.config.axes import apply, expand, number
+from sgdlit.cli.run_cli import RunCLI
+from sgdlit.config import axes
+from sgdlit.config.axes import expand, number
 from sgdlit.foundations.errors import UserError
+from sgdlit.training.building import axis_options
+
+
+def apply(config: Namespace, point: dict) -> Namespace:
+    return axes.apply(config, point, axis_options())
 
 
 def values(key, points):
@@ -105,7 +111,7 @@ def config(tmp_path_factory) -> Namespace:
     path.write_text(
         """
         model:
-          class_path: sgdlit.training.single_run.SingleRun
+          class_path: sgdlit.training.module.Training
           init_args:
             network: {class_path: sgdlit.models.MLP, init_args: {widths: [784, 8, 10]}}
             optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.01, weight_decay: 0.5}}

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from jsonargparse import Namespace
 
-from sgdlit.cli.fit import parse_fit
+from sgdlit.cli.run_cli import parse_fit
 from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.options import read_options
 from sgdlit.sweeps.plan import groups, key_of, make_plan, read_plan, write_plan
@@ -19,7 +19,7 @@ CONFIG = """
 name: tiny
 seed_everything: 3
 model:
-  class_path: sgdlit.training.single_run.SingleRun
+  class_path: sgdlit.training.module.Training
   init_args:
     network: {class_path: sgdlit.models.MLP, init_args: {widths: [784, 8, 10]}}
     optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}

@@ -1,4 +1,4 @@
-"""The store of a sweep, claims on its cells, and workers on it that are killed, stopped, or fail."""
+"""The store of a sweep, locks on its cells, and workers on it that are killed, stopped, or fail."""
 
 import json
 import random
@@ -15,10 +15,10 @@ import sweep_worker
 import yaml
 from sweep_worker import fit, grid
 
+from sgdlit import load_run
 from sgdlit.foundations.errors import UserError
-from sgdlit.runs.outcomes import read_run
+from sgdlit.foundations.locks import Locks
 from sgdlit.sweeps import worker
-from sgdlit.sweeps.claims import Claims
 from sgdlit.sweeps.options import Metric, Statistic
 from sgdlit.sweeps.series import Numbers, table
 from sgdlit.sweeps.store import Result, Store, summary_of
@@ -54,7 +54,7 @@ def rows(store: Store, count: int) -> list[dict]:
 def test_a_run_is_read_from_its_folder(tmp_path):
     (tmp_path / "status.json").write_text('{"state": "finished", "step": 20, "test/lowest_loss": 0.5}')
     (tmp_path / "metrics.csv").write_text("step,train/loss,test/loss\n10,1.0,\n10,,3.0\n20,nan,2.0\n")
-    (outcome,) = read_run(tmp_path)
+    (outcome,) = load_run(tmp_path).members
     assert (outcome.state, outcome.step, outcome.reached) == ("finished", 20, {"test/lowest_loss": 0.5})
     steps, values = outcome.columns["train/loss"]
     assert steps.tolist() == [10, 20]
@@ -72,7 +72,7 @@ def test_the_members_of_an_ensemble_are_runs_of_their_own(tmp_path):
     ]
     (tmp_path / "status.json").write_text(json.dumps({"state": "finished", "step": 20, "members": members}))
     (tmp_path / "metrics.csv").write_text("step,member,train/loss\n10,0,1.0\n10,1,5.0\n20,0,0.5\n")
-    first, second = read_run(tmp_path)
+    first, second = load_run(tmp_path).members
     assert (first.point, first.state, first.reached) == ({"lr": 1}, "finished", {"a": 1})
     assert (second.point, second.state, second.step) == ({"lr": 2}, "diverged", 7)
     assert first.columns["train/loss"][1].tolist() == [1.0, 0.5]
@@ -134,30 +134,30 @@ def test_folders_that_are_no_store(tmp_path, store):
         Store(store.folder)
 
 
-# Claims
+# Locks
 
 
-def test_a_claim_keeps_others_out_until_it_is_dropped_or_its_process_is_killed(tmp_path):
-    path = tmp_path / "claims.lock"
+def test_a_lock_keeps_others_out_until_it_is_dropped_or_its_process_is_killed(tmp_path):
+    path = tmp_path / "cells.lock"
     program = (
-        "import sys; from pathlib import Path; from sgdlit.sweeps.claims import Claims\n"
-        f"claims = Claims(Path({str(path)!r})); print(claims.take('a'), claims.take('b'), flush=True)\n"
-        "sys.stdin.readline(); claims.drop('b'); print('dropped', flush=True); sys.stdin.readline()"
+        "import sys; from pathlib import Path; from sgdlit.foundations.locks import Locks\n"
+        f"locks = Locks(Path({str(path)!r})); print(locks.take('a'), locks.take('b'), flush=True)\n"
+        "sys.stdin.readline(); locks.drop('b'); print('dropped', flush=True); sys.stdin.readline()"
     )
     command = [sys.executable, "-c", program]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as other:
         assert other.stdout.readline() == "True True\n"
-        claims = Claims(path)
-        assert [claims.take(key) for key in "abc"] == [False, False, True]
+        locks = Locks(path)
+        assert [locks.take(key) for key in "abc"] == [False, False, True]
         other.stdin.write("\n")
         other.stdin.flush()
         assert other.stdout.readline() == "dropped\n"
-        assert [claims.take(key) for key in "ab"] == [False, True]
+        assert [locks.take(key) for key in "ab"] == [False, True]
         other.kill()
         other.wait()
-        assert claims.take("a")
-        claims.close()
+        assert locks.take("a")
+        locks.close()
 
 
 # Workers
@@ -221,8 +221,8 @@ def test_several_workers_started_together_run_every_cell_once(tmp_path):
 def test_a_cell_that_another_process_has_is_left_to_it(store):
     key = grid(3).cells[1].key
     program = (
-        "import sys; from pathlib import Path; from sgdlit.sweeps.claims import Claims\n"
-        f"Claims(Path({str(store.folder / 'claims.lock')!r})).take({key!r}); print(flush=True)\n"
+        "import sys; from pathlib import Path; from sgdlit.foundations.locks import Locks\n"
+        f"Locks(Path({str(store.folder / 'cells.lock')!r})).take({key!r}); print(flush=True)\n"
         "sys.stdin.read()"
     )
     command = [sys.executable, "-c", program]

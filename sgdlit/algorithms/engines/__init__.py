@@ -9,10 +9,11 @@ rounding:
 - ``rank_one``: the gradients of linear networks written out, for many runs at once;
 - ``fused``: the same in C, many steps in one call.
 
-``auto`` takes the fastest that fits the network, the optimizer, the machine and the length of the run.
+Each says in a ``Support`` what it can take. ``auto`` takes the fastest that fits the network, the optimizer,
+the machine and the length of the run.
 """
 
-from sgdlit.algorithms.engines.base import Losses, Member, Observation
-from sgdlit.algorithms.engines.group import Crew, EngineName, check_engine
+from sgdlit.algorithms.engines.base import Losses, Machine, Observation
+from sgdlit.algorithms.engines.group import EngineGroup, EngineName, check_engine
 
-__all__ = ["Crew", "EngineName", "Losses", "Member", "Observation", "check_engine"]
+__all__ = ["EngineGroup", "EngineName", "Losses", "Machine", "Observation", "check_engine"]

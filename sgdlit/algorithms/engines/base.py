@@ -1,54 +1,62 @@
-"""What takes the steps of a block: its inputs, its result, and what every engine is built from."""
+"""What every engine is built from: where it computes, what it takes, what it gives."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
+from sgdlit.algorithms.engines.support import Support
+from sgdlit.algorithms.member import Member
 from sgdlit.data.loaders import Batch, Block
-from sgdlit.objectives import ConstantStrength
-
-if TYPE_CHECKING:
-    from sgdlit.algorithms.update_rules import UpdateRule
-    from sgdlit.training.single_run import SingleRun
+from sgdlit.objectives import frozen_statistics
+from sgdlit.objectives.penalty import length
 
 
-class Member(NamedTuple):
-    """A run with its own optimizer and schedule."""
+class Precision(Protocol):
+    """In which precision batches come and networks compute; Lightning's precision plugins are such."""
 
-    run: "SingleRun"
-    optimizer: Optimizer
-    scheduler: LRScheduler | None
+    def convert_input(self, data: Any) -> Any:
+        """A batch in the precision of the run."""
 
-    def rate(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
+    def forward_context(self) -> AbstractContextManager:
+        """Entered around whatever a network computes."""
 
-    def numbers(self, rule: "UpdateRule", start: int, count: int) -> dict[str, Tensor]:
-        """What updates ``start`` to ``start + count − 1`` need, λ as ``reg_strength`` included.
 
-        Each is float64 ``[count]``. The schedule is advanced by ``count`` steps.
-        """
-        constant = rule.constant and self.scheduler is None and type(self.run.strength) is ConstantStrength
-        rows = []
-        for step in range(start, start + (1 if constant else count)):
-            row = rule.numbers(self.optimizer.param_groups[0], step)
-            rows.append(row | {"reg_strength": self.run.strength(step, self.rate())})
-            if self.scheduler is not None:
-                self.optimizer._opt_called = True  # else torch takes the schedule to be ahead of the updates
-                self.scheduler.step()
-        columns = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
-        return {name: column.expand(count).contiguous() for name, column in columns.items()}
+class AsGiven:
+    """The precision of networks and batches as they are."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+    def forward_context(self) -> AbstractContextManager:
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how steps are computed.
+
+    Args:
+        device: of parameters and batches.
+        precision: of the run.
+        mixed: whether networks compute in another precision than that of their parameters.
+        last_step: the step at which the run ends, as far as is known: a short run is not worth preparations.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Precision = field(default_factory=AsGiven)
+    mixed: bool = False
+    last_step: float = float("inf")
 
 
 class Losses(NamedTuple):
     """What each step of a block had as loss before its update, ``[steps, members]``, on the device.
 
-    ``cost`` is C of the batch, ``loss`` the modified loss C + λ/4 ‖∇C‖².
+    ``cost`` is C of the batch, ``loss`` the modified loss.
     """
 
     cost: Tensor
@@ -74,11 +82,13 @@ class Engine(ABC):
     Args:
         members: the runs.
         where: which of the block's members they are.
-        trainer: of the run.
+        machine: where the steps are computed.
     """
 
-    def __init__(self, members: Sequence[Member], where: slice, trainer: Trainer) -> None:
-        self.members, self.where, self.precision = list(members), where, trainer.precision_plugin
+    support: ClassVar[Support]
+
+    def __init__(self, members: Sequence[Member], where: slice, machine: Machine) -> None:
+        self.members, self.where, self.precision = list(members), where, machine.precision
 
     @abstractmethod
     def run(self, block: Block) -> Losses:
@@ -87,15 +97,29 @@ class Engine(ABC):
     def observe(self, block: Block) -> Observation:
         """What the members are like before the first step of the block; nothing is changed."""
         inputs, targets = next(self.batches(block))
-        seen = [
-            member.run.observe(x, y, member.run.strength(block.start, member.rate()))
-            for member, x, y in zip(self.members, inputs, targets, strict=True)
-        ]
-        return joined(seen)
+        each = zip(self.members, inputs, targets, strict=True)
+        return joined([observation(member, x, y, block.start) for member, x, y in each])
 
     def batches(self, block: Block) -> Iterator[Batch]:
         """What the members see at each step of the block: ``[K, B, ...]``, in the precision of the run."""
         return map(self.precision.convert_input, block.steps(self.where))
+
+
+def observation(member: Member, inputs: Tensor, targets: Tensor, step: int) -> Observation:
+    """What a batch says about a run as it is, ``[]`` each; nothing is changed."""
+    network, loss, objective = member.network, member.loss, member.objective
+    inputs = member.in_memory_format(inputs)
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    with frozen_statistics(network), torch.enable_grad():
+        found = objective(network, loss, inputs, targets, member.reg_strength(step))
+        gradient = torch.autograd.grad(found.loss, trainable, materialize_grads=True)
+    norm, squared_norm = length(list(gradient)), found.squared_norm
+    if squared_norm is None:
+        own = objective.penalty_batch_size is not None
+        squared_norm = objective.measure(network, loss, inputs, targets) if own else norm.square()
+    correct = loss.correct(found.outputs, targets)
+    accuracy = None if correct is None else correct.float().mean()
+    return Observation(found.cost, squared_norm, member.gradient_factor(len(inputs)) * norm, accuracy)
 
 
 def joined(parts: Sequence[Observation]) -> Observation:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from ctypes import c_double, c_int, c_int64, c_void_p
 
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
-from sgdlit.algorithms.engines.base import Engine, Losses, Member
-from sgdlit.algorithms.update_rules import SGDRule
+from sgdlit.algorithms.engines.base import Engine, Losses, Machine
+from sgdlit.algorithms.engines.support import Support, closed_form
+from sgdlit.algorithms.member import Member
+from sgdlit.algorithms.rules import rule_of
 from sgdlit.data.loaders import Block
 from sgdlit.foundations import native
 
@@ -20,30 +21,40 @@ REALS = {torch.float32: "float", torch.float64: "double"}
 
 
 class FusedEngine(Engine):
-    """Takes the steps of one run; see :func:`refusal`.
+    """Takes the steps of one run.
 
     Raises:
         native.NotBuilt: there is no library and none can be made.
     """
 
-    def __init__(self, members: Sequence[Member], where: slice, trainer: Trainer) -> None:
-        super().__init__(members, where, trainer)
-        network = members[0].run.network
-        self.rule = SGDRule([members[0].optimizer.param_groups[0]])
+    support = Support(
+        alike=True,
+        forms=("chain", "bilinear", "diagonal"),
+        penalized=("diagonal",),
+        mixed=False,
+        devices=("cpu",),
+        dtypes=tuple(REALS),
+        one_example=("chain", "bilinear"),
+    )
+
+    def __init__(self, members: Sequence[Member], where: slice, machine: Machine) -> None:
+        super().__init__(members, where, machine)
+        network = members[0].network
+        self.rule = rule_of([members[0].optimizer])
         self.parameters = [p.detach() for p in network.parameters()]
         self.library = native.library("steps", f"REAL={REALS[self.parameters[0].dtype]}")
-        self.form = network.rank_one
+        self.form = closed_form(network)
 
     def run(self, block: Block) -> Losses:
-        n = self.members[0].numbers(self.rule, block.start, len(block))
-        keeps = 1 - n["lr"] * n["weight_decay"]
+        given = self.members[0].hyperparameters(self.rule, block.start, len(block))
+        keeps = 1 - given["lr"] * given["weight_decay"]
         costs = torch.empty(len(block), dtype=self.parameters[0].dtype)
         losses = torch.empty_like(costs) if self.form == "diagonal" else costs
         done = 0
         for piece in block.pieces(self.where.start):
             inputs, targets = (t.contiguous() for t in self.precision.convert_input(piece))
             part = slice(done, done + len(inputs))
-            rates, kept, strengths = n["lr"][part], keeps[part], n["reg_strength"][part]
+            rates, kept, strengths = given["lr"][part], keeps[part], given["reg_strength"][part]
             if self.form == "diagonal":
                 failed = self._diagonal(inputs, targets, rates, kept, strengths, costs[part], losses[part])
             else:
@@ -80,7 +91,7 @@ class FusedEngine(Engine):
             c_int64(d),
             c_int64(size),
             *map(_pointer, (*self.parameters, inputs, targets, rates, keeps, strengths)),
-            c_double(self.members[0].run.factor(size)),
+            c_double(self.members[0].gradient_factor(size)),
             *map(_pointer, (costs, losses)),
             c_int64(steps),
         )
@@ -88,24 +99,3 @@ class FusedEngine(Engine):
 
 def _pointer(tensor: Tensor) -> c_void_p:
     return c_void_p(tensor.data_ptr())
-
-
-def refusal(members: Sequence[Member], inputs: Tensor) -> str | None:
-    """Why C cannot take the steps of runs that have a closed form, in words; None if it can.
-
-    Args:
-        members: runs that ``rank_one.refusal`` has nothing against.
-        inputs: those of a step, ``[K, B, ...]``.
-    """
-    parameters = list(members[0].run.network.parameters())
-    if inputs.device.type != "cpu":
-        return "the run is not on a CPU"
-    if parameters[0].dtype not in REALS:
-        return f"there is no {parameters[0].dtype} in C"
-    if members[0].run.network.rank_one != "diagonal" and inputs.shape[1] > 1:
-        return "a step sees more than one example"
-    try:
-        native.library("steps", f"REAL={REALS[parameters[0].dtype]}")
-    except (native.NotBuilt, OSError) as error:
-        return str(error)
-    return None

@@ -4,11 +4,14 @@ import torch
 from torch import Tensor
 
 from sgdlit.algorithms.engines.base import Engine, Losses
+from sgdlit.algorithms.engines.support import Support
 from sgdlit.data.loaders import Block
 
 
 class LoopEngine(Engine):
     """Takes the steps of one run as a PyTorch loop by hand would."""
+
+    support = Support()
 
     def run(self, block: Block) -> Losses:
         steps = enumerate(self.batches(block), block.start)
@@ -18,21 +21,21 @@ class LoopEngine(Engine):
 
     def step(self, step: int, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """One update; C and the modified loss before it."""
-        run, optimizer, scheduler = self.members[0]
-        inputs, targets = run.in_memory_format(inputs[0]), targets[0]
-        strength = run.strength(step, self.members[0].rate())
+        member = self.members[0]
+        inputs, targets = member.in_memory_format(inputs[0]), targets[0]
+        optimizer, strength = member.optimizer, member.reg_strength(step)
         found = []
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            evaluation = run.objective(run.network, run.loss, inputs, targets, strength)
-            loss = run.factor(len(inputs)) * evaluation.loss
+            evaluation = member.objective(member.network, member.loss, inputs, targets, strength)
+            loss = member.gradient_factor(len(inputs)) * evaluation.loss
             loss.backward()
             found.append((evaluation.cost, evaluation.loss.detach()))
             return loss
 
         with self.precision.forward_context():
             optimizer.step(closure)
-        if scheduler is not None:
-            scheduler.step()
+        if member.scheduler is not None:
+            member.scheduler.step()
         return found[0]

@@ -5,37 +5,39 @@ and without a matrix of gradients. With layers x_l = W_l x_{l-1}, and δ_L the d
 δ_{l-1} = W_lᵀ δ_l and ∇_{W_l} C = δ_l x_{l-1}ᵀ.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from sgdlit.algorithms.engines.base import Member
 from sgdlit.algorithms.engines.stacked import StackedEngine, Step
+from sgdlit.algorithms.engines.support import Support, closed_form
 from sgdlit.data.loaders import Batch
-from sgdlit.objectives import ConstantStrength, HalfSquaredError
+from sgdlit.objectives.penalty import modified_value, weight_along
 
 _Found = tuple[Tensor, Tensor]  # C and the modified loss, ``[K]`` each
 
 
 class RankOneEngine(StackedEngine):
-    """Takes each step for all its runs at once, by the gradient's closed form; see :func:`refusal`."""
+    """Takes each step for all its runs at once, by the gradient's closed form."""
 
+    support = Support(
+        alike=True, forms=("chain", "bilinear", "diagonal"), penalized=("diagonal",), mixed=False
+    )
     always_stacked = True
 
     def record(self, penalized: bool, batch: Batch, values: tuple) -> Step:
         """The step itself: there is no autograd to be rid of, and a call costs less than playing a graph."""
-        return self.step(penalized, self.first.factor(batch[0].shape[1]))
+        return self.step(penalized, self.first.gradient_factor(batch[0].shape[1]))
 
     def step(self, penalized: bool, factor: int) -> Step:
-        form = {"chain": chain, "bilinear": bilinear, "diagonal": diagonal}[self.first.network.rank_one]
-        decays, names = self.rule.decays, self.number_names
+        form = {"chain": chain, "bilinear": bilinear, "diagonal": diagonal}[closed_form(self.first.network)]
+        decays = any(member.optimizer.param_groups[0]["weight_decay"] for member in self.members)
+        names = self.hyperparameter_names
 
-        def step(parameters, rest, state, inputs, targets, numbers):
-            numbers = dict(zip(names, numbers.unbind(), strict=True))
-            rate = numbers["lr"] * (factor / inputs.shape[1])
-            keep = 1 - numbers["lr"] * numbers["weight_decay"] if decays else None
-            strength = numbers["reg_strength"] if penalized else None
+        def step(parameters, rest, state, inputs, targets, hyperparameters):
+            given = dict(zip(names, hyperparameters.unbind(), strict=True))
+            rate = given["lr"] * (factor / inputs.shape[1])
+            keep = 1 - given["lr"] * given["weight_decay"] if decays else None
+            strength = given["reg_strength"] if penalized else None
             return form(parameters, inputs, targets, rate, keep, strength)
 
         return step
@@ -108,7 +110,7 @@ def diagonal(
     keep: Tensor | None,
     strength: Tensor | None,
 ) -> _Found:
-    """A diagonal linear network on C + λ/4 ‖∇C‖² with C = 1/(2B) Σ (xᵀ(u∘v) − y)².
+    """A diagonal linear network on the modified loss of C = 1/(2B) Σ (xᵀ(u∘v) − y)².
 
     With q = ∇_β C at β = u∘v and A = XᵀX/B: ∇_u C = q∘v, ‖∇C‖² = Σ q²(u² + v²), and with
     z = A (q∘(u² + v²)), ½∇_u ‖∇C‖² = z∘v + q²∘u; the same for v with u and v exchanged.
@@ -121,10 +123,10 @@ def diagonal(
     cost = loss = _half_mean_square(error)
     own: Tensor | float = 0.0
     if strength is not None:
-        q, half = toward / size, (strength / 2).unsqueeze(1)
+        q, half = toward / size, weight_along(strength).unsqueeze(1)
         along = q * (u.square() + v.square())
         z = torch.bmm(torch.bmm(inputs, along.unsqueeze(2)).transpose(1, 2), inputs).squeeze(1)  # B z
-        loss = cost + strength / 4 * (q * along).sum(1)
+        loss = modified_value(cost, (q * along).sum(1), strength)
         toward, own = toward + half * z, half * size * q.square()
     rate = rate.unsqueeze(1)
     down_u, down_v = rate * (toward * v + own * u), rate * (toward * u + own * v)
@@ -133,27 +135,3 @@ def diagonal(
             parameter.mul_(keep.unsqueeze(1))
         parameter.sub_(down)
     return cost, loss
-
-
-def refusal(members: Sequence[Member]) -> str | None:
-    """Why the gradients of these runs have no closed form here, in words; None if they have."""
-    for run, optimizer, _ in members:
-        form = getattr(run.network, "rank_one", None)
-        if form is None:
-            return f"{type(run.network).__name__} is no linear network"
-        if any(not p.requires_grad for p in run.network.parameters()):
-            return "some parameters are frozen"
-        if not isinstance(run.loss, HalfSquaredError):
-            return "the loss is not half_squared_error"
-        if type(optimizer) is not torch.optim.SGD or optimizer.param_groups[0]["momentum"]:
-            return "the optimizer is not plain SGD"
-        if form != "diagonal" and run.strength != ConstantStrength(0.0):
-            return "there is a regularizer"
-        if run.objective.penalty_batch_size is not None:
-            return "the penalty has a batch size of its own"
-    return None
-
-
-def takes(inputs: Tensor, targets: Tensor) -> str | None:
-    """Why a batch does not suit the closed form, in words; None if it does."""
-    return None if targets.is_floating_point() and inputs.dtype == targets.dtype else "targets are classes"

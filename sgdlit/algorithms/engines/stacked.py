@@ -9,25 +9,23 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_map_only
 
-from sgdlit.algorithms import update_rules
-from sgdlit.algorithms.engines.base import Engine, Losses, Member, Observation
+from sgdlit.algorithms import rules
+from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation
+from sgdlit.algorithms.engines.recording import contiguous_products
+from sgdlit.algorithms.engines.support import Support
+from sgdlit.algorithms.member import Member
 from sgdlit.data.loaders import Batch, Block
-from sgdlit.objectives import ExactPenalty
-from sgdlit.objectives.functional import costs_of, modified_gradient, squared_lengths
+from sgdlit.objectives.penalty import costs_of, modified_gradient, modified_value, squared_lengths
 
-aten = torch.ops.aten
 Step = Callable[..., tuple[Tensor, Tensor]]
-"""(parameters, rest, state, inputs, targets, numbers) -> (C, modified loss); changes parameters and state.
+"""(parameters, rest, state, inputs, targets, hyperparameters) -> (C, modified loss).
 
-``numbers`` has a row for each name in :attr:`StackedEngine.number_names`, ``[names, K]`` or ``[names]``.
+It changes parameters and state. ``hyperparameters`` are ``[names, K]`` or ``[names]``, in the order of
+:attr:`StackedEngine.hyperparameter_names`.
 """
 
 
@@ -37,43 +35,46 @@ class StackedEngine(Engine):
     From its making on, the parameters and the optimizer state of the runs are views of stacked tensors.
 
     Args:
-        members: runs that :func:`refusal` has nothing against.
+        members: runs that are alike, see :class:`Support`.
         where: which of the block's members they are.
-        trainer: of the run.
+        machine: where the steps are computed.
         finish: what is made of a recorded step: something to call in its place.
     """
 
+    support = Support(alike=True)
     always_stacked = False  # also where there is one run
 
     def __init__(
         self,
         members: Sequence[Member],
         where: slice,
-        trainer: Trainer,
+        machine: Machine,
         finish: Callable[[Step], Step] = lambda step: step,
     ) -> None:
-        super().__init__(members, where, trainer)
-        self.first, self.finish = members[0].run, finish
+        super().__init__(members, where, machine)
+        self.first, self.finish = members[0], finish
         self.stacked = self.always_stacked or len(members) > 1
         optimizers = [member.optimizer for member in members]
-        self.rule = update_rules.rule_of(optimizers)
+        self.rule = rules.rule_of(optimizers)
+        self.hyperparameter_names: list[str] = []
         self.names = [n for n, p in self.first.network.named_parameters() if p.requires_grad]
-        values = share_storage([member.run.network for member in members], self.stacked)
+        values = share_storage([member.network for member in members], self.stacked)
         self.parameters = [values.pop(name) for name in self.names]
         self.rest = values
         stacks = self.parameters if self.stacked else [p.unsqueeze(0) for p in self.parameters]
-        state = update_rules.gather_state(self.rule, optimizers, stacks)
+        state = rules.gather_state(self.rule, optimizers, stacks)
         self.state = state if self.stacked else {n: [t[0] for t in ts] for n, ts in state.items()}
         self.plays: dict[Any, Step] = {}
 
     def run(self, block: Block) -> Losses:
-        numbers, penalized = self.numbers(self.members, block.start, len(block))
+        each = [member.hyperparameters(self.rule, block.start, len(block)) for member in self.members]
+        hyperparameters, penalized = self.table(each)
         found = []
         with torch.no_grad():
-            for batch, own, is_penalized in zip(self.batches(block), numbers, penalized, strict=True):
+            for batch, own, is_penalized in zip(self.batches(block), hyperparameters, penalized, strict=True):
                 values = (self.parameters, self.rest, self.state, *batch, own)
                 found.append(self.play(is_penalized, batch, values)(*values))
-        update_rules.write_step([member.optimizer for member in self.members], block.start + len(block))
+        rules.write_step(self.rule, [member.optimizer for member in self.members], block.start + len(block))
         shape = (len(block), len(self.members))
         return Losses(*(torch.stack(part).reshape(shape) for part in zip(*found, strict=True)))
 
@@ -83,9 +84,9 @@ class StackedEngine(Engine):
         Raises:
             Exception: whatever a network raises that cannot be recorded.
         """
-        as_it_is = [member._replace(scheduler=None) for member in self.members]
-        (numbers, penalized), batch = self.numbers(as_it_is, block.start, 1), next(self.batches(block))
-        values = (self.parameters, self.rest, self.state, *batch, numbers[0])
+        each = [member.next_hyperparameters(self.rule, block.start) for member in self.members]
+        (hyperparameters, penalized), batch = self.table(each), next(self.batches(block))
+        values = (self.parameters, self.rest, self.state, *batch, hyperparameters[0])
         self.play(penalized[0], batch, values)
 
     def batches(self, block: Block) -> Iterator[Batch]:
@@ -95,16 +96,18 @@ class StackedEngine(Engine):
             else:
                 yield self.first.in_memory_format(inputs[0]), targets[0]
 
-    def numbers(self, members: Sequence[Member], start: int, count: int) -> tuple[Tensor, list[bool]]:
-        """What some updates need, and whether any member is penalized in each.
+    def table(self, each: Sequence[dict[str, Tensor]]) -> tuple[Tensor, list[bool]]:
+        """The hyper-parameters of some updates, and whether any member is penalized in each.
+
+        Args:
+            each: those of every member, ``[count]`` by name.
 
         Returns:
             ``[count, names, K]``, or ``[count, names]`` without a dimension of runs; ``count`` booleans.
         """
-        each = [member.numbers(self.rule, start, count) for member in members]
-        self.number_names = list(each[0])
-        table = torch.stack([torch.stack(list(m.values())) for m in each]).permute(2, 1, 0)
-        penalized = (table[:, self.number_names.index("reg_strength")] > 0).any(1).tolist()
+        self.hyperparameter_names = list(each[0])
+        table = torch.stack([torch.stack(list(own.values())) for own in each]).permute(2, 1, 0)
+        penalized = (table[:, self.hyperparameter_names.index("reg_strength")] > 0).any(1).tolist()
         return (table if self.stacked else table[..., 0]).to(self.parameters[0]), penalized
 
     def play(self, penalized: bool, batch: Batch, values: tuple) -> Step:
@@ -117,7 +120,7 @@ class StackedEngine(Engine):
     def record(self, penalized: bool, batch: Batch, values: tuple) -> Step:
         """The graph of a step, made on copies of everything, so that recording changes nothing."""
         copies = tree_map_only(Tensor, torch.clone, values)
-        factor = self.first.factor(batch[0].shape[int(self.stacked)])
+        factor = self.first.gradient_factor(batch[0].shape[int(self.stacked)])
         with torch.enable_grad(), self.precision.forward_context():
             graph = make_fx(self.step(penalized, factor))(*copies)
         contiguous_products(graph)
@@ -127,26 +130,26 @@ class StackedEngine(Engine):
         """The step as a pure function but for the parameters and the state, which it changes in place."""
         costs = costs_of(self.first.network, self.first.loss, self.stacked)
         size, names, rule = self.first.objective.penalty_batch_size, self.names, self.rule
-        number_names = self.number_names
+        hyperparameter_names = self.hyperparameter_names
 
-        def step(parameters, rest, state, inputs, targets, numbers):
+        def step(parameters, rest, state, inputs, targets, hyperparameters):
             leaves = [p.detach().requires_grad_() for p in parameters]
             values = rest | dict(zip(names, leaves, strict=True))
-            numbers = dict(zip(number_names, numbers.unbind(), strict=True))
-            strength = numbers["reg_strength"] if penalized else None
+            given = dict(zip(hyperparameter_names, hyperparameters.unbind(), strict=True))
+            strength = given["reg_strength"] if penalized else None
             gradient, cost, squared, _ = modified_gradient(costs, values, inputs, targets, strength, size)
             if factor != 1:
                 gradient = [factor * g for g in gradient]
             with torch.no_grad():
-                rule.update(parameters, gradient, state, numbers)
-            return cost, cost if squared is None else cost + strength / 4 * squared
+                rule.update(parameters, gradient, state, given)
+            return cost, cost if squared is None else modified_value(cost, squared, strength)
 
         return step
 
     def observe(self, block: Block) -> Observation:
         inputs, targets = next(self.batches(block))
         run, runs = self.first, (len(self.members),) if self.stacked else ()
-        strengths = [m.run.strength(block.start, m.rate()) for m in self.members]
+        strengths = [member.reg_strength(block.start) for member in self.members]
         strength = torch.tensor(strengths).to(self.parameters[0]).reshape(runs) if any(strengths) else None
         leaves = [p.detach().requires_grad_() for p in self.parameters]
         values = self.rest | dict(zip(self.names, leaves, strict=True))
@@ -164,7 +167,7 @@ class StackedEngine(Engine):
         return Observation(
             found.cost.reshape(-1),
             (lengths if squared is None else squared).reshape(-1),
-            run.factor(inputs.shape[batch_dim]) * lengths.sqrt().reshape(-1),
+            run.gradient_factor(inputs.shape[batch_dim]) * lengths.sqrt().reshape(-1),
             None if correct is None else correct.float().reshape(len(self.members), -1).mean(1),
         )
 
@@ -183,67 +186,6 @@ def share_storage(networks: Sequence[nn.Module], stacked: bool) -> dict[str, Ten
         for tensors, view in zip(each, stacks[name], strict=True):
             tensors[name].data = view
     return stacks
-
-
-def refusal(members: Sequence[Member]) -> str | None:
-    """Why these runs cannot be stacked, in words; None if they can."""
-    runs = [member.run for member in members]
-    first = runs[0]
-    reason = update_rules.refusal([member.optimizer for member in members])
-    if reason is not None:
-        return reason
-    for kind, things in (
-        ("networks", [type(run.network).__name__ for run in runs]),
-        ("losses", [type(run.loss).__name__ for run in runs]),
-        ("reductions", [run.reduction for run in runs]),
-        ("batches of the penalty", [run.objective.penalty_batch_size for run in runs]),
-    ):
-        if len(set(things)) > 1:
-            return f"the runs have different {kind} ({', '.join(sorted(set(map(str, things))))})"
-    if any(type(run.objective) is not ExactPenalty for run in runs):
-        return f"the objective is {type(first.objective).__name__}, not ExactPenalty"
-    if any(p.dtype not in (torch.float32, torch.float64) for p in first.network.parameters()):
-        return "the parameters are of half precision"
-    for module in first.network.modules():
-        if isinstance(module, _NormBase | _DropoutNd):
-            return f"the network has {type(module).__name__}, which changes its state or draws random numbers"
-        if module._compiled_call_impl is not None or "_orig_mod" in module._modules:
-            return "torch.compile was applied to the network"
-    return None
-
-
-def contiguous_products(graph: GraphModule) -> None:
-    """Write the transpose of a batched product as the product of the transposes, in the other order.
-
-    Autograd gives the gradient of a stacked weight as (xᵀδ)ᵀ, whose strides are not those of the weight, and
-    the update then costs more than the product. δᵀx has them. The two are the same sums.
-    """
-    for node in list(graph.graph.nodes):
-        product = _product_transposed_by(node)
-        if product is None:
-            continue
-        left, right = product.args
-        with graph.graph.inserting_before(node):
-            swapped = [graph.graph.call_function(aten.transpose.int, (m, 1, 2)) for m in (right, left)]
-            contiguous = graph.graph.call_function(aten.bmm.default, tuple(swapped))
-        node.replace_all_uses_with(contiguous)
-        graph.graph.erase_node(node)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-
-
-def _product_transposed_by(node: Node) -> Node | None:
-    """The batched product of which ``node`` is the transpose, seen through views that change no shape."""
-    if node.target is not aten.transpose.int or sorted(d % 3 for d in node.args[1:]) != [1, 2]:
-        return None
-    source = node.args[0]
-    while source.target is aten.view.default and list(_shape(source)) == list(_shape(source.args[0])):
-        source = source.args[0]
-    return source if source.target is aten.bmm.default else None
-
-
-def _shape(node: Node) -> Sequence[int]:
-    return node.meta["tensor_meta"].shape if "tensor_meta" in node.meta else node.meta["val"].shape
 
 
 def has_convolutions(network: nn.Module) -> bool:

@@ -1,7 +1,5 @@
 """The study of runs of ``fit`` on the noisy quadratic model: their risks, beside the exact mean."""
 
-from pathlib import Path
-
 import numpy as np
 
 from sgdlit.foundations.errors import UserError
@@ -10,7 +8,7 @@ from sgdlit.papers.claim import Claim
 from sgdlit.papers.quadratic_runs import QuadraticRun
 from sgdlit.papers.studies.options import NoisyQuadraticRunsOptions
 from sgdlit.papers.studies.study import Progress, Row, Study, silent
-from sgdlit.runs.reading import folders_of_runs, read_column, read_config, read_status
+from sgdlit.runs.reading import Run, runs_in
 
 _LINE_POINTS = 400
 _RISK = "test/loss"
@@ -21,11 +19,11 @@ Risks = dict[int, float]
 def run(options: NoisyQuadraticRunsOptions, progress: Progress = silent) -> Study:
     """All of it; tables ``risk``, ``theory`` and ``runs``."""
     study, settings = Study(), {}
-    folders = folders_of_runs(Path(options.runs))
-    for i, folder in enumerate(folders):
-        described = QuadraticRun(read_config(folder))
-        settings.setdefault(described.setting, []).append((folder, described))
-        progress("configs", i + 1, len(folders))
+    found = runs_in(options.runs)
+    for i, trained in enumerate(found):
+        described = QuadraticRun(trained.config)
+        settings.setdefault(described.setting, []).append((trained, described))
+        progress("configs", i + 1, len(found))
     for name in ("risk", "theory", "runs"):
         study.tables[name] = []
     for k, members in enumerate(settings.values()):
@@ -38,7 +36,7 @@ def run(options: NoisyQuadraticRunsOptions, progress: Progress = silent) -> Stud
     return study
 
 
-def _add_setting(study: Study, label: str, members: list[tuple[Path, QuadraticRun]]) -> None:
+def _add_setting(study: Study, label: str, members: list[tuple[Run, QuadraticRun]]) -> None:
     """Rows and a claim of the runs that differ in their seeds only."""
     runs = _finished(study, label, members)
     steps = sorted(set.intersection(*map(set, runs.values()))) if runs else []
@@ -75,27 +73,29 @@ def _risk_rows(label: str, steps: list[int], exact, mean, error) -> list[Row]:
     ]
 
 
-def _finished(study: Study, label: str, members: list[tuple[Path, QuadraticRun]]) -> dict[str, Risks]:
+def _finished(study: Study, label: str, members: list[tuple[Run, QuadraticRun]]) -> dict[str, Risks]:
     """The risks of finished runs with seeds of their own, by folder; what is left out is noted.
 
     A setting of which a run diverged is left out: the mean of the others is not that of all.
     """
-    states = {folder: read_status(folder) for folder, _ in members}
     diverged = [
-        f"{folder.name} at step {s['step']}" for folder, s in states.items() if s["state"] == "diverged"
+        f"{trained.folder.name} at step {trained.status['step']}"
+        for trained, _ in members
+        if trained.state == "diverged"
     ]
     if diverged:
         study.notes.append(f"{label}: left out, since {', '.join(diverged)} diverged")
         return {}
     found, seen = {}, {}
-    for folder, described in members:
+    for trained, described in members:
+        name = trained.folder.name
         repeated = [name for name, seed in described.seeds.items() if seed in seen.setdefault(name, set())]
-        if states[folder]["state"] != "finished":
-            study.notes.append(f"{label}: {folder.name} left out, it is {states[folder]['state']}")
+        if trained.state != "finished":
+            study.notes.append(f"{label}: {name} left out, it is {trained.state}")
         elif repeated:
-            study.notes.append(f"{label}: {folder.name} left out, its {repeated[0]} is that of another run")
+            study.notes.append(f"{label}: {name} left out, its {repeated[0]} is that of another run")
         else:
-            found[folder.name] = dict(zip(*read_column(folder, _RISK), strict=True))
-            for name, seed in described.seeds.items():
-                seen[name].add(seed)
+            found[name] = dict(zip(*(part.tolist() for part in trained.column(_RISK)), strict=True))
+            for purpose, seed in described.seeds.items():
+                seen[purpose].add(seed)
     return found

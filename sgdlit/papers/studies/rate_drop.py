@@ -10,7 +10,7 @@ from sgdlit.papers.claim import Claim
 from sgdlit.papers.schedules_of_runs import learning_rates
 from sgdlit.papers.studies.options import RateDropOptions
 from sgdlit.papers.studies.study import Progress, Row, Study, silent
-from sgdlit.runs.reading import folders_of_runs, read_column, read_config, read_status
+from sgdlit.runs.reading import runs_in
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, Run
 from sgdlit.theory.optimizers import SGD
 from sgdlit.theory.recursion import risk_of_rates
@@ -57,17 +57,16 @@ def _add_model(study: Study, o: RateDropOptions, progress: Progress) -> None:
 
 def _add_network(study: Study, o: RateDropOptions) -> None:
     curves, rates = {}, None
-    for folder in folders_of_runs(Path(o.runs)):
-        status = read_status(folder)
-        if status["state"] != "finished":
-            study.notes.append(f"{folder.name} left out, it is {status['state']}")
+    for trained in runs_in(o.runs):
+        name = trained.folder.name
+        if trained.state != "finished":
+            study.notes.append(f"{name} left out, it is {trained.state}")
             continue
-        own = learning_rates(read_config(folder), status["step"])
+        own = learning_rates(trained.config, trained.status["step"])
         if rates is not None and own != rates:
-            raise UserError(
-                f"runs = {o.runs}: {folder.name} has other learning rates than the runs before it"
-            )
-        rates, curves[folder.name] = own, dict(zip(*read_column(folder, o.metric), strict=True))
+            raise UserError(f"runs = {o.runs}: {name} has other learning rates than the runs before it")
+        rates = own
+        curves[name] = dict(zip(*(part.tolist() for part in trained.column(o.metric)), strict=True))
     steps = sorted(set.intersection(*map(set, curves.values()))) if curves else []
     falls = [t for t in range(1, len(rates or [])) if rates[t] < rates[t - 1]]
     if not steps or len(falls) != 1:

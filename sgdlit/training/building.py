@@ -1,22 +1,36 @@
 """From one config and its ``ensemble`` to the runs that it stands for, each built as it would be alone."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from sgdlit.config.axes import Point, apply, expand
-from sgdlit.data.members import EnsembleData
+from sgdlit.config.options import Option
+from sgdlit.data.members import MembersData
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key
 from sgdlit.foundations.progress import track
-from sgdlit.training.ensemble import Ensemble
-from sgdlit.training.single_run import SingleRun
+from sgdlit.training.checkpoints import Checkpoints
+from sgdlit.training.module import Training
 
 _VARIED = ("seed_everything", "init_seed", "model", "data")
+
+
+@cache
+def axis_options() -> dict[str, Option]:
+    """What an axis may begin with. Names, folders and checkpoints to start from are the same for all runs."""
+    return {
+        "seed_everything": Option(int),
+        "init_seed": Option(int | None),
+        "model": Option(LightningModule),
+        "data": Option(LightningDataModule),
+        "trainer": Option(Trainer),
+        "checkpoints": Option(Checkpoints),
+    }
 
 
 def points_of(config: Namespace) -> list[Point]:
@@ -41,7 +55,7 @@ def member_config(config: Namespace, point: Point) -> Namespace:
     Raises:
         UserError: a key that the config does not have, or a value that is not allowed there.
     """
-    own = apply(config, point)
+    own = apply(config, point, axis_options())
     own.ensemble = None
     seed_data(own)
     return own
@@ -62,8 +76,8 @@ def seed_initialisation(config: Namespace) -> None:
 
 def build(
     config: Namespace, points: Sequence[Point], explain: Callable[[Exception, Point], Exception]
-) -> tuple[Ensemble, EnsembleData]:
-    """The ensemble and its data.
+) -> tuple[Training, MembersData]:
+    """The runs that train together, and the data of each.
 
     Args:
         config: of the run.
@@ -79,27 +93,24 @@ def build(
     instantiate = getattr(parser, "instantiate", parser.instantiate_classes)  # its name since 4.49
     configs = [member_config(config, point) for point in points]
     held: dict[str, LightningDataModule] = {}
-    runs, data = [], []
+    parts, data = [], []
     for own, point in track(list(zip(configs, points, strict=True)), "building members"):
         try:
             seed_initialisation(own)
-            runs.append(instantiate(Namespace(model=own.model)).model)
+            parts.append(_training(instantiate(Namespace(model=own.model)).model))
             key = repr(own.data)
             if key not in held:
                 held[key] = instantiate(Namespace(data=own.data)).data
             data.append(held[key])
         except Exception as error:
             raise explain(error, point) from error
-    return _together(runs, data, points)
+    return Training.joined(parts, points, config.ensemble_curves), MembersData(data)
 
 
-def _together(
-    runs: Sequence[Any], data: Sequence[Any], points: Sequence[Point]
-) -> tuple[Ensemble, EnsembleData]:
-    for run in runs:
-        if not isinstance(run, SingleRun):
-            raise UserError(
-                f"model: {type(run).__name__} cannot be a member of an ensemble; allowed: "
-                "sgdlit.training.single_run.SingleRun, with any network"
-            )
-    return Ensemble(runs, points), EnsembleData(data)
+def _training(built: LightningModule) -> Training:
+    if not isinstance(built, Training):
+        raise UserError(
+            f"model: {type(built).__name__} cannot be a member of an ensemble; allowed: "
+            "sgdlit.training.module.Training, with any network"
+        )
+    return built

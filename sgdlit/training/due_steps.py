@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import (
     Timer,
 )
 
-from sgdlit.training.fit_loop import steps_to_lightnings_next
+from sgdlit.training.clock import steps_to_lightnings_next
 
 _PER_BATCH = ("on_train_batch_start", "on_train_batch_end")
 _PER_BACKWARD = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
