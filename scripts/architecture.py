@@ -20,6 +20,7 @@ ROOMS = (
 )  # fmt: skip
 """From the ground up: each imports only from those before it."""
 
+_CONFIG = "configs/teachers/mlp_classification.yaml"
 _FIT = """
 import sys
 from sgdlit.cli.main import main
@@ -103,7 +104,7 @@ def loaded_by_fit(config: Path) -> list[Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="configs/teachers/mlp_classification.yaml", help="what the fit trains")
+    parser.add_argument("--config", default=_CONFIG, help="what the fit trains")
     parser.add_argument("--out", default="docs/architecture.png", help="where the picture goes")
     parser.add_argument("--files", action="store_true", help="name the files that the fit loads")
     given = parser.parse_args()
