@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sgdlit.config.options import value_at
+from sgdlit.config.keys import value_at
 from sgdlit.foundations.errors import UserError
 
 _KNOWN = ("torch.optim.lr_scheduler.", "sgdlit.")  # nothing else that a folder names is imported

@@ -13,7 +13,7 @@ import pytest
 import torch
 from official_formats import write_cifar10, write_fashion_mnist
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 CONFIG = """
 name: run
@@ -155,14 +155,14 @@ WRONG_VALUES = {
     "did you mean RandomReshuffling?\nallowed: FixedList, ",
     "--model.network sgdlit.models.WideResnet": "model.network: 'sgdlit.models.WideResnet' is not a class "
     "that can be imported (module 'sgdlit.models' has no attribute 'WideResnet'); "
-    "did you mean sgdlit.models.WideResNet?",
+    "did you mean WideResNet?",
     "--model.network theirs.nets.Net": "model.network: 'theirs.nets.Net' is not a class that can be imported "
     "(No module named 'theirs')",
     "--model.network torch.nn.Linear": "model.network.in_features: missing, Linear needs it; allowed: int",
     "--data.order FixedList": "data.order.indices: missing, FixedList needs it; allowed: list[int], str",
     "--model.scheduler StepLR": "model.scheduler.step_size: missing, StepLR needs it; allowed: int",
-    "--model.objective.penalty_batch_size 5": "model.objective: which Objective? Name the class before its "
-    "options, such as --model.objective ",
+    "--model.objective.penalty_batch_size 5": "model.objective: missing, the class comes before its "
+    "options; allowed: ExactPenalty, ",
     "--seed_everything -1": "seed_everything: -1 is not allowed; allowed: 0 to 4294967295",
     "--name ../elsewhere": "name: '../elsewhere' is not allowed; allowed: the name of a folder",
     "--trainer.log_every_n_steps 0": "trainer.log_every_n_steps: 0 is not allowed; allowed: 1 or more",
