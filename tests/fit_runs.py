@@ -20,7 +20,7 @@ import yaml
 from lightning.pytorch import Callback
 from official_formats import write_fashion_mnist
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 from sgdlit.data.modules import FashionMNIST
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from official_formats import write_cifar10, write_fashion_mnist
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 CONFIG = """
 name: run

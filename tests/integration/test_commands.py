@@ -10,7 +10,7 @@ import yaml
 from conftest import REPOSITORY
 from official_formats import write_cifar10
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 CONFIG = """
 name: tiny

@@ -14,7 +14,7 @@ import pytest
 import torch
 from fake_trainer import attach
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.relative_error import relative_error

@@ -5,7 +5,7 @@ import csv
 import pytest
 from conftest import REPOSITORY
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 from sgdlit.figures import deep_bootstrap
 from sgdlit.figures.deep_bootstrap import fitted_at, leaves_at, summarize
 

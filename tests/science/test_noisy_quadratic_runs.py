@@ -9,7 +9,7 @@ import torch
 from conftest import REPOSITORY
 
 from sgdlit import load_run
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 from sgdlit.data.gradient_noise import GradientNoise
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key

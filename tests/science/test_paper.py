@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 QUICK = Path(__file__).parents[2] / "configs/sweeps/quick"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.schedules_of_runs import learning_rates
 from sgdlit.papers.studies.options import RateDropOptions

@@ -9,7 +9,7 @@ import math
 import pytest
 import yaml
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 SIZES, BUDGETS = [1, 4, 128, 512], [2600, 700, 150, 150]
 RATES = [(-6, -4), (-4, -2), (-3, -1), (-3, -1)]
