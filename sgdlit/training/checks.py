@@ -35,7 +35,7 @@ def check_members(training: "Training", trainer: Trainer, datamodule: Any) -> No
         try:
             _check_member(member, AsOneProcess(trainer), data)
         except UserError as error:
-            raise UserError(f"{error}\n(member {k} of the ensemble: {in_words(member.point)})") from error
+            raise UserError(f"{error}\n({_whose(k, member)})") from error
     schedules = {type(member.scheduler).__name__ for member in members}
     if len(schedules) > 1 and "NoneType" in schedules:
         raise UserError("model.scheduler: some members have one and others do not; allowed: all or none")
@@ -68,14 +68,15 @@ def check_optimizers(members: Sequence[Member]) -> None:
     Raises:
         UserError: one that cannot be built.
     """
-    try:
-        for member in members:
+    for k, member in enumerate(members):
+        try:
             _ = member.optimizer
-    except (ValueError, TypeError) as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise UserError(f"model.optimizer, model.scheduler: {cause}") from error
+        except (ValueError, TypeError) as error:
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            whose = f"\n({_whose(k, member)})" if member.point else ""
+            raise UserError(f"model.optimizer, model.scheduler: {cause}{whose}") from error
 
 
 def _check_penalty_batch(member: Member, trainer: Any, step_sizes: list[int]) -> None:
@@ -173,6 +174,10 @@ def share(members: int, trainer: Trainer) -> slice:
             f"trainer.devices: {ranks} processes for {members} members; allowed: at most one for each"
         )
     return slice(members * rank // ranks, members * (rank + 1) // ranks)
+
+
+def _whose(k: int, member: Member) -> str:
+    return f"member {k} of the ensemble: {in_words(member.point)}"
 
 
 def in_words(point: Mapping[str, Any]) -> str:

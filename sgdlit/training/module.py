@@ -96,6 +96,7 @@ class Training(LightningModule):
         self.steps_per_call, self.engine = steps_per_call, engine
         self.single_steps: str | None = None
         self.curves = False
+        self.several = False  # whether runs train together, so that tables say whose line each is
         self.splits: list[str] = []
         self.improved = False
         self._engines: EngineGroup | None = None
@@ -127,7 +128,7 @@ class Training(LightningModule):
         checks.check_shapes(members)
         checks.check_randomness(members)
         first = parts[0]
-        first.curves = curves
+        first.curves, first.several = curves, True
         first._hold(members)
         return first
 
@@ -139,11 +140,6 @@ class Training(LightningModule):
         self.diverged_at: list[int | None] = [None] * len(members)
         self.records = [Records() for _ in members]
         self.evaluations = EvaluationSums(members)
-
-    @property
-    def several(self) -> bool:
-        """Whether runs train together."""
-        return len(self.members) > 1
 
     def here(self) -> list[int]:
         """The members that this process trains and whose losses are finite so far."""

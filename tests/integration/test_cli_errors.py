@@ -82,7 +82,7 @@ WRONG_KEYS = {
     "--trainer.max_step 5": ("trainer.max_step", "Trainer", "max_steps"),
     "--data.btch_size=5": ("data.btch_size", "CIFAR10", "batch_size"),
     "--model.optimizer.momentm 0.9": ("model.optimizer.momentm", "SGD", "momentum"),
-    "--model.init_args.objectiv ExactPenalty": ("model.objectiv", "SingleRun", "objective"),
+    "--model.init_args.objectiv ExactPenalty": ("model.objectiv", "Training", "objective"),
 }
 
 
@@ -107,8 +107,8 @@ WRONG_KEYS_IN_FILES = {
     (
         "    network",
         "    netwrk",
-    ): "model.netwrk: there is no such option of SingleRun; did you mean network?",
-    ("  init_args:\n", "  init_arg:\n"): "model.init_arg: there is no such option of SingleRun; "
+    ): "model.netwrk: there is no such option of Training; did you mean network?",
+    ("  init_args:\n", "  init_arg:\n"): "model.init_arg: there is no such option of Training; "
     "did you mean init_args?",
 }
 
@@ -227,11 +227,9 @@ def test_without_a_config(command, capsys):
 
 
 def test_a_config_without_a_required_argument(capsys):
-    Path("wrong.yaml").write_text("model: {class_path: SingleRun}\n")
+    Path("wrong.yaml").write_text("model: {class_path: Training}\n")
     text = refused(capsys, "--config", "wrong.yaml")
-    assert text.startswith(
-        "model.network: missing, SingleRun needs it\nallowed: DeepLinear, MLP, SimpleCNN, "
-    )
+    assert text.startswith("model.network: missing, Training needs it\nallowed: DeepLinear, MLP, SimpleCNN, ")
 
 
 def test_a_config_that_cannot_be_read(capsys):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from engine_runs import batches, member, parameters, sgd, train, trainer
+from engine_runs import batches, machine, member, parameters, sgd, train
 
-from sgdlit.algorithms.engines import Crew
+from sgdlit.algorithms import EngineGroup
 from sgdlit.algorithms.engines.captured import CapturedStep
 from sgdlit.algorithms.engines.stacked import StackedEngine
 from sgdlit.data.loaders import Block
@@ -171,7 +171,7 @@ def test_without_a_cuda_graph_the_step_goes_on_and_says_why(capsys):
     data = [batches(make_data(seed)) for seed in (0, 1)]
     plain, captured = ([member(seed=seed, **run) for seed in (0, 1)] for _ in range(2))
     train("stacked", plain, data, [9])
-    engine = StackedEngine(captured, slice(0, 2), trainer(), CapturedStep)
+    engine = StackedEngine(captured, slice(0, 2), machine(), CapturedStep)
     engine.run(Block(0, 9, data))
     assert all(torch.equal(parameters(a), parameters(b)) for a, b in zip(plain, captured, strict=True))
     said = capsys.readouterr().err.splitlines()
@@ -185,9 +185,10 @@ def test_groups_of_members_change_nothing():
     ends = []
     for size in (5, 2, 1):
         members = [member(seed=seed, **run) for seed in range(5)]
-        crew = Crew(members, "auto", trainer(), Block(0, 9, data), {"engine": "stacked", "group_size": size})
-        assert [len(engine.members) for engine in crew.engines] == {5: [5], 2: [2, 2, 1], 1: [1] * 5}[size]
-        found = crew.run(Block(0, 9, data))
+        before = {"engine": "stacked", "group_size": size}
+        engines = EngineGroup(members, "auto", machine(), before)
+        found = engines.run(Block(0, 9, data))
+        assert [len(engine.members) for engine in engines.engines] == {5: [5], 2: [2, 2, 1], 1: [1] * 5}[size]
         ends.append(torch.cat([found.cost.flatten(), *map(parameters, members)]))
     for other in ends[1:]:
         torch.testing.assert_close(ends[0], other, rtol=0, atol=1e-12)
@@ -204,8 +205,9 @@ def test_memory_that_is_short_makes_the_groups_smaller(monkeypatch):
 
     monkeypatch.setattr(StackedEngine, "record", short)
     members = [member(seed=seed, **run) for seed in range(5)]
-    crew = Crew(members, "stacked", trainer(), Block(0, 1, [batches(make_data(seed)) for seed in range(5)]))
-    assert crew.description() == {"engine": "stacked", "group_size": 2}
+    engines = EngineGroup(members, "stacked", machine())
+    engines.run(Block(0, 1, [batches(make_data(seed)) for seed in range(5)]))
+    assert engines.description() == {"engine": "stacked", "group_size": 2}
 
 
 @pytest.mark.parametrize(("case", "engine"), [*ENGINES, ("MLP", "loop"), ("WRN, momentum", "loop")])

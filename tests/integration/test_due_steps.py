@@ -29,7 +29,7 @@ class Recorder(Callback):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Runs:
-    return Runs(tmp_path_factory.mktemp("cadence"))
+    return Runs(tmp_path_factory.mktemp("due_steps"))
 
 
 AWKWARD = [
@@ -46,7 +46,7 @@ def with_recorder(steps_per_call, *more):
     return [
         *AWKWARD,
         f"--model.steps_per_call={steps_per_call}",
-        "--trainer.callbacks=test_cadence.Recorder",
+        "--trainer.callbacks=test_due_steps.Recorder",
         *more,
     ]
 
@@ -71,7 +71,7 @@ def test_every_event_is_at_its_step(runs):
 def test_the_numbers_do_not_depend_on_the_steps_per_call(runs, steps_per_call):
     engine = "--model.engine=stacked"
     if not runs.path("one").exists():
-        short = "--trainer.callbacks=test_cadence.OneByOne"
+        short = "--trainer.callbacks=test_due_steps.OneByOne"
         assert runs.fit("one", *AWKWARD, engine, short, "--model.steps_per_call=64") == 0
     name = f"k{steps_per_call}"
     assert runs.fit(name, *AWKWARD, engine, f"--model.steps_per_call={steps_per_call}") == 0
@@ -124,7 +124,7 @@ def test_a_recorded_step_has_the_casts_of_mixed_precision(runs):
     [
         (["--trainer.gradient_clip_val=1.0"], "trainer.gradient_clip_val: 1.0"),
         (["--trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches: 2"),
-        (["--trainer.callbacks=test_cadence.Unknown"], "Unknown acts at every batch"),
+        (["--trainer.callbacks=test_due_steps.Unknown"], "Unknown acts at every batch"),
     ],
 )
 def test_what_acts_inside_a_step_keeps_calls_to_one(runs, arguments, words, capsys):
