@@ -31,11 +31,16 @@ def draw_run(run: Run, name: str, folder: Path, svg: bool = False) -> list[Path]
     Raises:
         UserError: there is no such picture.
     """
-    figure = _drawer(name)(run)
+    figure = picture(name)(run)
     return [] if figure is None else save(figure, folder, name, svg)
 
 
-def _drawer(name: str) -> "Callable[[Run], Figure | None]":
+def picture(name: str) -> "Callable[[Run], Figure | None]":
+    """What draws a picture of a run.
+
+    Raises:
+        UserError: there is no such picture.
+    """
     modules = [module.name for module in pkgutil.iter_modules(sgdlit.figures.__path__)]
     if name not in modules or not _draws_a_run(name):
         names = [module for module in modules if _draws_a_run(module)]

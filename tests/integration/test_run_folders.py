@@ -162,6 +162,11 @@ def test_a_picture_of_a_run_by_name(runs, tmp_path, capsys, monkeypatch):
     }.items():
         assert main(["figure", *arguments]) == 2
         assert capsys.readouterr().err.startswith(f"sgdlit: error: {words}")
+    assert runs.fit("misdrawn", "--figure", "own_pictur") == 2
+    assert "did you mean own_picture?" in capsys.readouterr().err
+    assert not runs.path("misdrawn").exists()
+    assert runs.fit("drawn", "--figure", "own_picture") == 0
+    assert (runs.path("drawn") / "own_picture.png").exists()
 
 
 OWN_PICTURE = """
