@@ -1,7 +1,6 @@
 """What a command leaves and says about a run: its folder, its opening and closing lines, its predictions."""
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +103,10 @@ def _write_end(folder: Path, model: LightningModule, guard: DivergenceGuard, sta
 
 def draw(name: str, folder: Path) -> None:
     """Draw a picture of a run beside it: ``draw`` of the file ``name`` of ``sgdlit.figures``."""
-    from sgdlit.figures.style import save
+    from sgdlit.figures.of_a_run import draw_run
     from sgdlit.runs.reading import load_run
 
-    figure = import_module(f"sgdlit.figures.{name}").draw(load_run(folder))
-    if figure is not None:
-        (path,) = save(figure, folder, name, svg=False)
+    for path in draw_run(load_run(folder), name, folder):
         say(f"drawn: {path}")
 
 
