@@ -13,7 +13,7 @@ _COMMANDS = {
     "predict": "write a run's predictions for the test set: predict --run logs/NAME/version_0",
     "export": "a member of an ensemble as a run of its own: export --run logs/NAME/version_0 --member 3",
     "data": "download and verify a data set: data cifar10 --root data",
-    "theory": "what theory predicts, drawn and checked: theory modified-flow",
+    "reproduce": "check claims of papers, or list them: reproduce smith2021:M1",
 }
 _HELP = """usage: python -m sgdlit COMMAND ...      (or: sgdlit COMMAND ...)
 
@@ -54,10 +54,10 @@ def _run(command: str, arguments: list[str]) -> int:
             from sgdlit.cli.export import main as export
 
             return export(arguments)
-        if command == "theory":
-            from sgdlit.cli.theory import main as theory
+        if command == "reproduce":
+            from sgdlit.cli.reproduce import main as reproduce
 
-            return theory(arguments)
+            return reproduce(arguments)
         if command in ("sweep", "figure"):
             from sgdlit.cli import sweep as sweep_command
 
