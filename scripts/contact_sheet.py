@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sgdlit.data.shapes import CLASS_NAMES, draw
+from sgdlit.data.finite.shapes import CLASS_NAMES, draw
 from sgdlit.foundations.philox import derive_key
 
 

@@ -20,8 +20,8 @@ import yaml
 from lightning.pytorch import Callback
 from official_formats import write_fashion_mnist
 
-from sgdlit.__main__ import main
-from sgdlit.data.modules import FashionMNIST
+from sgdlit.cli.main import main
+from sgdlit.data.finite.fashion_mnist import FashionMNIST
 
 
 class SignalAt(Callback):
@@ -105,7 +105,7 @@ def base_config(folder: Path) -> dict[str, Any]:
             "class_path": "sgdlit.training.module.Training",
             "init_args": {"network": network, "optimizer": optimizer},
         },
-        "data": {"class_path": "sgdlit.data.modules.FashionMNIST", "init_args": data},
+        "data": {"class_path": "sgdlit.data.finite.fashion_mnist.FashionMNIST", "init_args": data},
         "trainer": {
             "max_steps": 20,
             "accelerator": "cpu",

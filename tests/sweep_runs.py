@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 CONFIG = """
 name: tiny

@@ -45,7 +45,7 @@ class Member:
 
     def __post_init__(self) -> None:
         if self.channels_last:
-            self.network.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def optimizer(self) -> Optimizer:
@@ -117,5 +117,6 @@ class Member:
     def advance_schedule(self) -> None:
         """One step of the schedule, for an update that is not made by the optimizer itself."""
         if isinstance(self.scheduler, LRScheduler):
-            self.optimizer._opt_called = True  # else torch takes the schedule to be ahead of the updates
+            # Else torch takes the schedule to be ahead of the updates.
+            self.optimizer._opt_called = True  # type: ignore[attr-defined]
             self.scheduler.step()

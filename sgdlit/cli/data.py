@@ -1,6 +1,6 @@
-"""The subcommand ``data``: fetches CIFAR-10 or Fashion-MNIST, reads what is there, and says what it is.
+"""The subcommand ``data``: fetches a finite set of images, reads what is there, and says what it is.
 
-It needs neither torch nor Lightning, and its help not even numpy.
+Its help imports neither torch nor numpy.
 """
 
 import shlex
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sgdlit.cli.parser import CommandParser
+from sgdlit.data import finite
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from sgdlit.data.download import Dataset
+    from sgdlit.data.official_files import OfficialFiles
 
-_OFFICIAL_COUNTS = {"cifar10": (50_000, 10_000), "fashion-mnist": (60_000, 10_000)}
 _BLOCK = 1_000
 
 
@@ -24,36 +24,29 @@ def main(arguments: Sequence[str]) -> int:
     """Runs ``data NAME --root DIR [--base_url URL]``.
 
     Returns:
-        The exit code: 0, or 130 where Ctrl-C stopped a download (its beginning is kept).
+        The exit code: 0, or 130 where Ctrl-C stopped a download.
 
     Raises:
         UserError: a mistake in the arguments, the download failed, or a file is damaged.
     """
     args = _parser().parse(arguments)
-    from sgdlit.data.download import DATASETS, fetch
+    from sgdlit.data.image_shards import ImagesFromFiles
 
-    dataset, root = DATASETS[args.name], Path(args.root).expanduser()
-    try:
-        folder, fetched = fetch(dataset, root, args.base_url)
-    except KeyboardInterrupt:
-        print("\nStopped. What has arrived is kept: the same command continues.", file=sys.stderr)
-        return 130
-    if fetched:
-        print(f"{dataset.title}: fetched {', '.join(fetched)}")
-    else:
-        print(f"{dataset.title}: all files are already there, nothing fetched")
-    _report(args.name, dataset, root, folder)
-    return 0
+    cls, root = finite.load(args.name), Path(args.root).expanduser()
+    if not issubclass(cls, ImagesFromFiles):
+        print(f"{cls.__name__}: made when a run asks for it, nothing to fetch")
+        return 0
+    return _fetch_and_report(cls.files, root, args.base_url)
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(
         "data",
-        "Download a dataset (resumable, verified by hash), read it, and say what is there. "
-        "Files that are already there are kept.",
+        "Download a dataset (verified by hash), read it, and say what is there. Files that are already there "
+        "are kept.",
     )
-    names = Literal["cifar10", "fashion-mnist"]
-    parser.add_argument("name", type=names, help="cifar10 (170 MB) or fashion-mnist (31 MB)")
+    sets = " ".join(f"{name}: {finite.description(name)}" for name in finite.names())
+    parser.add_argument("name", type=Literal[tuple(finite.names())], metavar="NAME", help=sets)
     parser.add_argument(
         "--root", type=str, required=True, metavar="DIR", help="folder that holds or receives the files"
     )
@@ -63,29 +56,39 @@ def _parser() -> CommandParser:
     return parser
 
 
-def _report(name: str, dataset: "Dataset", root: Path, folder: Path) -> None:
+def _fetch_and_report(files: "OfficialFiles", root: Path, base_url: str | None) -> int:
+    from sgdlit.data.download import fetch
+
+    try:
+        folder, fetched = fetch(files, root, base_url)
+    except KeyboardInterrupt:
+        print("\nStopped. Files that had arrived whole are kept.", file=sys.stderr)
+        return 130
+    if fetched:
+        print(f"{files.title}: fetched {', '.join(fetched)}")
+    else:
+        print(f"{files.title}: all files are already there, nothing fetched")
+    _report(files, root, folder)
+    return 0
+
+
+def _report(files: "OfficialFiles", root: Path, folder: Path) -> None:
     """Reads both splits and prints what they are."""
-    from sgdlit.data import readers
     from sgdlit.data.download import official
 
-    read = {"cifar10": readers.read_cifar10, "fashion-mnist": readers.read_fashion_mnist}[name]
-    splits = {split: read(root, train=split == "train") for split in ("train", "test")}
+    splits = {split: files.read(root, train=split == "train") for split in ("train", "test")}
     print(f"In {folder.resolve()}:")
     for split, (images, labels) in splits.items():
-        print(f"  {split:<5}  {_describe(images, labels)}")
+        print(f"  {split:<5}  {_describe(images, labels, files.format.classes)}")
     counts = tuple(len(labels) for _, labels in splits.values())
-    print(f"  {_verdict(counts, _OFFICIAL_COUNTS[name], official(dataset, folder))}")
-    root_argument = shlex.quote(str(root))
-    if name == "cifar10":
-        config = "configs/wrn_modified_loss.yaml"
-        print(f"Next: python -m sgdlit fit --config {config} --data.root {root_argument}")
-    else:
-        print(f"Next: python -m sgdlit fit with a config for Fashion-MNIST and --data.root {root_argument}")
+    print(f"  {_verdict(counts, files.counts, official(files, folder))}")
+    config = f"--config {files.config}" if files.config else f"with a config for {files.title}, and"
+    print(f"Next: python -m sgdlit fit {config} --data.root {shlex.quote(str(root))}")
 
 
-def _describe(images: "np.ndarray", labels: "np.ndarray") -> str:
+def _describe(images: "np.ndarray", labels: "np.ndarray", classes: int) -> str:
     mean, std = channel_statistics(images)
-    sizes = [int((labels == c).sum()) for c in range(10)]
+    sizes = [int((labels == c).sum()) for c in range(classes)]
     each = f"{sizes[0]}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
     shape = "×".join(map(str, images.shape[1:]))
     means, deviations = (" ".join(f"{value:.4f}" for value in values) for values in (mean, std))

@@ -18,13 +18,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-import sgdlit.data.modules
 import sgdlit.models
 import sgdlit.training.measuring  # noqa: F401  (imported so that short class names are found)
 from sgdlit import measures
 from sgdlit.cli import reporting
 from sgdlit.config.axes import Point
 from sgdlit.config.mistakes import Option, building_error, check_values, readable
+from sgdlit.data import finite
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
 from sgdlit.foundations.console import warn
@@ -58,6 +58,7 @@ class RunCLI(LightningCLI):
         self.folder: Path | None = None
         self.exit_code = 0
         measures.find_all()
+        finite.find_all()
         super().__init__(
             args=[command, *self._expand_run(command, arguments)],
             parser_class=Parser,
@@ -150,7 +151,7 @@ class RunCLI(LightningCLI):
 
     def _substitute_missing_data(self, config: Namespace) -> None:
         data_class = _class_of(config.get("data"))
-        if not hasattr(data_class, "substitute"):
+        if data_class is None or not issubclass(data_class, KeyedData):
             return
         substitute = data_class.substitute(config.data.init_args.as_dict())
         if substitute is not None:

@@ -149,9 +149,7 @@ class Worker:
         self.arguments = arguments
 
     def __call__(self) -> int:
-        from sgdlit.__main__ import main
-
-        code = main(self.arguments)
+        code = sweep(self.arguments[1:])
         if code > 1:
             raise RuntimeError(f"python -m sgdlit {' '.join(self.arguments)} ended with exit code {code}")
         return code

@@ -14,19 +14,19 @@ goes by the name of its class: ``trainer.callbacks.IterateAverage.decay``.
 """
 
 import copy
-import difflib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sgdlit.config.mistakes import Places, flat_settings, no_such_option, short_key, value_error
-from sgdlit.config.options import Option, arguments_of_callable, classes_in, find_class, parameters
-from sgdlit.foundations.errors import UserError
+from sgdlit.config.keys import flat_settings, short_key
+from sgdlit.config.mistakes import no_such_option
+from sgdlit.config.options import Option, Places, arguments_of_callable, classes_in, find_class, parameters
+from sgdlit.config.values import not_allowed, parsed
+from sgdlit.foundations.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser, Namespace
+    from jsonargparse import Namespace
 
 Point = dict[str, Any]
 
@@ -100,9 +100,9 @@ def _values(given: Any, where: str) -> list[Any] | Any:
 def _nearest_form(given: Mapping[str, Any]) -> str:
     known = sorted({"step"}.union(*_RANGES))
     for key in given:
-        near = difflib.get_close_matches(str(key), known, n=1)
+        near = nearest(str(key), known)
         if key not in known and near:
-            return f", did you mean {near[0]} by {key}?"
+            return f", did you mean {near} by {key}?"
     return ""
 
 
@@ -228,16 +228,15 @@ def _checked(key: str, value: Any, current: Any, hint: Any) -> Any:
     """The value as jsonargparse reads it for a parameter with this annotation."""
     from jsonargparse import ArgumentError, Namespace
 
-    base = Namespace(value=current) if isinstance(current, Namespace) else None
     try:
-        return _parser(hint).parse_object({"value": value}, base).value
+        return parsed(value, hint, current if isinstance(current, Namespace) else None)
     except ArgumentError as error:
         needed = _needed(value, hint)
         if needed:
             written = f"{{class_path: {value}, init_args: {{{needed[0]}: ...}}}}"
             problem = f"{key}: {value} needs {', '.join(needed)}; write the value as {written}"
         else:
-            problem = value_error(key, value, hint)
+            problem = not_allowed(key, value, hint)
         raise UserError(problem) from error
 
 
@@ -249,17 +248,3 @@ def _needed(value: Any, hint: Any) -> list[str]:
     found = parameters(chosen)
     own = list(found)[arguments_of_callable(hint) :]
     return [name for name in own if found[name].required]
-
-
-@cache
-def _parser(hint: Any) -> "ArgumentParser":
-    from jsonargparse import ArgumentParser
-
-    def holder(value):  # a parameter with the annotation: classes without annotations are read as elsewhere
-        """One value."""
-
-    if hint is not None and not isinstance(hint, str):
-        holder.__annotations__ = {"value": hint}
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_function_arguments(holder, fail_untyped=False, sub_configs=True)
-    return parser

@@ -1,12 +1,14 @@
-"""What a config may set: the options that a class accepts, and the classes that may stand at a place."""
+"""What may be set: the options that a class accepts, and the classes that may stand at a key."""
 
-import importlib
 import inspect
+import pkgutil
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from sgdlit.config.keys import short_key
 
 # Bases that have many subclasses which no config should name.
 _HOMES = {
@@ -77,14 +79,13 @@ def classes_in(hint: Any) -> list[type]:
 
 def find_class(name: str, bases: Sequence[type]) -> type | None:
     """The class of a class path, or of the bare name of an imported subclass."""
-    module, _, attribute = name.rpartition(".")
-    if module:
-        try:
-            found = getattr(importlib.import_module(module), attribute, None)
-        except Exception:  # whatever the user's module raises; jsonargparse has reported it
-            return None
-        return found if inspect.isclass(found) else None
-    return next((cls for base in bases for cls in (base, *_subclasses(base)) if cls.__name__ == name), None)
+    if "." not in name:
+        return next((c for base in bases for c in (base, *_subclasses(base)) if c.__name__ == name), None)
+    try:
+        found = pkgutil.resolve_name(name)
+    except Exception:  # whatever the user's module raises; jsonargparse has reported it
+        return None
+    return found if inspect.isclass(found) else None
 
 
 def _subclasses(base: type) -> Iterator[type]:
@@ -93,40 +94,78 @@ def _subclasses(base: type) -> Iterator[type]:
         yield from _subclasses(cls)
 
 
-def _is_abstract(cls: type) -> bool:
+def is_abstract(cls: type) -> bool:
+    """Whether a class lacks something that its base demands, with a metaclass that knows of it or without."""
     return any(getattr(getattr(cls, name, None), "__isabstractmethod__", False) for name in dir(cls))
 
 
-def class_names(bases: Sequence[type], offered: bool = True) -> list[str]:
-    """Names of the concrete subclasses that are imported: all, or those that a config would name."""
+def class_names(bases: Sequence[type]) -> list[str]:
+    """Names of the concrete subclasses that are imported and that a config would name."""
     names = set()
     for base in bases:
-        home = _HOMES.get(base.__name__, "") if offered else ""
-        for cls in (base, *_subclasses(base)):
+        home = _HOMES.get(base.__name__, "")
+        for cls in _subclasses(base):
             room = sys.modules.get(".".join(cls.__module__.split(".")[:2]))
             public = getattr(room, "__all__", None) if home == "sgdlit.models" else None
             known = cls.__module__.startswith(home) and cls.__name__ in (public or [cls.__name__])
-            if known and not cls.__name__.startswith("_") and not _is_abstract(cls):
+            if known and not cls.__name__.startswith("_") and not is_abstract(cls):
                 names.add(cls.__name__)
-        if offered:
-            names.discard(base.__name__)
     return sorted(names)
 
 
-def value_at(config: dict[str, Any], key: str) -> Any:
-    """The value of a dotted key, in which ``init_args`` may be left out; None where there is none.
+class Places:
+    """The settings that were given, and which options and classes there are at each key.
 
-    An entry of a list goes by its number, or by the name of its class.
+    Args:
+        settings: by short key.
+        options: those of the command itself (``model``, ``trainer`` ...).
     """
-    found: Any = config
-    for part in key.split("."):
-        if isinstance(found, list):
-            found = dict(enumerate(found)) | {
-                entry["class_path"].rpartition(".")[2]: entry for entry in found
-            }
-            part = int(part) if part.isdigit() else part
-        if not isinstance(found, dict):
+
+    def __init__(self, settings: Mapping[str, Any], options: Mapping[str, Option]) -> None:
+        self.settings, self.options = settings, options
+
+    def options_at(self, key: str) -> Mapping[str, Option] | None:
+        """The options of the class at a key; None where no class is known there."""
+        if not key:
+            return self.options
+        chosen, option = self.class_at(key), self.option(key)
+        if chosen is None:
             return None
-        inner = found.get("init_args") or {}
-        found = found[part] if part in found else inner.get(part)
-    return found
+        filled = arguments_of_callable(option.hint) if option else 0
+        return dict(list(parameters(chosen).items())[filled:])
+
+    def option(self, key: str) -> Option | None:
+        """The option that a key names; that of the list where the key is a place in one."""
+        parent, _, name = key.rpartition(".")
+        return self.option(parent) if name.isdigit() else (self.options_at(parent) or {}).get(name)
+
+    def class_at(self, key: str) -> type | None:
+        """The class that was chosen for a key, else the one that stands there by default."""
+        option = self.option(key)
+        bases = classes_in(option.hint) if option else []
+        name = self.settings.get(key)
+        if isinstance(name, str):
+            return find_class(name, bases)
+        if option and inspect.isclass(option.default):
+            return option.default
+        return bases[0] if bases else None
+
+    def parts_below(self, key: str) -> list[str]:
+        """The names right below a key that are given, without numbers of places in lists."""
+        depth = key.count(".") + 1 if key else 0
+        below = [given.split(".")[depth] for given in self.settings if not key or given.startswith(f"{key}.")]
+        return [part for part in dict.fromkeys(below) if not part.isdigit()]
+
+    def is_given(self, key: str) -> bool:
+        """Whether the key or one below it is set."""
+        return any(f"{given}.".startswith(f"{key}.") for given in self.settings)
+
+    def all_keys(self) -> list[str]:
+        """All keys that may have options of their own, outermost first; the first is that of the command."""
+        given = {".".join(key.split(".")[:n]) for key in self.settings for n in range(1, key.count(".") + 2)}
+        return ["", *sorted({*given, *self.options}, key=lambda key: (key.count("."), key))]
+
+    def whole_key(self, name: str) -> str:
+        """The key of the setting whose last parts are ``name``; ``name`` itself where there is none."""
+        found = [key for key in self.settings if f".{key}".endswith(f".{short_key(name)}")]
+        return found[-1] if found else name

@@ -5,14 +5,13 @@ takes what is written in short and returns the mapping that it stands for.
 """
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from sgdlit.config.axes import number
-from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.errors import UserError, did_you_mean
 
 T = TypeVar("T")
 
@@ -49,8 +48,7 @@ def check_name(name: str, names: typing.Iterable[str], where: str, problem: str)
     """
     names = list(names)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        meant = f"; did you mean {near[0]}?" if near else ";"
+        meant = did_you_mean(name, names) or ";"
         raise UserError(f"{where}: {problem}{meant} allowed: {', '.join(names) or 'none'}")
 
 

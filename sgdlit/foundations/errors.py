@@ -19,7 +19,7 @@ class UserError(Exception):
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The one of ``names`` that is spelled most nearly like ``name``; None where none is near."""
     near = difflib.get_close_matches(name, list(names), n=1)
-    return near[0] if near and near[0] != name else None
+    return near[0] if near else None
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -1,5 +1,5 @@
-"""Sums that come out the same to the last bit, however many rows are summed at once, by how many threads, and
-on which device.
+"""Sums that come out the same to the last bit, however many examples are summed at once, by how many threads,
+and on which device.
 
 A library's sum or matrix product picks its order of additions by the shape of the whole tensor, so the label
 of an example would depend on the page in which it was made. Two ways out: a fixed order of additions, for
@@ -22,7 +22,7 @@ def pairwise_sum(x: Tensor) -> Tensor:
 
 
 def dot(x: Tensor, weights: Tensor) -> Tensor:
-    """Dot products of the rows x (..., d) with weights (d,), shape (...)."""
+    """Dot products of the vectors x (..., d) with weights (d,), shape (...)."""
     return pairwise_sum(x * weights)
 
 

@@ -52,60 +52,62 @@ def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: Key) -> tupl
     return c0, c1, c2, c3
 
 
-def words(key: Key, index: Tensor, count: int, stream: int | Tensor = 0) -> Tensor:
+def words(key: Key, index: Tensor, count: int, substream: int | Tensor = 0) -> Tensor:
     """``count`` random 32-bit words for each index.
 
     Args:
         key: from :func:`derive_key`.
         index: int64, any shape, values >= 0: which samples.
         count: words per sample.
-        stream: a further number in [0, 2³²) that separates uses of one key, or int64 numbers of a shape that
-            broadcasts with that of the indices.
+        substream: a further number in [0, 2³²) that separates uses of one key, or int64 numbers of a shape
+            that broadcasts with that of the indices.
 
     Returns:
-        int64 of shape ``index.shape + (count,)``, broadcast with ``stream``; values in [0, 2³²).
+        int64 of shape ``index.shape + (count,)``, broadcast with ``substream``; values in [0, 2³²).
     """
-    compiled = _native(index, stream, count)
+    compiled = _native(index, substream, count)
     if compiled is not None:
-        library, index, streams = compiled
+        library, index, substreams = compiled
         out = torch.empty(*index.shape, count, dtype=torch.int64)
         library.philox_words(
-            *map(_pointer, (out, index, streams)), *map(c_int64, (index.numel(), count, *key))
+            *map(_pointer, (out, index, substreams)), *map(c_int64, (index.numel(), count, *key))
         )
         return out
     block = torch.arange(-(-count // 4), device=index.device)
     lo, hi = (index & _MASK).unsqueeze(-1), (index >> 32).unsqueeze(-1)
-    stream = stream.unsqueeze(-1) if isinstance(stream, Tensor) else torch.full_like(block, stream)
-    out = philox4x32((block, lo, hi, stream), key)
+    substream = (
+        substream.unsqueeze(-1) if isinstance(substream, Tensor) else torch.full_like(block, substream)
+    )
+    out = philox4x32((block, lo, hi, substream), key)
     return torch.stack(torch.broadcast_tensors(*out), -1).flatten(-2)[..., :count]
 
 
-def _pairs(key: Key, index: Tensor, count: int, stream: int) -> tuple[Tensor, Tensor]:
+def _pairs(key: Key, index: Tensor, count: int, substream: int) -> tuple[Tensor, Tensor]:
     """The words of each index in pairs (a, b), as (a + ½)/2³² and b·2π/2³²: float64 ``[..., count]`` each."""
     turn = 2.0 * math.pi / 2.0**32
-    compiled = _native(index, stream, 2 * count)
+    compiled = _native(index, substream, 2 * count)
     if compiled is not None:
-        library, index, streams = compiled
+        library, index, substreams = compiled
         even = count + count % 2
         u, angle = (torch.empty(*index.shape, even, dtype=torch.float64) for _ in range(2))
         numbers = map(c_int64, (index.numel(), even, *key))
-        library.philox_pairs(*map(_pointer, (u, angle, index, streams)), *numbers, c_double(turn))
+        library.philox_pairs(*map(_pointer, (u, angle, index, substreams)), *numbers, c_double(turn))
         return u[..., :count], angle[..., :count]
-    drawn = words(key, index, 2 * count, stream).unflatten(-1, (-1, 2)).to(torch.float64)
+    drawn = words(key, index, 2 * count, substream).unflatten(-1, (-1, 2)).to(torch.float64)
     return (drawn[..., 0] + 0.5) / 2.0**32, drawn[..., 1] * turn
 
 
-def _native(index: Tensor, stream: int | Tensor, count: int) -> tuple[CDLL, Tensor, Tensor] | None:
-    """The compiled generator, and indices and streams for it; None where tensor operations do as well."""
+def _native(index: Tensor, substream: int | Tensor, count: int) -> tuple[CDLL, Tensor, Tensor] | None:
+    """The compiled generator, and indices and substreams for it; None where tensor operations do as well."""
     if index.device.type != "cpu" or index.numel() * count < _WORTH_A_CALL:
         return None
     try:
         library = native.library("philox")
     except (native.NotBuilt, OSError):
         return None
-    streams = stream if isinstance(stream, Tensor) else torch.tensor(stream)
-    index, streams = torch.broadcast_tensors(index, streams)
-    return library, index.contiguous(), streams.contiguous()
+    substreams = substream if isinstance(substream, Tensor) else torch.tensor(substream)
+    index, substreams = torch.broadcast_tensors(index, substreams)
+    return library, index.contiguous(), substreams.contiguous()
 
 
 def _pointer(tensor: Tensor) -> c_void_p:
@@ -113,25 +115,25 @@ def _pointer(tensor: Tensor) -> c_void_p:
 
 
 def uniform(
-    key: Key, index: Tensor, count: int, stream: int = 0, dtype: torch.dtype = torch.float32
+    key: Key, index: Tensor, count: int, substream: int = 0, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Uniform numbers in [0, 1), shape ``index.shape + (count,)``; 24 random bits (32 in float64)."""
-    drawn = words(key, index, count, stream)
+    drawn = words(key, index, count, substream)
     if dtype == torch.float64:
         return drawn.to(dtype) / 2.0**32
     return (drawn >> 8).to(dtype) / 2.0**24
 
 
-def integers(key: Key, index: Tensor, count: int, high: int, stream: int | Tensor = 0) -> Tensor:
+def integers(key: Key, index: Tensor, count: int, high: int, substream: int | Tensor = 0) -> Tensor:
     """Integers in [0, high), int64, shape ``index.shape + (count,)``; the bias is below high / 2³²."""
-    return (words(key, index, count, stream) * high) >> 32
+    return (words(key, index, count, substream) * high) >> 32
 
 
 def normal(
-    key: Key, index: Tensor, count: int, stream: int = 0, dtype: torch.dtype = torch.float32
+    key: Key, index: Tensor, count: int, substream: int = 0, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Standard normals by Box–Muller, shape ``index.shape + (count,)``; a longer row begins as a shorter."""
-    u, angle = _pairs(key, index, -(-count // 2), stream)
+    """Standard normals by Box–Muller, shape ``index.shape + (count,)``; more numbers begin as fewer."""
+    u, angle = _pairs(key, index, -(-count // 2), substream)
     radius = torch.log(u).mul_(-2.0).sqrt_()
     out = torch.empty(*radius.shape[:-1], 2 * radius.shape[-1], dtype=dtype, device=index.device)
     out[..., 0::2] = torch.cos(angle).mul_(radius)
@@ -139,12 +141,12 @@ def normal(
     return out[..., :count]
 
 
-def permutation(key: Key, n: int, stream: int | Tensor = 0, device: torch.device | str = "cpu") -> Tensor:
+def permutation(key: Key, n: int, substream: int | Tensor = 0, device: torch.device | str = "cpu") -> Tensor:
     """A random permutation of 0 … n−1, by sorting keyed 63-bit numbers; equal on every device.
 
     Returns:
-        int64 ``[n]``; ``[E, n]``, one for each, where ``stream`` is a tensor ``[E]``.
+        int64 ``[n]``; ``[E, n]``, one for each, where ``substream`` is a tensor ``[E]``.
     """
-    stream = stream.unsqueeze(-1) if isinstance(stream, Tensor) else stream
-    pair = words(key, torch.arange(n, device=device), 2, stream)
+    substream = substream.unsqueeze(-1) if isinstance(substream, Tensor) else substream
+    pair = words(key, torch.arange(n, device=device), 2, substream)
     return torch.argsort((pair[..., 0] << 31) ^ (pair[..., 1] >> 1), dim=-1, stable=True)

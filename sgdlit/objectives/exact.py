@@ -32,7 +32,7 @@ class ExactPenalty(Objective):
         inputs: Tensor,
         targets: Tensor,
         reg_strength: float,
-        ranks: "Ranks",
+        ranks: Ranks,
     ) -> Evaluation:
         outputs = network(inputs)
         cost = loss(outputs, targets)

@@ -61,18 +61,18 @@ class FiniteDifferencePenalty(Objective):
         inputs: Tensor,
         targets: Tensor,
         reg_strength: float,
-        ranks: "Ranks",
+        ranks: Ranks,
     ) -> Evaluation:
         trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
         outputs = network(inputs)
         cost = loss(outputs, targets)
-        gradient = torch.autograd.grad(cost, trainable.values(), materialize_grads=True)
+        gradient = torch.autograd.grad(cost, list(trainable.values()), materialize_grads=True)
         direction = mean_over_ranks(list(gradient), ranks)
         squared_norm = squared_length(direction)
         norm = squared_norm.sqrt().clamp(min=torch.finfo(squared_norm.dtype).tiny)
 
         step = torch._foreach_mul(direction, self.delta / norm)
-        ahead = self.gradient_ahead(network, loss, inputs, targets, trainable, step)
+        ahead = self.gradient_ahead(network, loss, inputs, targets, trainable, list(step))
         difference = torch._foreach_sub(ahead, gradient)
         torch._foreach_mul_(difference, weight_along(reg_strength) * norm / self.delta)
         torch._foreach_add_(difference, gradient)
@@ -92,8 +92,8 @@ class FiniteDifferencePenalty(Objective):
     ) -> tuple[Tensor, ...]:
         """∇C at the parameters plus ``step``, with BatchNorm's running statistics left alone."""
         with torch.no_grad():
-            moved = torch._foreach_add(list(trainable.values()), step)
-        moved = {name: p.requires_grad_() for name, p in zip(trainable, moved, strict=True)}
+            ahead = torch._foreach_add(list(trainable.values()), step)
+        moved = {name: p.requires_grad_() for name, p in zip(trainable, ahead, strict=True)}
         with frozen_statistics(network):
             outputs = torch.func.functional_call(network, moved, (inputs,))
-        return torch.autograd.grad(loss(outputs, targets), moved.values(), materialize_grads=True)
+        return torch.autograd.grad(loss(outputs, targets), list(moved.values()), materialize_grads=True)

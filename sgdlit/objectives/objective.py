@@ -116,7 +116,7 @@ class Objective(ABC):
         inputs: Tensor,
         targets: Tensor,
         reg_strength: float,
-        ranks: "Ranks",
+        ranks: Ranks,
     ) -> Evaluation:
         """The modified loss of one batch, shared with ``ranks``."""
 
@@ -129,7 +129,7 @@ def mean_of(parts: list[Evaluation]) -> Evaluation:
     return Evaluation(loss, cost, squared_norm, torch.cat([part.outputs for part in parts]))
 
 
-def penalty_scope(penalty_batch_size: int | None, local_batch: int) -> tuple[int, "Ranks"]:
+def penalty_scope(penalty_batch_size: int | None, local_batch: int) -> tuple[int, Ranks]:
     """How many of this rank's examples go into one batch of the penalty, and which ranks share it.
 
     Raises:

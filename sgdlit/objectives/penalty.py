@@ -22,7 +22,7 @@ alone has no such dimension, and its cost is ``[]``.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.objectives import convolution
 from sgdlit.objectives.losses import Loss
 
-Ranks = dist.ProcessGroup | Literal["world", "local"] if dist.is_available() else Literal["world", "local"]
+Ranks: TypeAlias = "dist.ProcessGroup | Literal['world', 'local']"
 Costs = Callable[[Mapping[str, Tensor], Tensor, Tensor], tuple[Tensor, Tensor]]
 Number = TypeVar("Number", float, Tensor)
 
@@ -41,7 +41,7 @@ Number = TypeVar("Number", float, Tensor)
 # The factors
 
 
-def modified_value(cost: Number, squared_norm: Number, reg_strength: float | Tensor) -> Number:
+def modified_value(cost: Number, squared_norm: Number, reg_strength: Any) -> Number:
     """C + λ/4 ‖∇C‖²."""
     return cost + reg_strength / 4 * squared_norm
 
@@ -80,7 +80,7 @@ def modified_loss(
     cost: Tensor,
     parameters: Iterable[Tensor],
     reg_strength: float | Tensor,
-    ranks: "Ranks" = "world",
+    ranks: Ranks = "world",
 ) -> ModifiedLoss:
     """Add the penalty to the loss C of a batch.
 
@@ -151,7 +151,7 @@ class _Penalized(torch.autograd.Function):
 # Squared norms
 
 
-def mean_over_ranks(tensors: list[Tensor], ranks: "Ranks") -> list[Tensor]:
+def mean_over_ranks(tensors: list[Tensor], ranks: Ranks) -> list[Tensor]:
     """The mean of each tensor over the ranks, in one all-reduce."""
     if ranks == "local" or not (dist.is_available() and dist.is_initialized()):
         return tensors
@@ -181,7 +181,7 @@ def squared_lengths(tensors: list[Tensor], runs: torch.Size) -> Tensor:
 
 
 def squared_gradient_norm(
-    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, ranks: "Ranks" = "local"
+    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, ranks: Ranks = "local"
 ) -> Tensor:
     """‖∇C‖² of a batch, a scalar without a graph; the caller freezes BatchNorm's running statistics.
 

@@ -3,12 +3,11 @@
 Nothing heavy is imported: a paper's file imports what it computes with when it computes.
 """
 
-import difflib
 import importlib
 import pkgutil
 from pathlib import Path
 
-from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.papers.paper import Experiment, Paper
 
 _NO_PAPERS = ("claim", "paper", "catalogue")
@@ -34,7 +33,7 @@ def find(name: str) -> Paper:
     known = papers()
     if name not in known:
         raise UserError(
-            f"there is no paper {name!r}{_meant(name, list(known))}; there are {', '.join(known)}"
+            f"there is no paper {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}"
         )
     return known[name]
 
@@ -50,16 +49,11 @@ def experiments(paper: Paper, claim: str | None = None) -> list[Experiment]:
     found = [e for e in paper.experiments if any(c.id == claim for c in e.claims)]
     if not found:
         ids = [c.id for c in paper.claims]
-        raise UserError(f"{paper.name} has no claim {claim!r}{_meant(claim, ids)}; it has {', '.join(ids)}")
+        raise UserError(
+            f"{paper.name} has no claim {claim!r}{did_you_mean(claim, ids)}; it has {', '.join(ids)}"
+        )
     return found
 
 
 def _imported(module: str) -> Paper:
     return vars(importlib.import_module(module))["PAPER"]
-
-
-def _meant(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not near:
-        near = [k for k in known if k.lower() == name.lower()][:1]
-    return f"; did you mean {near[0]!r}?" if near else ""

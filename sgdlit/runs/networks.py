@@ -7,7 +7,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
 from sgdlit.config.axes import apply, namespace
-from sgdlit.config.options import Option, find_class, value_at
+from sgdlit.config.keys import value_at
+from sgdlit.config.options import Option, find_class
 from sgdlit.foundations.errors import UserError
 from sgdlit.runs.checkpoint_files import network_state
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from sgdlit.config.options import value_at
+from sgdlit.config.keys import value_at
 from sgdlit.config.sections import check_name
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import read_table

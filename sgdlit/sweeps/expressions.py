@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sgdlit.config.axes import number
-from sgdlit.config.mistakes import short_key
+from sgdlit.config.keys import short_key
 from sgdlit.foundations.errors import UserError
 
 _SYMBOLS = {

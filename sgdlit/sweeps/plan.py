@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sgdlit.config.axes import Point, apply, expand
-from sgdlit.config.mistakes import check_values, flat_settings
+from sgdlit.config.keys import flat_settings
+from sgdlit.config.mistakes import check_values
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically
 from sgdlit.sweeps.options import SweepOptions

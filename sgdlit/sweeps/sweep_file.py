@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sgdlit import __version__
-from sgdlit.config.mistakes import read_config
+from sgdlit.config.files import read_config
 from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.options import SweepOptions, read_options
 

@@ -41,7 +41,7 @@ def paired_orders(m: int, pairs: int, seed: int) -> Tensor:
     if m < 1 or pairs < 1:
         raise UserError(f"m = {m}, pairs = {pairs}: both must be at least 1")
     key = derive_key(seed, "theory/orders")
-    forward = torch.stack([permutation(key, m, stream=i) for i in range(pairs)])
+    forward = torch.stack([permutation(key, m, substream=i) for i in range(pairs)])
     return torch.cat([forward, forward.flip(1)])
 
 

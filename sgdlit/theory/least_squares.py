@@ -77,9 +77,9 @@ def minimum_norm(
 def minimum_norm_error(samples: int, d: int, r: int, seed: int, draw: int, tolerance: float) -> float:
     """‖M − T‖²/‖T‖² of one draw of a T of rank ``r`` and of ``samples`` measurements of it."""
     key = derive_key(seed, f"theory/least-squares-{draw}")
-    factors = normal(key, torch.arange(2 * r), d, stream=0, dtype=torch.float64)
+    factors = normal(key, torch.arange(2 * r), d, substream=0, dtype=torch.float64)
     target = factors[:r].T @ factors[r:]
-    a, b = normal(key, torch.arange(samples), 2 * d, stream=1, dtype=torch.float64).split(d, 1)
+    a, b = normal(key, torch.arange(samples), 2 * d, substream=1, dtype=torch.float64).split(d, 1)
     found = minimum_norm(a.contiguous(), b.contiguous(), ((a @ target) * b).sum(1), tolerance)
     return float((found.matrix - target).square().sum() / target.square().sum())
 

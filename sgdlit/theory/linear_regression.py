@@ -136,8 +136,8 @@ def simulate_regression(model: GaussianRegression, start: Array, steps: int, run
     delta, members = np.repeat(start[None].astype(np.float64), runs, 0), torch.arange(runs)
     out = [0.5 * delta**2 @ lam]
     for step in range(steps):
-        x = normal(keys[0], members, b * d, stream=step, dtype=torch.float64).numpy().reshape(runs, b, d)
-        noise = normal(keys[1], members, b, stream=step, dtype=torch.float64).numpy()
+        x = normal(keys[0], members, b * d, substream=step, dtype=torch.float64).numpy().reshape(runs, b, d)
+        noise = normal(keys[1], members, b, substream=step, dtype=torch.float64).numpy()
         x = x * np.sqrt(lam)
         residual = np.einsum("rbd,rd->rb", x, delta) + np.sqrt(model.label_variance) * noise
         delta = delta - model.lr / b * np.einsum("rb,rbd->rd", residual, x)

@@ -46,7 +46,7 @@ def simulate_stream(dimensions: int, distance: float, steps: int, runs: int, see
     offset *= distance / np.linalg.norm(offset, axis=1, keepdims=True)
     nearest = np.full(runs, float(distance))
     for step in range(steps - 1):
-        a = normal(key, members, dimensions, stream=step, dtype=torch.float64).numpy()
+        a = normal(key, members, dimensions, substream=step, dtype=torch.float64).numpy()
         a /= np.linalg.norm(a, axis=1, keepdims=True)
         offset -= lr * np.sign((a * offset).sum(1))[:, None] * a
         nearest = np.minimum(nearest, np.linalg.norm(offset, axis=1))

@@ -41,9 +41,9 @@ def fashion_mnist(folder: Path, m: int, batch_size: int, scale: float, seed: int
 
     Pixels are centred and divided by 28 times their standard deviation, so that an input has norm about 1.
     """
-    from sgdlit.data.readers import read_fashion_mnist
+    from sgdlit.data.finite.fashion_mnist import FashionMNIST
 
-    images, labels = read_fashion_mnist(folder, train=True)
+    images, labels = FashionMNIST.files.read(folder, train=True)
     rows = permutation(derive_key(seed, "theory/images"), len(images))[: _checked(m) * batch_size].numpy()
     x = torch.from_numpy(images[rows].reshape(len(rows), -1).astype("float64"))
     x = (x - x.mean()) / (x.std() * x.shape[1] ** 0.5)

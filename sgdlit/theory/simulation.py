@@ -48,7 +48,7 @@ def simulate(
     wanted, out = {int(k): i for i, k in enumerate(record)}, np.empty((len(record), runs))
     for step in range(max(record) + 1):
         if step > 0:
-            noise = normal(keys[1], members, len(h), stream=step, dtype=torch.float64).numpy()
+            noise = normal(keys[1], members, len(h), substream=step, dtype=torch.float64).numpy()
             velocity = momentum * velocity - lrs[step - 1] * scale * (h * theta + deviation * noise)
             theta = theta + velocity
             average = decay * average + (1 - decay) * theta

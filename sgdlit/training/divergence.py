@@ -36,7 +36,8 @@ class DivergenceGuard(Callback):
     @property
     def step(self) -> int | None:
         """When the run as a whole had diverged: the last of its members."""
-        return None if None in self.steps else max(self.steps)
+        known = [step for step in self.steps if step is not None]
+        return max(known) if len(known) == len(self.steps) else None
 
     def next_due(self, step: int) -> None:
         """Calls of many steps are looked at as they are."""
@@ -89,8 +90,9 @@ class DivergenceGuard(Callback):
     def look(self, trainer: Trainer, parameters: bool = False) -> None:
         """Examine the losses since the last look; the only place where the host waits for the device."""
         bad = ~torch.isfinite(self._losses[: self._count])
-        first = torch.where(bad.any(0), self._first + bad.int().argmax(0), _NEVER) if self._count else None
-        first = first.tolist() if first is not None else [_NEVER] * len(self.steps)
+        first: list[int] = [_NEVER] * len(self.steps)
+        if self._count:
+            first = torch.where(bad.any(0), self._first + bad.int().argmax(0), _NEVER).tolist()
         if parameters:
             finite = _finite_members(trainer.lightning_module)
             first = [f if ok else min(f, trainer.global_step) for f, ok in zip(first, finite, strict=True)]

@@ -65,6 +65,12 @@ def acts_at_unknown_steps(callback: Callback) -> str | None:
 
 def acts_inside_steps(module: LightningModule, base: type[LightningModule]) -> str | None:
     """The first hook between the steps' parts that a subclass of ``base`` has made its own; None if none."""
-    hooks = ("training_step", "backward", "optimizer_step", "optimizer_zero_grad", "lr_scheduler_step")
+    hooks: tuple[str, ...] = (
+        "training_step",
+        "backward",
+        "optimizer_step",
+        "optimizer_zero_grad",
+        "lr_scheduler_step",
+    )
     hooks += ("configure_gradient_clipping", *_PER_BATCH, *_PER_BACKWARD)
     return next((hook for hook in hooks if getattr(type(module), hook) is not getattr(base, hook)), None)

@@ -9,7 +9,8 @@ from sgdlit.foundations.errors import UserError
 
 def log_spaced_steps(first: int, last: int, per_doubling: int) -> list[int]:
     """Whole numbers close to first · 2^(k/per_doubling), each once, up to ``last``."""
-    found, k = [], 0
+    found: list[int] = []
+    k = 0
     while (step := round(first * 2 ** (k / per_doubling))) <= last:
         if not found or step > found[-1]:
             found.append(step)

@@ -200,7 +200,7 @@ class Training(LightningModule):
             return optimizers, schedulers
         plan = {"scheduler": schedulers[0], "interval": "step"}
         if isinstance(schedulers[0], ReduceLROnPlateau):  # it looks at an evaluation, not at a step
-            plan |= {"interval": "epoch", "monitor": schedulers[0].monitor}
+            plan |= {"interval": "epoch", "monitor": vars(schedulers[0])["monitor"]}
         return {"optimizer": optimizers[0], "lr_scheduler": plan}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -268,9 +268,11 @@ class Training(LightningModule):
         seen = [None if v is None else v.tolist() for v in engines.observe(block)]
         found = {}
         for k in self.here():
-            own = [None if v is None else v[k - self.owned.start] for v in seen]
+            own: list[Any] = [None if v is None else v[k - self.owned.start] for v in seen]
             member = self.members[k]
-            found[k] = training_row(*own, member.lr, member.reg_strength(self.global_step))
+            found[k] = training_row(
+                own[0], own[1], own[2], own[3], member.lr, member.reg_strength(self.global_step)
+            )
         self._log_training(found)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

@@ -64,7 +64,9 @@ class StopAtTarget(Callback):
             say(f"target {self._target()} reached{of}: {when}")
 
     def _is_reached(self, value: float) -> bool:
-        return value >= self.at_least if self.at_least is not None else value <= self.at_most
+        if self.at_least is not None:
+            return value >= self.at_least
+        return self.at_most is not None and value <= self.at_most
 
     def _target(self) -> str:
         if self.at_least is not None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from official_formats import write_cifar10, write_fashion_mnist
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 CONFIG = """
 name: run
@@ -27,8 +27,8 @@ data:
   init_args: {{root: data, batch_size: 20}}
 trainer: {{max_steps: 4, accelerator: cpu, enable_progress_bar: false, log_every_n_steps: 1}}
 """
-CIFAR10 = CONFIG.format(inputs=3072, data="sgdlit.data.modules.CIFAR10")
-FASHION_MNIST = CONFIG.format(inputs=784, data="sgdlit.data.modules.FashionMNIST")
+CIFAR10 = CONFIG.format(inputs=3072, data="sgdlit.data.finite.cifar10.CIFAR10")
+FASHION_MNIST = CONFIG.format(inputs=784, data="sgdlit.data.finite.fashion_mnist.FashionMNIST")
 CALLBACK = "  callbacks: [{class_path: lightning.pytorch.callbacks.LearningRateMonitor, init_args: {%s}}]\n"
 
 
@@ -155,14 +155,14 @@ WRONG_VALUES = {
     "did you mean RandomReshuffling?\nallowed: FixedList, ",
     "--model.network sgdlit.models.WideResnet": "model.network: 'sgdlit.models.WideResnet' is not a class "
     "that can be imported (module 'sgdlit.models' has no attribute 'WideResnet'); "
-    "did you mean sgdlit.models.WideResNet?",
+    "did you mean WideResNet?",
     "--model.network theirs.nets.Net": "model.network: 'theirs.nets.Net' is not a class that can be imported "
     "(No module named 'theirs')",
     "--model.network torch.nn.Linear": "model.network.in_features: missing, Linear needs it; allowed: int",
-    "--data.order FixedList": "data.order.rows: missing, FixedList needs it; allowed: list[int], str",
+    "--data.order FixedList": "data.order.indices: missing, FixedList needs it; allowed: list[int], str",
     "--model.scheduler StepLR": "model.scheduler.step_size: missing, StepLR needs it; allowed: int",
-    "--model.objective.penalty_batch_size 5": "model.objective: which Objective? Name the class before its "
-    "options, such as --model.objective ",
+    "--model.objective.penalty_batch_size 5": "model.objective: missing, the class comes before its "
+    "options; allowed: ExactPenalty, ",
     "--seed_everything -1": "seed_everything: -1 is not allowed; allowed: 0 to 4294967295",
     "--name ../elsewhere": "name: '../elsewhere' is not allowed; allowed: the name of a folder",
     "--trainer.log_every_n_steps 0": "trainer.log_every_n_steps: 0 is not allowed; allowed: 1 or more",
@@ -203,8 +203,8 @@ IMPOSSIBLE = {
     "--model.network.widths [3072,4]": ("model.loss, model.network: ", "label 9", "4 classes"),
     "--model.loss logistic": ("model.loss", "-1 and +1"),
     "--model.network WideResNet --model.network.depth 11": ("model.network.depth: 11", "10, 16, 22"),
-    "--data.batch_size 1 --data.order FixedList --data.order.rows [500]": (
-        "data.order.rows: row 500",
+    "--data.batch_size 1 --data.order FixedList --data.order.indices [500]": (
+        "data.order.indices: example 500",
         "0 to 99",
     ),
     "--trainer.val_check_interval 100": ("trainer.val_check_interval: 100", "1 to 5"),

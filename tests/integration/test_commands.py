@@ -10,7 +10,7 @@ import yaml
 from conftest import REPOSITORY
 from official_formats import write_cifar10
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 CONFIG = """
 name: tiny
@@ -25,7 +25,7 @@ model:
       class_path: torch.optim.SGD
       init_args: {lr: 0.05}
 data:
-  class_path: sgdlit.data.modules.CIFAR10
+  class_path: sgdlit.data.finite.cifar10.CIFAR10
   init_args: {root: files, batch_size: 10, val_size: 30, eval_batch_size: 17, augment: false}
 trainer: {max_steps: 40, accelerator: cpu, log_every_n_steps: 10, val_check_interval: 3}
 """

@@ -8,7 +8,7 @@ import yaml
 from conftest import REPOSITORY
 from official_formats import write_cifar10, write_fashion_mnist
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 from sgdlit.config.options import find_class, parameters
 from sgdlit.sweeps import options
 

@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 from fit_runs import Runs, differences, processes, wait_until
 from lightning.pytorch import LightningDataModule
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 GRID = "--ensemble=[{seed_everything: [0, 1]}, {model.optimizer.lr: [0.01, 0.05]}]"
 DOUBLE = "--trainer.precision=64-true"

@@ -68,8 +68,8 @@ def test_repeats_are_steps_on_the_same_minibatch_bit_for_bit(runs):
     rows = list(range(60))
     twice = [row for k in range(0, 60, 10) for row in rows[k : k + 10] * 2]
     order = "--data.order=sgdlit.data.orders.FixedList"
-    assert runs.fit("repeated", *FIT, order, f"--data.order.rows={rows}", "--data.repeats=2") == 0
-    assert runs.fit("listed", *FIT, order, f"--data.order.rows={twice}") == 0
+    assert runs.fit("repeated", *FIT, order, f"--data.order.indices={rows}", "--data.repeats=2") == 0
+    assert runs.fit("listed", *FIT, order, f"--data.order.indices={twice}") == 0
     repeated, listed = (runs.checkpoint(name)["state_dict"] for name in ("repeated", "listed"))
     assert all(torch.equal(repeated[k], listed[k]) for k in repeated)
 

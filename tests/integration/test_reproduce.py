@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sgdlit.__main__ import main as sgdlit
+from sgdlit.cli.main import main as sgdlit
 from sgdlit.cli.reproduce import main
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import read_table
@@ -135,8 +135,8 @@ def test_mistakes_are_answered_in_one_line(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     for arguments, named in (
         (["blog:B10", *CONVEX, "--out", str(tmp_path / "file")], "no such folder can be made"),
-        (["smth2021"], "no paper 'smth2021'; did you mean 'smith2021'"),
-        (["smith2021:f1b"], "no claim 'f1b'; did you mean 'F1b'"),
+        (["smth2021"], "no paper 'smth2021'; did you mean smith2021"),
+        (["smith2021:f1b"], "no claim 'f1b'; did you mean F1b"),
         (["no.such.module"], "no module with a PAPER"),
         (["--all", "blog"], "come before all options"),
         (["blog", "--all"], "not together with blog"),

@@ -23,7 +23,7 @@ CASES = {
         [3, 5],
         [
             f"--data.order={ORDERS}FixedList",
-            f"--data.order.rows={[7, 1, 1, 30, 22, 9] * 5}",
+            f"--data.order.indices={[7, 1, 1, 30, 22, 9] * 5}",
             "--trainer.val_check_interval=0.7",
             "--trainer.max_steps=-1",
             "--trainer.max_epochs=4",

@@ -9,7 +9,7 @@ import torch
 from fit_runs import Runs, processes, wait_until
 
 from sgdlit import load_run
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 ENSEMBLE = "--ensemble=[{model.network.activation: [relu, tanh], model.optimizer.lr: [0.01, 0.02]}]"
 HALF_LOST = "--ensemble=[{model.optimizer.lr: [0.01, 1.0e+15]}]"

@@ -13,7 +13,7 @@ from fit_runs import wait_until
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from sweep_runs import CONFIG, numbers, runs, sweep
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 
 @pytest.fixture(autouse=True)

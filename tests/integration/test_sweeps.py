@@ -10,7 +10,7 @@ import pytest
 from sweep_runs import CONFIG, numbers, runs, sweep
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 
 @pytest.fixture(autouse=True)

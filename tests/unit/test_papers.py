@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
-from sgdlit.__main__ import main
-from sgdlit.config.options import value_at
+from sgdlit.cli.main import main
+from sgdlit.config.keys import value_at
 from sgdlit.data.gradient_noise import GradientNoise
 from sgdlit.figures.deep_bootstrap import draw, worlds_of
 from sgdlit.foundations.errors import UserError

@@ -24,8 +24,8 @@ MISTAKES = {
     "cifar --root x": "name: 'cifar' is not allowed; did you mean cifar10? allowed: cifar10, fashion-mnist",
     "cifar10": "--root: missing; allowed: str",
     "--root x": "name: missing; allowed: cifar10, fashion-mnist",
-    "cifar10 --root": "--root: the value is missing; allowed: str",
-    "cifar10 --root x --rerun": "--rerun: the value is missing; allowed: str",
+    "cifar10 --root": "--root: expected one argument",
+    "cifar10 --root x --rerun": "--rerun: expected at least one argument",
     "cifar10 --root x --jobs two": "--jobs: 'two' is not allowed; allowed: int",
     "cifar10 --root x --jobs=2.5": "--jobs: '2.5' is not allowed; allowed: int",
     "cifar10 --root x --launcher slrum": "--launcher: 'slrum' is not allowed; did you mean slurm? "
@@ -58,7 +58,7 @@ def test_options_of_another_parser_are_handed_on_in_order():
     own, others = parser.parse_own([*arguments, "--sweep.seeds", "3"])
     assert (own.store, own.rerun, own.dry_run) == ("x", ["a=1", "b=2"], True)
     assert others == ["--config", "a.yaml", "--lr", "-1", "--sweep.seeds", "3"]
-    with pytest.raises(UserError, match="--store: the value is missing"):
+    with pytest.raises(UserError, match="--store: expected one argument"):
         parser.parse_own(["--config", "a.yaml", "--store"])
 
 

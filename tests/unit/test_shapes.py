@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from sgdlit.data import shapes
-from sgdlit.data.shapes import CLASS_NAMES, draw
+from sgdlit.data.finite import shapes
+from sgdlit.data.finite.shapes import CLASS_NAMES, draw
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key
 

@@ -23,7 +23,7 @@ model:
   init_args:
     network: {class_path: sgdlit.models.MLP, init_args: {widths: [784, 8, 10]}}
     optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
-data: {class_path: sgdlit.data.modules.FashionMNIST, init_args: {root: data, batch_size: 16}}
+data: {class_path: sgdlit.data.finite.fashion_mnist.FashionMNIST, init_args: {root: data, batch_size: 16}}
 trainer: {max_epochs: 3, accelerator: cpu}
 """
 SECTION = """

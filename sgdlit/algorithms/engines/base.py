@@ -126,6 +126,7 @@ def joined(parts: Sequence[Observation]) -> Observation:
     """One observation of several members, from those of each or of some."""
 
     def join(values: Sequence[Tensor | None]) -> Tensor | None:
-        return None if values[0] is None else torch.cat([v.reshape(-1) for v in values])
+        known = [v.reshape(-1) for v in values if v is not None]
+        return torch.cat(known) if known else None
 
-    return Observation(*map(join, zip(*parts, strict=True)))
+    return Observation(*map(join, zip(*parts, strict=True)))  # type: ignore[arg-type]

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.fx import GraphModule
 
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation, joined
 from sgdlit.algorithms.engines.captured import CapturedStep
@@ -29,7 +28,7 @@ _CLASSES: dict[str, type[Engine]] = {
     "compiled": StackedEngine,
     "loop": LoopEngine,
 }
-_FASTEST_FIRST = ("fused", "rank_one", "stacked")
+_FASTEST_FIRST: tuple[EngineName, ...] = ("fused", "rank_one", "stacked")
 _WORTH_BUILDING = 5000  # updates over which the C compiler's third of a second is earned back
 
 
@@ -100,12 +99,14 @@ class EngineGroup:
         return Losses(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def _run(self, block: Block) -> Losses:
-        parts = self._side_by_side(block).map(lambda engine: engine.run(block), self.engines)
+        side_by_side = self._side_by_side(block)
+        parts = side_by_side.map(lambda engine: engine.run(block), self.engines)
         return Losses(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
     def observe(self, block: Block) -> Observation:
         """What the members are like before the block: ``[members]`` each."""
-        return joined(self._side_by_side(block).map(lambda engine: engine.observe(block), self.engines))
+        side_by_side = self._side_by_side(block)
+        return joined(side_by_side.map(lambda engine: engine.observe(block), self.engines))
 
     def _side_by_side(self, block: Block) -> SideBySide:
         """What calls the engines, which are chosen first if this is the first block."""
@@ -124,7 +125,7 @@ class EngineGroup:
                 return self.name, self._make(self.name, block)
             except Unfit as unfit:
                 raise _not_possible(self.name, unfit) from unfit
-        before = self._before.get("engine")
+        before: EngineName | None = self._before.get("engine")
         for name in (before, *_FASTEST_FIRST):
             if name is not None and (name == before or not self._too_dear(name, block)):
                 try:
@@ -176,11 +177,11 @@ class EngineGroup:
     def _rank_one(self) -> list[Engine]:
         return [RankOneEngine(self.members, slice(0, len(self.members)), self.machine, self._player())]
 
-    def _player(self) -> Callable[[GraphModule], Any]:
+    def _player(self) -> Callable[[Any], Any]:
         """How a recorded step is called: on a GPU by a CUDA graph."""
         return CapturedStep if self.machine.device.type == "cuda" else (lambda graph: graph)
 
-    def _stacked(self, block: Block, finish: Callable[[GraphModule], Any]) -> list[Engine]:
+    def _stacked(self, block: Block, finish: Callable[[Any], Any]) -> list[Engine]:
         """Engines of as many members each as the memory holds."""
         while True:
             try:
@@ -196,7 +197,7 @@ class EngineGroup:
         count = len(self.members)
         return [slice(k, min(k + self.group_size, count)) for k in range(0, count, self.group_size)]
 
-    def _prepared(self, group: slice, block: Block, finish: Callable[[GraphModule], Any]) -> Engine:
+    def _prepared(self, group: slice, block: Block, finish: Callable[[Any], Any]) -> Engine:
         """A stacked engine that has recorded its first step, which shows whether the memory holds it."""
         engine = StackedEngine(self.members[group], group, self.machine, finish)
         try:

@@ -35,7 +35,7 @@ class LoopEngine(Engine):
             return loss
 
         with self.precision.forward_context():
-            optimizer.step(closure)
+            optimizer.step(closure)  # type: ignore[arg-type]
         if member.scheduler is not None:
             member.scheduler.step()
         return found[0]

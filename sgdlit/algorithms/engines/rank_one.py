@@ -5,6 +5,8 @@ and without a matrix of gradients. With layers x_l = W_l x_{l-1}, and δ_L the d
 δ_{l-1} = W_lᵀ δ_l and ∇_{W_l} C = δ_l x_{l-1}ᵀ.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -29,7 +31,9 @@ class RankOneEngine(StackedEngine):
         return self.step(penalized, self.first.gradient_factor(batch[0].shape[1]))
 
     def step(self, penalized: bool, factor: int) -> Step:
-        form = {"chain": chain, "bilinear": bilinear, "diagonal": diagonal}[closed_form(self.first.network)]
+        forms: dict[str | None, Callable[..., _Found]]
+        forms = {"chain": chain, "bilinear": bilinear, "diagonal": diagonal}
+        form = forms[closed_form(self.first.network)]
         decays = any(member.optimizer.param_groups[0]["weight_decay"] for member in self.members)
         names = self.hyperparameter_names
 

@@ -1,6 +1,7 @@
 """What is done to a recorded step before it is played."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
@@ -28,7 +29,7 @@ def contiguous_products(graph: GraphModule) -> None:
     graph.recompile()
 
 
-def _product_transposed_by(node: Node) -> Node | None:
+def _product_transposed_by(node: Any) -> Any:
     """The batched product of which ``node`` is the transpose, seen through views that change no shape."""
     if node.target is not aten.transpose.int or sorted(d % 3 for d in node.args[1:]) != [1, 2]:
         return None

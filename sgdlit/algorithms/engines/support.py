@@ -71,7 +71,7 @@ class Support:
 
     def _without_closed_form(self, member: Member) -> str | None:
         form = closed_form(member.network)
-        if form not in self.forms:
+        if self.forms is None or form not in self.forms:
             return f"{type(member.network).__name__} is no linear network"
         if any(not p.requires_grad for p in member.network.parameters()):
             return "some parameters are frozen"

@@ -42,7 +42,8 @@ class AdamRule(UpdateRule):
     def update(
         self, parameters: list[Tensor], gradient: list[Tensor], state: State, given: Hyperparameters
     ) -> None:
-        for p, g, mean, square in zip(parameters, gradient, *map(state.get, self.state_names), strict=True):
+        means, squares = state["exp_avg"], state["exp_avg_sq"]
+        for p, g, mean, square in zip(parameters, gradient, means, squares, strict=True):
             own = {name: spread(number, p) for name, number in given.items()}
             if self.decays and self.decoupled:
                 p.mul_(own["shrink"])

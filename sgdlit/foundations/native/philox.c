@@ -6,14 +6,14 @@
 #define M1 0xCD9E8D57u
 
 /* Blocks first ... first + LANES − 1 of one counter: word w of block k is out[w][k]. */
-static void blocks(uint32_t out[4][LANES], uint32_t first, uint32_t lo, uint32_t hi, uint32_t stream,
+static void blocks(uint32_t out[4][LANES], uint32_t first, uint32_t lo, uint32_t hi, uint32_t substream,
                    uint32_t k0, uint32_t k1) {
     uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
     for (int k = 0; k < LANES; k++) {
         c0[k] = first + (uint32_t)k;
         c1[k] = lo;
         c2[k] = hi;
-        c3[k] = stream;
+        c3[k] = substream;
     }
     for (int round = 0; round < 10; round++) {
         for (int k = 0; k < LANES; k++) {
@@ -35,15 +35,15 @@ static void blocks(uint32_t out[4][LANES], uint32_t first, uint32_t lo, uint32_t
     }
 }
 
-/* out[i][j], j < count: word j of sample index[i] of stream streams[i]. out: (n, count). */
-void philox_words(int64_t *out, const int64_t *index, const int64_t *streams, int64_t n, int64_t count,
+/* out[i][j], j < count: word j of sample index[i] of substream substreams[i]. out: (n, count). */
+void philox_words(int64_t *out, const int64_t *index, const int64_t *substreams, int64_t n, int64_t count,
                   int64_t k0, int64_t k1) {
     uint32_t made[4][LANES];
     for (int64_t i = 0; i < n; i++) {
         int64_t *row = out + i * count;
         const uint32_t lo = (uint32_t)index[i], hi = (uint32_t)(index[i] >> 32);
         for (int64_t first = 0; 4 * first < count; first += LANES) {
-            blocks(made, (uint32_t)first, lo, hi, (uint32_t)streams[i], (uint32_t)k0, (uint32_t)k1);
+            blocks(made, (uint32_t)first, lo, hi, (uint32_t)substreams[i], (uint32_t)k0, (uint32_t)k1);
             for (int64_t k = 0; k < LANES; k++)
                 for (int64_t w = 0; w < 4 && 4 * (first + k) + w < count; w++)
                     row[4 * (first + k) + w] = made[w][k];
@@ -53,14 +53,14 @@ void philox_words(int64_t *out, const int64_t *index, const int64_t *streams, in
 
 /* The words of a sample in pairs (a, b), as u = (a + ½)/2³² and angle = b · 2π/2³²: two of (n, pairs), pairs even.
  * Both are exact but for the one rounding of the product. */
-void philox_pairs(double *u, double *angle, const int64_t *index, const int64_t *streams, int64_t n,
+void philox_pairs(double *u, double *angle, const int64_t *index, const int64_t *substreams, int64_t n,
                   int64_t pairs, int64_t k0, int64_t k1, double turn) {
     uint32_t made[4][LANES];
     for (int64_t i = 0; i < n; i++) {
         double *us = u + i * pairs, *angles = angle + i * pairs;
         const uint32_t lo = (uint32_t)index[i], hi = (uint32_t)(index[i] >> 32);
         for (int64_t first = 0; 2 * first < pairs; first += LANES) {
-            blocks(made, (uint32_t)first, lo, hi, (uint32_t)streams[i], (uint32_t)k0, (uint32_t)k1);
+            blocks(made, (uint32_t)first, lo, hi, (uint32_t)substreams[i], (uint32_t)k0, (uint32_t)k1);
             for (int64_t k = 0; k < LANES && 2 * (first + k) < pairs; k++) {
                 us[2 * (first + k)] = (made[0][k] + 0.5) / 4294967296.0;
                 angles[2 * (first + k)] = made[1][k] * turn;

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from sgdlit.config.options import value_at
+from sgdlit.config.keys import value_at
 from sgdlit.foundations.errors import UserError
 
 _KNOWN = ("torch.optim.lr_scheduler.", "sgdlit.")  # nothing else that a folder names is imported

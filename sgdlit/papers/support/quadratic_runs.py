@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sgdlit.config.options import value_at
+from sgdlit.config.keys import value_at
 from sgdlit.data.spectra import eigenvalues
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.support.lrs_of_runs import learning_rates

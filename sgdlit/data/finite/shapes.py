@@ -1,5 +1,4 @@
-"""The built-in image distribution: ten classes of 3×32×32 pictures made from a key, with nothing to
-download.
+"""Shapes, the built-in images: pictures 3x32x32 in ten classes, made from a key; nothing to fetch.
 
 A picture shows one patterned shape. Its class is the pair (pattern, shape): each of five patterns goes with
 two shapes and each of five shapes with two patterns, so reading only one of the two leaves a choice of two
@@ -16,13 +15,17 @@ where its float64 sine differs by enough to survive the rounding.
 """
 
 import math
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from sgdlit.data.image_shards import ImageShards
+from sgdlit.data.shards import PerChannel, Shard, Subset, whole
 from sgdlit.foundations.errors import UserError
-from sgdlit.foundations.philox import Key, integers, uniform, words
+from sgdlit.foundations.philox import Key, derive_key, integers, uniform, words
+from sgdlit.foundations.progress import track
 
 SHAPE_NAMES = ("disc", "star", "square", "cross", "triangle")
 PATTERN_NAMES = ("striped", "checked", "dotted", "tiled", "shaded")
@@ -31,7 +34,7 @@ _CLASSES = tuple((pattern, shape % 5) for pattern in range(5) for shape in (patt
 CLASS_NAMES = tuple(f"{PATTERN_NAMES[pattern]} {SHAPE_NAMES[shape]}" for pattern, shape in _CLASSES)
 CHANNELS, SIZE = 3, 32
 
-_LABEL, _SCENE, _NOISE = 0, 1, 2  # Philox streams
+_LABEL, _SCENE, _NOISE = 0, 1, 2  # Philox substreams
 _CHUNK = {"cpu": 64}  # pictures drawn at a time: fits the cache of one core
 _CHUNK_ELSEWHERE = 4096  # few launches, about 1 GB of temporaries
 
@@ -263,3 +266,57 @@ def _expose(image: Tensor, exposure: Tensor, noise: Tensor) -> Tensor:
     image = contrast * image + (1 - contrast) * brightness
     image = image + _between(amplitude, *_NOISE_AMPLITUDE) * noise
     return (image * 255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+class Shapes(ImageShards):
+    """A finite shard of the built-in image distribution (:func:`draw`), 3x32x32, ten classes.
+
+    Training, validation and test examples are three independent draws, so the training set of a smaller size
+    is the beginning of that of a larger one, and the test set is the same for all.
+
+    Args:
+        train_size: number of training examples.
+        test_size: number of test examples.
+        data_seed: which draw of the distribution.
+        shard: see :class:`ImageShards`.
+
+    Raises:
+        UserError: a size that is not possible; equal numbers per class, where labels are drawn.
+    """
+
+    small = ({"train_size": 40, "test_size": 12},)
+
+    def __init__(
+        self, train_size: int = 50000, test_size: int = 10000, data_seed: int = 0, **shard: Any
+    ) -> None:
+        super().__init__(train_size=train_size, **shard)
+        self.test_size, self.data_seed = test_size, data_seed
+
+    @property
+    def source(self) -> dict[str, Any]:
+        return super().source | {"test_size": self.test_size, "data_seed": self.data_seed}
+
+    def read_splits(self) -> dict[str, Subset]:
+        sizes = {"train": self.train_size, "val": self.val_size, "test": self.test_size}
+        for name, size in sizes.items():
+            if size < (name != "val"):
+                raise UserError(f"data.{name}_size: {size}; allowed: {int(name != 'val')} or more")
+        if self.balanced:
+            raise UserError(
+                "data.balanced: true is not possible with Shapes, whose labels are drawn; allowed: false"
+            )
+        return {name: whole(self._draw(name, size)) for name, size in sizes.items()}
+
+    def _draw(self, name: str, size: int) -> Shard:
+        key = derive_key(self.data_seed, f"shapes {name}")
+        chunks = torch.arange(size, device=self.device).split(2000)
+        drawn = [draw(key, chunk) for chunk in track(chunks, f"drawing {size} {name} images")]
+        images, labels = zip(*drawn, strict=True)
+        return Shard(torch.cat(images), torch.cat(labels))
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"data_seed": self.data_seed}
+
+    @cached_property
+    def standardise(self) -> PerChannel:
+        return PerChannel(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
