@@ -3,6 +3,7 @@
 What a restructuring changes stands first: class paths, the layout of checkpoints, the commands.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -99,11 +100,39 @@ def sweep(folder: Path, config: dict[str, Any]) -> list[Path]:
     return [folder / "store" / name for name in ("table.csv", "figures/loss.csv")]
 
 
+REPRODUCED = {
+    "modified-flow": {
+        "smith2021:M1": ("", "m halvings n_steps order_pairs data_dir"),
+        "barrett2021": ("", ""),
+    },
+    "noisy-quadratic": {"zhang2019:G2": ("", "dimensions rates pieces batch_sizes target")},
+    "noisy-quadratic-runs": {"zhang2019:F5": ("", "runs")},
+    "rate-drop": {"grosse2021:G3": ("drop.", "dimensions steps simulations runs")},
+    "linear-regression": {
+        "grosse2021:G12": ("regression.", "covariance_samples runs steps"),
+        "strohmer2009": ("", "runs"),
+        "ma2018": ("", "weights examples"),
+        "kidambi2018": ("", "conditions"),
+    },
+    "online-convex": {"blog:B10": ("convex.", "steps runs")},
+    "least-squares": {"blog:B2": ("least_squares.", "d")},
+}
+"""By what was one study: claims, what stands before their options now, and which options are theirs."""
+
+
 def theory(folder: Path, name: str, *arguments: str) -> Outcome:
-    """The study's tables, and the claims that it printed."""
-    printed = sgdlit(folder, "theory", name, "--out", str(folder / "out"), *arguments)
-    claims = sorted(line for line in printed.splitlines() if "; holds: " in line)
-    return Outcome(tables=sorted((folder / "out").glob("*.csv")), claims=claims)
+    """The tables of a study, and the findings of its claims."""
+    given, out = dict(argument[2:].split("=", 1) for argument in arguments), folder / "out"
+    for target, (prefix, names) in REPRODUCED[name].items():
+        own = [f"--{prefix}{key}={given[key]}" for key in names.split() if key in given]
+        sgdlit(folder, "reproduce", target, "--scale=full", "--out", str(out), *own)
+    claims = []
+    for path in out.glob("*/claims.json"):
+        for claim in json.loads(path.read_text()).values():
+            for f in claim["findings"]:
+                text = f"{f['claim']:5} {f['statement']}: predicted {f['predicted']}; found {f['found']}"
+                claims.append(f"{text}; holds: {'yes' if f['holds'] else 'NO'}")
+    return Outcome(tables=sorted(out.glob("*/*.csv")), claims=sorted(claims))
 
 
 def sgdlit(folder: Path, *arguments: str) -> str:

@@ -26,7 +26,10 @@ COMMANDS = {
         "a member of an ensemble as a run of its own: export --run logs/NAME/version_0 --member 3",
     ),
     "data": ("sgdlit.cli.data:main", "download and verify a data set: data cifar10 --root data"),
-    "theory": ("sgdlit.cli.theory:main", "what theory predicts, drawn and checked: theory modified-flow"),
+    "reproduce": (
+        "sgdlit.cli.reproduce:main",
+        "check claims of papers, or list them: reproduce smith2021:M1",
+    ),
 }
 """Command: its function, as ``module:function``, and what it is for, with an example."""
 

@@ -6,7 +6,7 @@ option is never abbreviated; and options that belong to another parser can be ha
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
@@ -52,6 +52,10 @@ class CommandParser:
         self._parser.add_class_arguments(options)
         self._options |= parameters(options)
         self._flags |= {name: f"--{name}" for name in parameters(options)}
+
+    def set_defaults(self, values: Mapping[str, Any]) -> None:
+        """Other defaults, by dotted key."""
+        self._parser.set_defaults(dict(values))
 
     def parse(self, arguments: Sequence[str]) -> Namespace:
         """The values of all options.

@@ -15,7 +15,7 @@ from torch.func import grad, vmap
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key, permutation
-from sgdlit.theory.losses import Loss
+from sgdlit.theory.losses import FlatLoss
 
 ENUMERATION_LIMIT = 6
 
@@ -45,7 +45,7 @@ def paired_orders(m: int, pairs: int, seed: int) -> Tensor:
     return torch.cat([forward, forward.flip(1)])
 
 
-def sgd_endpoints(losses: Sequence[Loss], start: Tensor, lr: float, orders: Tensor, n: int = 1) -> Tensor:
+def sgd_endpoints(losses: Sequence[FlatLoss], start: Tensor, lr: float, orders: Tensor, n: int = 1) -> Tensor:
     """The iterates after one pass over each order, with n updates in a row on each minibatch.
 
     Args:

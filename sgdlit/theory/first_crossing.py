@@ -13,7 +13,7 @@ from math import isqrt
 import numpy as np
 
 from sgdlit.foundations.errors import UserError
-from sgdlit.theory.noisy_quadratic import NoisyQuadratic, Run, check_batch, check_target
+from sgdlit.theory.noisy_quadratic import ExactRisk, NoisyQuadratic, check_batch, check_target
 from sgdlit.theory.optimizers import Optimizer
 
 HORIZON = 2**46
@@ -30,13 +30,13 @@ class Best:
     optimizer: Optimizer | None
 
 
-def steps_to_target(run: Run, batch_size: float, target: float) -> int | None:
+def steps_to_target(exact: ExactRisk, batch_size: float, target: float) -> int | None:
     """The first step with risk <= target; 0 if the start is there already, None if it is never reached."""
     check_target(target)
-    return _Search(run).first(check_batch(batch_size), target, HORIZON)
+    return _Search(exact).first(check_batch(batch_size), target, HORIZON)
 
 
-def rate_grid(
+def lr_grid(
     model: NoisyQuadratic, optimizer: Optimizer, points: int = 100, decades: float = 9.0
 ) -> np.ndarray:
     """Rates α_max · 10^(−decades·(1 − j/points)) for 0 <= j < points, below the largest stable one, α_max.
@@ -45,11 +45,11 @@ def rate_grid(
     """
     if points < 1 or decades <= 0:
         raise UserError(f"rates = {points}, decades = {decades}: must be at least 1 and positive")
-    highest = model.largest_rate(optimizer)
+    highest = model.largest_lr(optimizer)
     return np.geomspace(highest * 10.0**-decades, highest, points, endpoint=False)
 
 
-def best_constant_rate(
+def best_constant_lr(
     model: NoisyQuadratic,
     optimizers: Sequence[Optimizer],
     batch_sizes: Sequence[float],
@@ -69,11 +69,11 @@ def best_constant_rate(
     by_noise = sorted(range(len(best)), key=lambda i: best[i].batch_size)  # most steps first
     for optimizer in optimizers:
         too_small, steady = 0.0, optimizer.steady_below() / optimizer.stable_below()
-        for lr in _spread_out(rate_grid(model, optimizer, points, decades)):
+        for lr in _spread_out(lr_grid(model, optimizer, points, decades)):
             on_progress()
             if lr <= too_small:
                 continue
-            search = _Search(Run(model, optimizer, float(lr)))
+            search = _Search(ExactRisk(model, optimizer, float(lr)))
             for i in by_noise:
                 now = best[i]
                 limit = HORIZON if now.steps is None else now.steps
@@ -83,7 +83,7 @@ def best_constant_rate(
                     best[i] = Best(now.batch_size, steps, float(lr), optimizer)
             # A bias that alone is too large, and would be larger still at any smaller rate.
             most = max(HORIZON if now.steps is None else now.steps for now in best)
-            if search.clear >= most and lr <= steady * model.largest_rate(optimizer):
+            if search.clear >= most and lr <= steady * model.largest_lr(optimizer):
                 too_small = max(too_small, lr)
     return best
 
@@ -97,13 +97,13 @@ def _spread_out(rates: np.ndarray, stride: int = 10) -> Iterable[float]:
 class _Search:
     """The risks of one run, remembered over batch sizes: only the noise part depends on B, as 1/B."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, exact: ExactRisk) -> None:
+        self.exact = exact
         self.means: dict[int, np.ndarray] = {}
         self.biases: dict[int, float] = {}
         self.noises: dict[int, float] = {0: 0.0}
         self.least_biases: dict[tuple[int, int], float] = {}
-        self.noise_limit = run.floor(1)
+        self.noise_limit = exact.floor(1)
         self.clear = 0
 
     def first(self, batch_size: float, target: float, limit: int) -> int | None:
@@ -147,23 +147,23 @@ class _Search:
         if noise > target:
             return noise
         if (a, b) not in self.least_biases:
-            squares = self.run.response.least_square(a, b, self._mean(a), self._mean(b))
-            self.least_biases[a, b] = float(self.run.bias_weights @ squares)
+            squares = self.exact.response.least_square(a, b, self._mean(a), self._mean(b))
+            self.least_biases[a, b] = float(self.exact.bias_weights @ squares)
         return noise + self.least_biases[a, b]
 
     def risk(self, k: int, batch_size: float) -> float:
         if k not in self.biases:
-            self.biases[k] = float(self.run.bias_weights @ self._mean(k) ** 2)
+            self.biases[k] = float(self.exact.bias_weights @ self._mean(k) ** 2)
         return self.biases[k] + self.noise(k) / batch_size
 
     def noise(self, k: int) -> float:
         if k not in self.noises:
-            self.noises[k] = self.run.noise(k)
+            self.noises[k] = self.exact.noise(k)
         return self.noises[k]
 
     def _mean(self, k: int) -> np.ndarray:
         if k not in self.means:
-            self.means[k] = self.run.response.mean(k)
+            self.means[k] = self.exact.response.mean(k)
         return self.means[k]
 
 

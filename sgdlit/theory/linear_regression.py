@@ -94,7 +94,7 @@ class GaussianRegression:
         if not self.is_stable():
             raise UserError(
                 f"lr = {self.lr}: the second moments diverge at batch_size = {self.batch_size}; "
-                f"the largest stable rate is {largest_stable_rate(self.spectrum, self.batch_size):.6g}"
+                f"the largest stable rate is {largest_stable_lr(self.spectrum, self.batch_size):.6g}"
             )
         seen = vectors.T @ self.spectrum
         begin, force = vectors.T @ start, self.lr**2 * self.label_variance / self.batch_size * seen
@@ -109,7 +109,7 @@ class GaussianRegression:
         return np.array(out).reshape(np.shape(steps))
 
 
-def largest_stable_rate(spectrum: Array, batch_size: int) -> float:
+def largest_stable_lr(spectrum: Array, batch_size: int) -> float:
     """The rate at which the second moments of :class:`GaussianRegression` stop being bounded.
 
     T has the eigenvalue 1 where Σ_i (α/B)λ_i/(2 − α(1 + 1/B)λ_i) = 1; the left side grows with α.

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from sgdlit.theory.losses import Loss, mean_loss
+from sgdlit.theory.losses import FlatLoss, mean_loss
 
 
-def modified_loss(losses: Sequence[Loss], lr: float) -> Loss:
+def flat_modified_loss(losses: Sequence[FlatLoss], lr: float) -> FlatLoss:
     """C̃(ω) = (1/m) Σ_k [Ĉ_k(ω) + (lr/4) ‖∇Ĉ_k(ω)‖²], Eqs 1, 20 and 39.
 
     Args:
@@ -31,7 +31,7 @@ def modified_loss(losses: Sequence[Loss], lr: float) -> Loss:
         A differentiable function [P] -> [].
     """
 
-    def one(loss: Loss, w: Tensor) -> Tensor:
+    def one(loss: FlatLoss, w: Tensor) -> Tensor:
         return loss(w) + 0.25 * lr * grad(loss)(w).square().sum()
 
     def modified(w: Tensor) -> Tensor:
@@ -40,6 +40,6 @@ def modified_loss(losses: Sequence[Loss], lr: float) -> Loss:
     return modified if lr != 0 else mean_loss(losses)
 
 
-def modified_loss_gd(losses: Sequence[Loss], lr: float) -> Loss:
+def flat_modified_loss_gd(losses: Sequence[FlatLoss], lr: float) -> FlatLoss:
     """C̃_GD = C + (lr/4) ‖∇C‖² of full-batch gradient descent, Eq 11."""
-    return modified_loss([mean_loss(losses)], lr)
+    return flat_modified_loss([mean_loss(losses)], lr)

@@ -23,7 +23,7 @@ def regret_bound(distance: float, gradient_bound: float, steps: int) -> float:
     return distance * gradient_bound / sqrt(_checked(steps))
 
 
-def best_rate(distance: float, gradient_bound: float, steps: int) -> float:
+def best_lr(distance: float, gradient_bound: float, steps: int) -> float:
     """η = ‖x¹ − x*‖ / (𝓑√K), the rate that minimises ‖x¹ − x*‖²/(2Kη) + η𝓑²/2."""
     return distance / (gradient_bound * sqrt(_checked(steps)))
 
@@ -40,7 +40,7 @@ def simulate_stream(dimensions: int, distance: float, steps: int, runs: int, see
 
     x^1 … x^K are looked at, which takes K − 1 updates.
     """
-    lr, members = best_rate(distance, 1.0, steps), torch.arange(runs)
+    lr, members = best_lr(distance, 1.0, steps), torch.arange(runs)
     key = derive_key(seed, f"theory/stream-{steps}")
     offset = normal(derive_key(seed, "theory/stream-start"), members, dimensions, dtype=torch.float64).numpy()
     offset *= distance / np.linalg.norm(offset, axis=1, keepdims=True)

@@ -36,7 +36,7 @@ class Response(Protocol):
 
 
 class Optimizer(Protocol):
-    """SGD, HeavyBall or IterateAverage."""
+    """SGD, HeavyBall or AveragedSGD."""
 
     preconditioner: float
 
@@ -89,7 +89,7 @@ class HeavyBall:
 
 
 @dataclass(frozen=True)
-class IterateAverage:
+class AveragedSGD:
     """SGD whose iterates are averaged, θ̃ ← μθ̃ + (1 − μ)θ (F9), μ = ``decay``, θ̃_0 = θ_0; the risk is θ̃'s."""
 
     decay: float

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key, normal, permutation
-from sgdlit.theory.losses import Loss, flat_losses
+from sgdlit.theory.losses import FlatLoss, flat_losses
 
 _HIDDEN_REGRESSION, _HIDDEN_IMAGES = 6, 8
 
@@ -22,8 +22,8 @@ class Problem:
     """Minibatch losses, the losses of the single examples, and where to start."""
 
     name: str
-    minibatches: list[Loss]
-    examples: list[Loss]
+    minibatches: list[FlatLoss]
+    examples: list[FlatLoss]
     start: Tensor
 
 

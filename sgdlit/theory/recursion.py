@@ -18,7 +18,7 @@ from sgdlit.theory.noisy_quadratic import NoisyQuadratic, check_batch
 from sgdlit.theory.two_roots import Array
 
 
-def risk_of_rates(
+def risk_of_lrs(
     model: NoisyQuadratic, lrs: Sequence[float], batch_size: float, momentum: float = 0.0
 ) -> Array:
     """E L after 0, 1, … steps, float64 [len(lrs) + 1].

@@ -7,7 +7,7 @@ In each piece every direction relaxes geometrically towards its stationary secon
 so the risk at the end and its derivatives by all rates α_j and durations k_j are exact. The total Σ_j k_j is
 minimised under risk <= target over real durations, every rate below the largest stable one, by sequential
 quadratic programming in the logarithms on few directions that stand for all
-(:mod:`sgdlit.theory.condensation`); then the durations are rounded and the first step at or below the target
+(:mod:`sgdlit.theory.quadrature`); then the durations are rounded and the first step at or below the target
 is found exactly, on all directions.
 """
 
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgdlit.foundations.errors import UserError
-from sgdlit.theory.condensation import Directions, condensed
 from sgdlit.theory.first_crossing import Best
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, check_batch, check_target
 from sgdlit.theory.optimizers import log_of_distance
+from sgdlit.theory.quadrature import Directions, quadrature_directions
 from sgdlit.theory.two_roots import Array
 
 _TOP = 0.9999  # rates stay below this part of the largest stable one
@@ -48,7 +48,7 @@ def schedule_moments(
     """
     if len(lrs) != len(durations):
         raise UserError(f"{len(lrs)} rates and {len(durations)} durations: must be as many")
-    largest = model.largest_rate()
+    largest = model.largest_lr()
     moments = [model.start]
     for lr, k in zip(lrs, durations, strict=True):
         if not 0 < lr < largest:
@@ -85,7 +85,7 @@ def optimise_schedule(
     """
     from scipy.optimize import minimize
 
-    pieces, top, directions = len(guess[0]), _TOP * model.largest_rate(), condensed(model)
+    pieces, top, directions = len(guess[0]), _TOP * model.largest_lr(), quadrature_directions(model)
     first = np.log(np.concatenate([np.clip(guess[0], 1e-12, top), np.maximum(guess[1], 1e-3)]))
     known: dict[bytes, tuple[float, Array]] = {}
 
@@ -193,7 +193,7 @@ def log_risk_and_gradient(
 
 def _decay(model: NoisyQuadratic, best: Best, pieces: int, fall: float) -> tuple[Array, Array]:
     """A guess: from a larger rate down to the best constant one over ``fall``, in pieces of equal length."""
-    top = min(0.9 * model.largest_rate(), 10 * best.lr)
+    top = min(0.9 * model.largest_lr(), 10 * best.lr)
     return np.geomspace(top, best.lr / fall, pieces), np.full(pieces, best.steps / pieces)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, check_batch
-from sgdlit.theory.optimizers import HeavyBall, IterateAverage, Optimizer
+from sgdlit.theory.optimizers import AveragedSGD, HeavyBall, Optimizer
 
 
 def simulate(
@@ -44,7 +44,7 @@ def simulate(
     deviation = np.sqrt(model.noise / check_batch(batch_size))
     scale, velocity, average = h**-optimizer.preconditioner, np.zeros_like(theta), theta.copy()
     momentum = optimizer.momentum if isinstance(optimizer, HeavyBall) else 0.0
-    decay = optimizer.decay if isinstance(optimizer, IterateAverage) else 0.0
+    decay = optimizer.decay if isinstance(optimizer, AveragedSGD) else 0.0
     wanted, out = {int(k): i for i, k in enumerate(record)}, np.empty((len(record), runs))
     for step in range(max(record) + 1):
         if step > 0:

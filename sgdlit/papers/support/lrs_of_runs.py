@@ -3,8 +3,6 @@
 import importlib
 from typing import Any
 
-import torch
-
 from sgdlit.config.keys import value_at
 from sgdlit.foundations.errors import UserError
 
@@ -12,7 +10,7 @@ _KNOWN = ("torch.optim.lr_scheduler.", "sgdlit.")  # nothing else that a folder 
 
 
 def learning_rates(config: dict[str, Any], steps: int) -> list[float]:
-    """The rates of the steps 0 … ``steps`` − 1.
+    """The learning rates of the steps 0 … ``steps`` − 1.
 
     Args:
         config: of the run, as :func:`sgdlit.load_run` gives it.
@@ -21,6 +19,8 @@ def learning_rates(config: dict[str, Any], steps: int) -> list[float]:
     Raises:
         UserError: a schedule that is neither torch's nor sgdlit's, or that follows what the run measures.
     """
+    import torch
+
     lr, given = value_at(config, "model.optimizer.lr"), value_at(config, "model.scheduler")
     if lr is None:
         raise UserError("model.optimizer.lr: missing, so the rates of the run are not known")
@@ -31,9 +31,9 @@ def learning_rates(config: dict[str, Any], steps: int) -> list[float]:
         raise UserError(f"model.scheduler: the rates of {path} are not known without the run")
     module, _, name = path.rpartition(".")
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr)
-    schedule, rates = getattr(importlib.import_module(module), name)(optimizer, **arguments), []
+    schedule, lrs = vars(importlib.import_module(module))[name](optimizer, **arguments), []
     for _ in range(steps):
-        rates.append(float(optimizer.param_groups[0]["lr"]))
+        lrs.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
         schedule.step()
-    return rates
+    return lrs

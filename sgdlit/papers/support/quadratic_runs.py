@@ -9,9 +9,9 @@ import numpy as np
 from sgdlit.config.keys import value_at
 from sgdlit.data.spectra import eigenvalues
 from sgdlit.foundations.errors import UserError
-from sgdlit.papers.schedules_of_runs import learning_rates
+from sgdlit.papers.support.lrs_of_runs import learning_rates
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
-from sgdlit.theory.recursion import risk_of_rates
+from sgdlit.theory.recursion import risk_of_lrs
 from sgdlit.theory.two_roots import Array
 
 _PRESUPPOSED = {
@@ -82,4 +82,4 @@ class QuadraticRun:
         )
         model = NoisyQuadratic(curvature, variance, np.ones(d))
         momentum = self["model.optimizer.momentum"]
-        return risk_of_rates(model, learning_rates(self.config, steps), self["data.batch_size"], momentum)
+        return risk_of_lrs(model, learning_rates(self.config, steps), self["data.batch_size"], momentum)

@@ -24,7 +24,7 @@ class Directions(NamedTuple):
     start: Array
 
 
-def condensed(model: NoisyQuadratic, width: float = _WIDTH, nodes: int = _NODES) -> Directions:
+def quadrature_directions(model: NoisyQuadratic, width: float = _WIDTH, nodes: int = _NODES) -> Directions:
     """Directions with the model's risk under plain SGD, steepest first.
 
     Args:

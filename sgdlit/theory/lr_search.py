@@ -10,21 +10,39 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
-from sgdlit.papers.studies.options import NoisyQuadraticOptions
-from sgdlit.papers.studies.study import Progress
-from sgdlit.theory.first_crossing import Best, best_constant_rate
+from sgdlit.theory.first_crossing import Best, best_constant_lr
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.optimizers import Optimizer
 from sgdlit.theory.schedules import Schedule, best_schedules
 
 Families = dict[str, Sequence[Optimizer]]
 Found = tuple[dict[str, list[Best]], list[Schedule | None]]
+Progress = Callable[[str, int, int], None]
 
 _SMALL = 1_000_000  # directions times rates
 _LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched.
+
+    Attributes:
+        batch_sizes: B, each with a best of its own.
+        target: the risk to reach.
+        points, decades: of the grid of learning rates, see :func:`sgdlit.theory.first_crossing.lr_grid`.
+        pieces: of the schedules.
+    """
+
+    batch_sizes: Sequence[float]
+    target: float
+    points: int = 100
+    decades: float = 9.0
+    pieces: int = 10
 
 
 class _Tally:
@@ -47,8 +65,8 @@ class _GivenUp(Exception):
     """What ends a worker whose result is no longer wanted."""
 
 
-def search(
-    model: NoisyQuadratic, families: Families, plain: str, o: NoisyQuadraticOptions, progress: Progress
+def best_lrs_and_schedules(
+    model: NoisyQuadratic, families: Families, plain: str, o: Search, progress: Progress
 ) -> Found:
     """The best constant rates of each family, and a schedule for each batch size.
 
@@ -56,10 +74,10 @@ def search(
         model: the noisy quadratic.
         families: optimizers that share a curve, by its name; the costliest first.
         plain: the family from whose best rates the schedules start.
-        o: batch sizes, target, rates, decades and pieces.
+        o: what is searched.
         progress: told of optimizers' rates and schedules that are done.
     """
-    rates = sum(map(len, families.values())) * o.rates
+    rates = sum(map(len, families.values())) * o.points
     tally = _Tally(progress, rates + len(o.batch_sizes))
     if rates * len(model.curvature) > _SMALL:
         return _in_processes(model, families, plain, o, tally)
@@ -67,9 +85,7 @@ def search(
     return best, best_schedules(model, best[plain], o.target, o.pieces, tally)
 
 
-def _in_processes(
-    model: NoisyQuadratic, families: Families, plain: str, o: NoisyQuadraticOptions, tally: _Tally
-) -> Found:
+def _in_processes(model: NoisyQuadratic, families: Families, plain: str, o: Search, tally: _Tally) -> Found:
     """Plain SGD and the schedules here, every other family in a worker."""
     context = get_context("spawn")  # a fork would have the locks of this process's threads, not the threads
     tally.elsewhere, given_up = context.Value("q", 0), context.Event()
@@ -90,9 +106,9 @@ def _in_processes(
 
 
 def _constant(
-    model: NoisyQuadratic, family: Sequence[Optimizer], o: NoisyQuadraticOptions, advance: Callable[[], None]
+    model: NoisyQuadratic, family: Sequence[Optimizer], o: Search, advance: Callable[[], None]
 ) -> list[Best]:
-    return best_constant_rate(model, family, o.batch_sizes, o.target, o.rates, o.decades, advance)
+    return best_constant_lr(model, family, o.batch_sizes, o.target, o.points, o.decades, advance)
 
 
 @contextmanager
@@ -124,5 +140,5 @@ def _advance() -> None:
         counter.value += 1
 
 
-def _in_worker(model: NoisyQuadratic, family: Sequence[Optimizer], o: NoisyQuadraticOptions) -> list[Best]:
+def _in_worker(model: NoisyQuadratic, family: Sequence[Optimizer], o: Search) -> list[Best]:
     return _constant(model, family, o, _advance)
