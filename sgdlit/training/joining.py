@@ -1,5 +1,4 @@
 """Runs that train together: from one config and its ``ensemble`` to members, built as each would be alone."""
-alone."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
