@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from conftest import REPOSITORY
-from fit_runs import Runs, differences, processes, wait_until
+from fit_runs import PATIENCE, Runs, differences, processes
 from lightning.pytorch import LightningDataModule
 
 from sgdlit.cli.main import main
@@ -154,8 +154,7 @@ def test_members_over_two_ranks_are_those_of_one_process(runs):
     ranks = ["--trainer.devices=2", "--trainer.strategy=ddp"]
     command = ["-m", "sgdlit", *runs.arguments("two_ranks", *arguments, *ranks)]
     (process,) = processes([command], [{}], runs.folder)
-    assert wait_until(lambda: process.poll() is not None or None, 120)
-    assert process.returncode == 0, (runs.folder / "out_0").read_text()
+    assert process.wait(PATIENCE) == 0, (runs.folder / "out_0").read_text()
     one, two = runs.checkpoint("one_rank"), runs.checkpoint("two_ranks")
     assert differences(one["state_dict"], two["state_dict"], tolerance=1e-6) == []
     assert differences(one["optimizer_states"], two["optimizer_states"], tolerance=1e-5) == []
