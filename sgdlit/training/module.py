@@ -29,7 +29,7 @@ from sgdlit.objectives.penalty import length
 from sgdlit.training import checks, rows
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
 from sgdlit.training.clock import advance_clock, share_clock
-from sgdlit.training.evaluation import EvaluationSums, BestSoFar
+from sgdlit.training.evaluation import BestSoFar, EvaluationSums
 from sgdlit.training.rows import Row, Stopwatch, training_row
 
 LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output"]
