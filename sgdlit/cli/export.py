@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--logs", default="logs", help="folder in which the run is kept")
     given = parser.parse_args(list(arguments))
     from sgdlit.runs.export import export_member
-    from sgdlit.training.building import member_config
+    from sgdlit.training.joining import member_config
 
     run = Run(Path(given.run))
     target = export_member(run, given.member, Path(given.logs), member_config)

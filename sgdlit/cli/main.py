@@ -10,8 +10,8 @@ from collections.abc import Sequence
 _LIGHTNING = "sgdlit.cli.fit:main"  # it is told which of its commands was called
 COMMANDS = {
     "fit": (_LIGHTNING, "train: python -m sgdlit fit --config configs/wrn_modified_loss.yaml"),
-    "sweep": ("sgdlit.cli.sweep:sweep", "run a grid of configs and seeds: sweep --config FILE"),
-    "figure": ("sgdlit.cli.sweep:figure", "draw a sweep from what is stored: figure --config FILE"),
+    "sweep": ("sgdlit.cli.sweep:main", "run a grid of configs and seeds: sweep --config FILE"),
+    "figure": ("sgdlit.cli.figure:main", "draw a sweep, or a run, from what is stored: figure --config FILE"),
     "validate": (
         _LIGHTNING,
         "evaluate a run on its validation and test sets: validate --run logs/NAME/version_0",

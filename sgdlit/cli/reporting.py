@@ -1,7 +1,6 @@
 """What a command leaves and says about a run: its folder, its opening and closing lines, its predictions."""
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically, write_table
 from sgdlit.runs import folder as run_folder
 from sgdlit.runs.metrics_file import MetricsFile
-from sgdlit.runs.outcomes import outcomes, summary, write_members
-from sgdlit.runs.reading import load_run
 from sgdlit.training.divergence import DivergenceGuard
 from sgdlit.training.module import Training, networks_of
 
@@ -96,6 +93,8 @@ def _write_end(folder: Path, model: LightningModule, guard: DivergenceGuard, sta
     if not model.several:
         run_folder.write_status(folder, state, step, **reached[0])
         return ", ".join(f"{name} {value:.4g}" for name, value in reached[0].items())
+    from sgdlit.runs.outcomes import outcomes, summary, write_members
+
     points = [member.point for member in model.members]
     ended = outcomes(points, guard.steps, state, step, reached)
     write_members(folder, state, step, ended)
@@ -104,11 +103,10 @@ def _write_end(folder: Path, model: LightningModule, guard: DivergenceGuard, sta
 
 def draw(name: str, folder: Path) -> None:
     """Draw a picture of a run beside it: ``draw`` of the file ``name`` of ``sgdlit.figures``."""
-    from sgdlit.figures.style import save
+    from sgdlit.figures.of_a_run import draw_run
+    from sgdlit.runs.reading import load_run
 
-    figure = import_module(f"sgdlit.figures.{name}").draw(load_run(folder))
-    if figure is not None:
-        (path,) = save(figure, folder, name, svg=False)
+    for path in draw_run(load_run(folder), name, folder):
         say(f"drawn: {path}")
 
 

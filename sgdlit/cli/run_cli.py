@@ -2,10 +2,11 @@
 
 Model, data, optimizer, scheduler, callbacks and logger come by class path from a config, any value from the
 command line. Everything that can be wrong is looked at before the folder of a run is made. Members are built
-by ``sgdlit.training.building``; what is written and said about a run is the business of ``reporting``.
+by ``sgdlit.training.joining``; what is written and said about a run is the business of ``reporting``.
 """
 
 import importlib
+import pkgutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,25 +19,21 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-import sgdlit.models
-import sgdlit.training.measuring  # noqa: F401  (imported so that short class names are found)
-from sgdlit import measures
 from sgdlit.cli import reporting
-from sgdlit.config.axes import Point
-from sgdlit.config.mistakes import Option, building_error, check_values, readable
-from sgdlit.data import finite
+from sgdlit.config.limits import check_values
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
+from sgdlit.figures.of_a_run import picture
 from sgdlit.foundations.console import warn
 from sgdlit.foundations.errors import UserError
 from sgdlit.runs.folder import CONFIG, checkpoint_path, locked
-from sgdlit.training.building import build, points_of, seed_data, seed_initialisation
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.divergence import DivergenceGuard
 from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
 from sgdlit.training.ranks import MembersOverRanks
 from sgdlit.training.resume import check_same_run, read_checkpoint
+from sgdlit.training.seeds import seed_data, seed_initialisation
 
 
 class Parser(LightningArgumentParser):
@@ -57,8 +54,6 @@ class RunCLI(LightningCLI):
         self.resumed: Path | None = None
         self.folder: Path | None = None
         self.exit_code = 0
-        measures.find_all()
-        finite.find_all()
         super().__init__(
             args=[command, *self._expand_run(command, arguments)],
             parser_class=Parser,
@@ -110,13 +105,25 @@ class RunCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self._arguments = args[1:]
         try:
-            self.config = parser.parse_args(args)
+            self.config = self._parsed(parser, args)
         except (UserError, UnicodeDecodeError) as error:
+            from sgdlit.config.mistakes import readable
+
             raise UserError(readable(str(error), self._arguments, self._options(args[0]))) from error
         check_values(self.config[args[0]])
 
-    def _options(self, command: str) -> dict[str, Option]:
+    def _parsed(self, parser: LightningArgumentParser, args: Any) -> Namespace:
+        """The config. Classes may go by their bare names, for which all of them are imported, if need be."""
+        try:
+            return parser.parse_args(args)
+        except (UserError, UnicodeDecodeError):
+            _import_all_classes()
+            return parser.parse_args(args)
+
+    def _options(self, command: str) -> dict[str, Any]:
         """The command's own options, for messages about a mistake."""
+        from sgdlit.config.options import Option
+
         classes = {"trainer": Trainer, "model": LightningModule, "data": LightningDataModule}
         classes["checkpoints"] = Checkpoints
         names = {key.split(".")[0] for key, _ in self._parser(command).get_defaults().items()}
@@ -167,23 +174,26 @@ class RunCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        points = points_of(config) if config.ensemble else []
+        if config.ensemble:
+            from sgdlit.training import joining
+
+            points = joining.points_of(config)
         seed_initialisation(config)
         try:
             super().instantiate_classes()
         except Exception as error:
-            refusal = building_error(error, self._arguments, self._options(self.subcommand))
-            if refusal is None:
-                raise
-            raise refusal from error
-        if points:
-            self.model, self.datamodule = build(config, points, self._explain)
+            raise self._explain(error) from error
+        if config.ensemble:
+            self.model, self.datamodule = joining.build(config, points, self._explain)
 
-    def _explain(self, error: Exception, point: Point) -> Exception:
-        """What a class refused when a member was built."""
+    def _explain(self, error: Exception, point: dict[str, Any] | None = None) -> Exception:
+        """What a class refused when it was built, for one run or for a member; ``error`` if it is a fault of
+        the program."""
+        from sgdlit.config.mistakes import building_error
+
         refusal = building_error(error, self._arguments, self._options(self.subcommand))
-        if refusal is None:
-            return error
+        if refusal is None or point is None:
+            return refusal or error
         words = ", ".join(f"{key}: {value}" for key, value in point.items())
         return UserError(f"{refusal}\n(member of the ensemble with {words})")
 
@@ -217,6 +227,8 @@ class RunCLI(LightningCLI):
         if isinstance(self.model, Training):
             self.model.check(self.trainer, self.datamodule)
         self._check_data_is_given()
+        if self.subcommand == "fit" and self.config.fit.figure is not None:
+            picture(self.config.fit.figure)
         # Lightning would load a checkpoint first and convert then, and lose the digits of float64.
         self.trainer.precision_plugin.convert_module(self.model)
         path = self.config[self.subcommand].get("ckpt_path")
@@ -321,6 +333,15 @@ def parse_fit(arguments: list[str]) -> Namespace:
     config = _ConfigOnly("fit", arguments).config.fit
     config.pop("sweep")
     return config
+
+
+def _import_all_classes() -> None:
+    """Import every class of the package that a config may name."""
+    import sgdlit
+
+    for room in ("data", "data.finite", "measures", "models", "objectives", "training"):
+        for module in pkgutil.iter_modules([str(Path(sgdlit.__path__[0], *room.split(".")))]):
+            importlib.import_module(f"sgdlit.{room}.{module.name}")
 
 
 def _take_option(option: str, arguments: list[str]) -> tuple[str | None, list[str]]:

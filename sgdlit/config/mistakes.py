@@ -11,7 +11,6 @@ import textwrap
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from sgdlit.config.files import read_settings
 from sgdlit.config.options import Option, Places, class_names, classes_in, is_abstract
@@ -119,25 +118,3 @@ def building_error(
         f" at {f.filename}:{f.lineno}" for f in raised if "lightning" not in Path(f.filename).parts
     )
     return UserError(f"{cause}\n({type(cause).__name__}{where}, while the config was built)")
-
-
-def check_values(config: Mapping[str, Any]) -> None:
-    """Refuse numbers and names of the command itself that Lightning would take and stumble over later.
-
-    Raises:
-        UserError: naming the key, its value and what is allowed.
-    """
-    trainer, name, seed = config["trainer"], config["name"], config["seed_everything"]
-    for key, least in (("accumulate_grad_batches", 1), ("log_every_n_steps", 1), ("gradient_clip_val", 0)):
-        if trainer[key] is not None and trainer[key] < least:
-            raise UserError(f"trainer.{key}: {trainer[key]} is not allowed; allowed: {least} or more")
-    interval = trainer["val_check_interval"]
-    if isinstance(interval, int | float) and interval <= 0:
-        raise UserError(
-            f"trainer.val_check_interval: {interval} is not allowed; allowed: 1 or more (batches), or a part "
-            "of an epoch between 0.0 and 1.0"
-        )
-    if seed is False or not 0 <= seed < 2**32:
-        raise UserError(f"seed_everything: {seed} is not allowed; allowed: 0 to {2**32 - 1}")
-    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UserError(f"name: {name!r} is not allowed; allowed: the name of a folder to be made in logs")

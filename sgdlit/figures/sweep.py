@@ -7,7 +7,7 @@ Drawn from stored results alone. Every number that is drawn is also in ``NAME.cs
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +18,28 @@ from sgdlit.foundations.console import warn
 from sgdlit.foundations.files import write_table
 from sgdlit.sweeps.expressions import Expression, power_of_two, shown_number
 from sgdlit.sweeps.options import Line, Panel, Statistic, SweepOptions, panels_of
-from sgdlit.sweeps.series import Numbers, PointSummary, Series, panel_series
+from sgdlit.sweeps.series import PointSummary, Series, SweepResults, panel_series
 from sgdlit.sweeps.statistics import interval_in_words, rule_of
-from sgdlit.sweeps.table import numbers_of
+from sgdlit.sweeps.table import summary_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Drawn = Sequence[tuple[Panel, Sequence[Series]]]  # the panels of a figure with their curves
+Placed = Sequence[tuple[float, PointSummary]]  # the points of a curve with their place on the x axis
 
 _CHARACTERS_PER_PANEL = 72  # of a caption
 _CHARACTERS_OF_A_HEADING = 46
 
 
-def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: bool) -> list[Path]:
+def draw(name: str, options: SweepOptions, results: SweepResults, folder: Path, svg: bool) -> list[Path]:
     """Draw one figure of a sweep file and write its numbers; the files that were written.
 
     Raises:
         UserError: the figure asks for a key, a grid or a metric that there is not.
     """
     described = panels_of(options, name)
-    drawn = [(panel, panel_series(numbers, panel, where)) for where, panel in described]
+    drawn = [(panel, panel_series(results, panel, where)) for where, panel in described]
     columns = min(len(drawn), max(1, options.figures[name].columns))
     rows = -(-len(drawn) // columns)
     figure, axes = panels(rows, columns, width=4.6, height=3.6)
@@ -63,10 +66,11 @@ def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: 
 # One panel
 
 
-def draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
-    places = _Places(panel, drawn)
+def draw_panel(ax: "Axes", panel: Panel, curves: Sequence[Series]) -> None:
+    """The curves of one panel, their reference lines, and its axes."""
+    places = _Places(panel, curves)
     placed = []
-    for i, series in enumerate(drawn):
+    for i, series in enumerate(curves):
         color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
         points = [(places.of(point.x), point) for point in series.points if places.has(point.x)]
         placed.append(points)
@@ -79,9 +83,13 @@ def draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
         _draw_lost(ax, points, color, i)
     for line, style in zip(panel.lines, ("--", ":", "-.") * len(panel.lines), strict=False):
         _draw_line(ax, line, placed, {"color": "black", "linestyle": style, "linewidth": 1})
-    words = dict.fromkeys(series.metric.words for series in drawn)
-    y_label = panel.y_label or ", ".join(words)
-    there = any(point.summary.center is not None for series in drawn for point in series.points)
+    _finish(ax, panel, curves, places)
+
+
+def _finish(ax: "Axes", panel: Panel, curves: Sequence[Series], places: "_Places") -> None:
+    """Title, labels, scales and ticks."""
+    y_label = panel.y_label or ", ".join(dict.fromkeys(series.metric.words for series in curves))
+    there = any(point.summary.center is not None for series in curves for point in series.points)
     log = panel.log.replace("none", "") if there else ""  # nothing has no logarithm
     if places.categories:
         log = log.replace("x", "")
@@ -92,7 +100,7 @@ def draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
         ax.set_ylim(*panel.y_range)
 
 
-def _draw_line(ax: "Axes", line: Line, drawn: "Sequence[Placed]", look: dict[str, Any]) -> None:
+def _draw_line(ax: "Axes", line: Line, curves: Sequence[Placed], look: dict[str, Any]) -> None:
     """A reference line; one through the first point is left out as long as there is none."""
     look = look | {"label": line.name}
     if line.y is not None:
@@ -100,7 +108,7 @@ def _draw_line(ax: "Axes", line: Line, drawn: "Sequence[Placed]", look: dict[str
     elif line.x is not None:
         ax.axvline(line.x, **look)
     else:
-        valued = [[(x, p) for x, p in placed if x > 0 and p.summary.center is not None] for placed in drawn]
+        valued = [[(x, p) for x, p in placed if x > 0 and p.summary.center is not None] for placed in curves]
         if valued[0]:
             (first, point), last = valued[0][0], max(x for placed in valued for x, _ in placed)
             xs = np.geomspace(first, last)
@@ -122,8 +130,8 @@ def _on_binary_grid(value: float) -> bool:
 class _Places:
     """Where on the x axis a value is drawn: at itself, or in its turn where values are no numbers."""
 
-    def __init__(self, panel: Panel, drawn: Sequence[Series]) -> None:
-        self.values = list(dict.fromkeys(point.x for series in drawn for point in series.points))
+    def __init__(self, panel: Panel, curves: Sequence[Series]) -> None:
+        self.values = list(dict.fromkeys(point.x for series in curves for point in series.points))
         numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in self.values)
         self.categories = [] if numeric else self.values
         self._log = "x" in panel.log and numeric
@@ -146,9 +154,6 @@ class _Places:
             whole = [value for value in kept if power_of_two(value) is not None]
             if whole:
                 binary_ticks(ax, whole)
-
-
-Placed = Sequence[tuple[float, PointSummary]]
 
 
 def _draw_points(
@@ -203,13 +208,11 @@ def _draw_lost(ax: "Axes", points: Placed, color: str, i: int) -> None:
 # What is said about it
 
 
-def _caption(drawn: Iterable[tuple[Panel, Sequence[Series]]]) -> str:
+def _caption(drawn: Drawn) -> str:
     """What points, bars and crosses are."""
-    drawn = list(drawn)
-    points = [point for _, every in drawn for series in every for point in series.points]
-    rules = dict.fromkeys(
-        _rule(panel.statistic, point.planned) for panel, every in drawn for s in every for point in s.points
-    )
+    shown = [(panel, point) for panel, curves in drawn for series in curves for point in series.points]
+    points = [point for _, point in shown]
+    rules = dict.fromkeys(_rule(panel.statistic, point.planned) for panel, point in shown)
     parts = [f"Points: {'; '.join(rules)}"]
     if any(panel.runs for panel, _ in drawn) and any(point.planned > 1 for point in points):
         parts.append("faint: single runs")
@@ -233,34 +236,34 @@ def _rule(statistic: Statistic, planned: int) -> str:
     return f"{rule_of(statistic, planned)}{' runs' if planned > 1 else ''}{bars}"
 
 
-def _tuning(drawn: Iterable[tuple[Panel, Sequence[Series]]]) -> list[str]:
+def _tuning(drawn: Drawn) -> list[str]:
     """The choices that tuning made, with their neighbours; a warning for each at the edge of its grid."""
     lines = []
-    for series, point in ((s, p) for _, every in drawn for s in every for p in s.points):
+    for series, point in ((s, p) for _, curves in drawn for s in curves for p in s.points):
         for key, choice in point.choices.items():
             place, value = f"{series.label}, x = {shown_number(point.x)}", shown_number(choice.chosen)
-            beside = [f"{shown_number(v)}: {_number(center)}" for v, center in choice.neighbours]
+            beside = [f"{shown_number(v)}: {_shown(center)}" for v, center in choice.neighbours]
             others = f"beside it {', '.join(beside)}" if beside else "no other was tried"
-            lines.append(f"{place}: best {key} {value}: {_number(choice.center)} ({others})")
+            lines.append(f"{place}: best {key} {value}: {_shown(choice.center)} ({others})")
             if choice.at_edge:
                 warn(f"{place}: the best {key}, {value}, lies at the edge of what was tried")
     return lines
 
 
-def _number(center: float | None) -> str:
+def _shown(center: float | None) -> str:
     return "nothing" if center is None else f"{center:.4g}"
 
 
-def _tables(drawn: Iterable[tuple[Panel, Sequence[Series]]]) -> tuple[list[dict], list[dict]]:
+def _tables(drawn: Drawn) -> tuple[list[dict], list[dict]]:
     """Every point, and every single run, that is drawn."""
     points, runs = [], []
-    for i, (panel, every) in enumerate(drawn):
-        for series in every:
+    for i, (panel, curves) in enumerate(drawn):
+        for series in curves:
             for point in series.points:
                 place = {"panel": panel.title or i, "curve": series.label, "metric": series.metric.words}
                 place |= {"x_is": panel.x or "", "x": point.x}
                 chosen = {f"best {key}": choice.chosen for key, choice in point.choices.items()}
-                points.append({**place, **chosen, **numbers_of(point)})
+                points.append({**place, **chosen, **summary_columns(point)})
                 for run in point.runs:
                     runs.append({**place, "seed": run.seed, "state": run.state, "value": run.value})
     return points, runs

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdlit.config.axes import Point, apply, expand
 from sgdlit.config.keys import flat_settings
-from sgdlit.config.mistakes import check_values
+from sgdlit.config.limits import check_values
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically
 from sgdlit.sweeps.options import SweepOptions
@@ -135,7 +135,7 @@ def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
 
 def _cells(config: "Namespace", point: Point, seeds: Sequence[int], where: str) -> list[Cell]:
     """The cells of one point, one per seed."""
-    from sgdlit.training.building import axis_options
+    from sgdlit.training.joining import axis_options
 
     try:
         changed = apply(config, point, axis_options())

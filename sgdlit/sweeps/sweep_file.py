@@ -4,7 +4,7 @@ import copy
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sgdlit import __version__
@@ -21,9 +21,11 @@ class SweepFile:
 
     Args:
         arguments: ``--config FILE``, ``--KEY VALUE`` of ``fit`` and ``--sweep.KEY VALUE``.
+        parse_fit: from the arguments of ``fit`` to its checked config.
     """
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], parse_fit: "Callable[[list[str]], Namespace]") -> None:
+        self._parse_fit = parse_fit
         self.fit_arguments, self.section = _split(arguments)
         self._given = [read_config(f) for f in _values_of("--config", self.fit_arguments)]
 
@@ -46,9 +48,7 @@ class SweepFile:
         Raises:
             UserError: a mistake in either.
         """
-        from sgdlit.cli.run_cli import parse_fit
-
-        config = parse_fit(self.fit_arguments)
+        config = self._parse_fit(self.fit_arguments)
         return config, read_options(self.section, config.seed_everything)
 
 

@@ -11,13 +11,13 @@ from sgdlit.sweeps.statistics import interval_in_words
 def rows_of(grids: dict[str, list[PointSummary]]) -> list[dict[str, Any]]:
     """One row per point: grid, the values of its axes, centre, interval, runs, rule."""
     return [
-        {"grid": name, **point.point, **numbers_of(point)}
+        {"grid": name, **point.point, **summary_columns(point)}
         for name, points in grids.items()
         for point in points
     ]
 
 
-def numbers_of(point: PointSummary) -> dict[str, Any]:
+def summary_columns(point: PointSummary) -> dict[str, Any]:
     """The columns of a summary: an empty field where there is no number."""
     summary = point.summary
     states = [run.state for run in point.runs]
@@ -34,7 +34,7 @@ def numbers_of(point: PointSummary) -> dict[str, Any]:
 
 
 def in_words(grids: dict[str, list[PointSummary]], metric: Metric, statistic: Statistic) -> str:
-    """The table for the terminal, with what its numbers are above it."""
+    """The table for the terminal, with what it shows above it."""
     interval = interval_in_words(statistic)
     head = f"{metric.words}{f', with {interval}' if interval else ''}"
     return "\n".join([head, *(line for name, points in grids.items() for line in _grid(name, points))])

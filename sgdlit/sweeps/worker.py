@@ -160,6 +160,8 @@ def _run_and_store(cells: Sequence[Cell], store: Store, fit: Fit, progress: Prog
             results = run_group(cells, store, fit, folder)
     except Stopped:
         raise
+    except BeingWritten as error:  # by a fit --resume of somebody's own
+        _remember(cells, str(error), done)
     except UserError as error:
         if len(cells) > 1:
             console.warn(f"{len(cells)} runs cannot be trained together, so each is by itself: {error}")
@@ -254,9 +256,8 @@ def _arguments(cells: Sequence[Cell], config: Path, folder: Path) -> list[str]:
     if cells[0].config.trainer.devices in ("auto", -1, "-1"):
         arguments += ["--trainer.devices", "1"]
     if len(cells) > 1:
-        members = folder / "members.yaml"
-        members.write_text(yaml.safe_dump({"ensemble": [_axis(cells)]}, sort_keys=False))
-        arguments += ["--config", str(members)]
+        axes = yaml.safe_dump([_axis(cells)], sort_keys=False, default_flow_style=True, width=float("inf"))
+        arguments += ["--ensemble", axes.strip()]
     return arguments
 
 

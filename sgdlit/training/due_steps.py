@@ -70,7 +70,6 @@ def acts_inside_steps(module: LightningModule, base: type[LightningModule]) -> s
         "backward",
         "optimizer_step",
         "optimizer_zero_grad",
-        "lr_scheduler_step",
     )
-    hooks += ("configure_gradient_clipping", *_PER_BATCH, *_PER_BACKWARD)
+    hooks += ("lr_scheduler_step", "configure_gradient_clipping", *_PER_BATCH, *_PER_BACKWARD)
     return next((hook for hook in hooks if getattr(type(module), hook) is not getattr(base, hook)), None)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from fit_runs import Runs, processes, wait_until
 
+import sgdlit.figures
 from sgdlit import load_run
 from sgdlit.cli.main import main
 
@@ -134,3 +135,49 @@ def test_a_run_in_flight_is_not_resumed_by_another_process(runs, capsys):
         running.kill()
         running.wait()
     assert runs.resume("flight", "--trainer.max_steps=60") == 0
+
+
+def test_a_picture_of_a_run_by_name(runs, tmp_path, capsys, monkeypatch):
+    """``figures/NAME.py`` has ``draw(run)``; the config or ``--name`` says which."""
+    (tmp_path / "own_picture.py").write_text(OWN_PICTURE)
+    monkeypatch.setattr(sgdlit.figures, "__path__", [*sgdlit.figures.__path__, str(tmp_path)])
+    folder = str(runs.path("single"))
+    assert main(["figure", "--run", folder, "--name", "own_picture", "--out", str(tmp_path), "--svg"]) == 0
+    assert "wrote own_picture.png, own_picture.svg into" in capsys.readouterr().err
+    assert "drawn from single" in (tmp_path / "own_picture.svg").read_text()
+    assert main(["figure", "--run", str(runs.path("unlogged")), "--name", "own_picture"]) == 0
+    assert "nothing to draw yet" in capsys.readouterr().err
+    for arguments, words in {
+        ("--run", folder): "--name: missing; the config of the run names no figure",
+        (
+            "--run",
+            folder,
+            "--name",
+            "own_pictur",
+        ): "figure: there is no picture 'own_pictur' of a run; did you mean own_picture?",
+        ("--run", folder, "--name", "style"): "figure: there is no picture 'style' of a run",
+        ("--run", folder, "--config", "x.yaml"): "--config: not together with --run",
+        ("--name", "own_picture"): "--run: missing",
+        ("--run", str(tmp_path)): f"{tmp_path}: not the folder of a run",
+    }.items():
+        assert main(["figure", *arguments]) == 2
+        assert capsys.readouterr().err.startswith(f"sgdlit: error: {words}")
+    assert runs.fit("misdrawn", "--figure", "own_pictur") == 2
+    assert "did you mean own_picture?" in capsys.readouterr().err
+    assert not runs.path("misdrawn").exists()
+    assert runs.fit("drawn", "--figure", "own_picture") == 0
+    assert (runs.path("drawn") / "own_picture.png").exists()
+
+
+OWN_PICTURE = """
+from sgdlit.figures.style import panels
+
+
+def draw(run):
+    if "test/loss" not in run.metrics:
+        return None
+    figure, (ax,) = panels(1, 1)
+    ax.plot(*run.column("test/loss"))
+    ax.set_title(f"drawn from {run.config['name']}")
+    return figure
+"""

@@ -12,7 +12,7 @@ from sgdlit.cli.run_cli import RunCLI
 from sgdlit.config import axes
 from sgdlit.config.axes import expand, number
 from sgdlit.foundations.errors import UserError
-from sgdlit.training.building import axis_options
+from sgdlit.training.joining import axis_options
 
 
 def apply(config: Namespace, point: dict) -> Namespace:

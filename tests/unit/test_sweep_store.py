@@ -18,9 +18,10 @@ from sweep_worker import fit, grid
 from sgdlit import load_run
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.locks import Locks
+from sgdlit.runs.folder import BeingWritten
 from sgdlit.sweeps import worker
 from sgdlit.sweeps.options import Metric, Statistic
-from sgdlit.sweeps.series import Numbers, table
+from sgdlit.sweeps.series import SweepResults, table
 from sgdlit.sweeps.store import Result, Store, summary_of
 from sgdlit.sweeps.table import rows_of
 
@@ -45,7 +46,7 @@ def result(key: str = "0a-1", **values) -> Result:
 
 def rows(store: Store, count: int) -> list[dict]:
     """The table of the sweep, without what is a matter of time."""
-    return rows_of(table(Numbers(grid(count), store), Metric("test/loss"), Statistic(best=2)))
+    return rows_of(table(SweepResults(grid(count), store), Metric("test/loss"), Statistic(best=2)))
 
 
 # What a run left
@@ -262,7 +263,7 @@ def test_runs_that_ended_but_were_not_all_stored_are_not_run_again(store, monkey
 
 def fit_together(arguments: list[str]) -> int:
     """Write the folder of an ensemble whose members have the losses 1, 1.1, 1.2 at step 20."""
-    axis = yaml.safe_load(Path(arguments[-1]).read_text())["ensemble"][0]
+    (axis,) = yaml.safe_load(arguments[arguments.index("--ensemble") + 1])
     folder = Path(arguments[3]) / "run" / "version_0"
     folder.mkdir(parents=True)
     rows = [f"20,{k},{1 + seed / 10}" for k, seed in enumerate(axis["seed_everything"])]
@@ -290,6 +291,18 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(store):
         return 0
 
     assert worker.work(grid(1), store, resume).ran == 1
+
+
+def test_a_run_that_another_process_writes_is_left_alone(store):
+    """Somebody's own ``fit --resume`` in the folder of a cell: the cell fails, and its folder stays."""
+    run = stopped_with_a_checkpoint(store, grid(1).cells[0])
+
+    def refuse(arguments):
+        raise BeingWritten(f"{run}: process 7 on here is writing this run")
+
+    done = worker.work(grid(1), store, refuse)
+    assert list(done.failed.values()) == [f"{run}: process 7 on here is writing this run"]
+    assert (run / "checkpoints" / "resume.ckpt").exists()
 
 
 def test_a_checkpoint_that_cannot_be_used_starts_the_run_anew(store, capsys):

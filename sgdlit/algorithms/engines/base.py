@@ -4,12 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from sgdlit.algorithms.engines.support import Support
 from sgdlit.algorithms.member import Member
 from sgdlit.data.loaders import Batch, Block
 from sgdlit.objectives import frozen_statistics
@@ -84,8 +83,6 @@ class Engine(ABC):
         where: which of the block's members they are.
         machine: where the steps are computed.
     """
-
-    support: ClassVar[Support]
 
     def __init__(self, members: Sequence[Member], where: slice, machine: Machine) -> None:
         self.members, self.where, self.precision = list(members), where, machine.precision

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine
-from sgdlit.algorithms.engines.support import Support, closed_form
+from sgdlit.algorithms.engines.support import closed_form
 from sgdlit.algorithms.member import Member
 from sgdlit.algorithms.rules import rule_of
 from sgdlit.data.loaders import Block
@@ -26,16 +26,6 @@ class FusedEngine(Engine):
     Raises:
         native.NotBuilt: there is no library and none can be made.
     """
-
-    support = Support(
-        alike=True,
-        forms=("chain", "bilinear", "diagonal"),
-        penalized=("diagonal",),
-        mixed=False,
-        devices=("cpu",),
-        dtypes=tuple(REALS),
-        one_example=("chain", "bilinear"),
-    )
 
     def __init__(self, members: Sequence[Member], where: slice, machine: Machine) -> None:
         super().__init__(members, where, machine)

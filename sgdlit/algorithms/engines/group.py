@@ -1,33 +1,24 @@
 """All the engines of some runs: which there are, and which members each takes."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation, joined
-from sgdlit.algorithms.engines.captured import CapturedStep
-from sgdlit.algorithms.engines.fused import REALS, FusedEngine
-from sgdlit.algorithms.engines.loop import LoopEngine
-from sgdlit.algorithms.engines.rank_one import RankOneEngine
-from sgdlit.algorithms.engines.stacked import StackedEngine
+from sgdlit.algorithms.engines.support import SUPPORT
 from sgdlit.algorithms.member import Member
-from sgdlit.algorithms.mixing import Mixing
 from sgdlit.data.loaders import Block
 from sgdlit.foundations import native
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.side_by_side import SideBySide
 
+if TYPE_CHECKING:
+    from sgdlit.algorithms.mixing import Mixing
+
 EngineName = Literal["auto", "fused", "rank_one", "stacked", "compiled", "loop"]
 
-_CLASSES: dict[str, type[Engine]] = {
-    "fused": FusedEngine,
-    "rank_one": RankOneEngine,
-    "stacked": StackedEngine,
-    "compiled": StackedEngine,
-    "loop": LoopEngine,
-}
 _FASTEST_FIRST: tuple[EngineName, ...] = ("fused", "rank_one", "stacked")
 _WORTH_BUILDING = 5000  # updates over which the C compiler's third of a second is earned back
 
@@ -38,7 +29,7 @@ def check_engine(name: EngineName, members: Sequence[Member], mixed: bool = Fals
     Raises:
         UserError: saying why.
     """
-    reason = _CLASSES[name].support.obstacle(members, mixed) if name != "auto" else None
+    reason = SUPPORT[name].obstacle(members, mixed) if name != "auto" else None
     if reason is not None:
         raise _not_possible(name, reason)
 
@@ -75,7 +66,7 @@ class EngineGroup:
         name: EngineName = "auto",
         machine: Machine | None = None,
         before: dict[str, Any] | None = None,
-        mixing: Mixing | None = None,
+        mixing: "Mixing | None" = None,
     ) -> None:
         self.members, self.machine, self.mixing = list(members), machine or Machine(), mixing
         self.name, self._before = name, before or {}
@@ -140,7 +131,7 @@ class EngineGroup:
         network = self.members[0].network
         parameter = next(network.parameters())
         if name == "fused":
-            real = REALS.get(parameter.dtype, "float")
+            real = "double" if parameter.dtype == torch.float64 else "float"
             updates = len(self.members) * (self.machine.last_step - block.start)
             return not native.is_built("steps", f"REAL={real}") and updates < _WORTH_BUILDING
         # Convolutions of several runs become grouped ones, which lose on a CPU.
@@ -152,7 +143,7 @@ class EngineGroup:
         Raises:
             Unfit: they cannot take these runs.
         """
-        support = _CLASSES[name].support
+        support = SUPPORT[name]
         reason = support.obstacle(self.members, self.machine.mixed)
         if reason is None and support.forms is not None:
             everyone = slice(0, len(self.members))
@@ -164,22 +155,37 @@ class EngineGroup:
             "rank_one": self._rank_one,
             "stacked": lambda: self._stacked(block, self._player()),
             "compiled": lambda: self._stacked(block, torch.compile),
-            "loop": lambda: self._one_each(LoopEngine),
+            "loop": self._loop,
         }
         return makers[name]()
 
+    # Each kind is loaded when it is chosen.
+
+    def _loop(self) -> list[Engine]:
+        from sgdlit.algorithms.engines.loop import LoopEngine
+
+        return self._one_each(LoopEngine)
+
     def _fused(self) -> list[Engine]:
+        from sgdlit.algorithms.engines.fused import FusedEngine
+
         try:
             return self._one_each(FusedEngine)
         except (native.NotBuilt, OSError) as error:
             raise Unfit(str(error)) from error
 
     def _rank_one(self) -> list[Engine]:
+        from sgdlit.algorithms.engines.rank_one import RankOneEngine
+
         return [RankOneEngine(self.members, slice(0, len(self.members)), self.machine, self._player())]
 
     def _player(self) -> Callable[[Any], Any]:
         """How a recorded step is called: on a GPU by a CUDA graph."""
-        return CapturedStep if self.machine.device.type == "cuda" else (lambda graph: graph)
+        if self.machine.device.type != "cuda":
+            return lambda graph: graph
+        from sgdlit.algorithms.engines.captured import CapturedStep
+
+        return CapturedStep
 
     def _stacked(self, block: Block, finish: Callable[[Any], Any]) -> list[Engine]:
         """Engines of as many members each as the memory holds."""
@@ -199,6 +205,8 @@ class EngineGroup:
 
     def _prepared(self, group: slice, block: Block, finish: Callable[[Any], Any]) -> Engine:
         """A stacked engine that has recorded its first step, which shows whether the memory holds it."""
+        from sgdlit.algorithms.engines.stacked import StackedEngine
+
         engine = StackedEngine(self.members[group], group, self.machine, finish)
         try:
             engine.prepare(block)

@@ -4,14 +4,11 @@ import torch
 from torch import Tensor
 
 from sgdlit.algorithms.engines.base import Engine, Losses
-from sgdlit.algorithms.engines.support import Support
 from sgdlit.data.loaders import Block
 
 
 class LoopEngine(Engine):
     """Takes the steps of one run as a PyTorch loop by hand would."""
-
-    support = Support()
 
     def run(self, block: Block) -> Losses:
         steps = enumerate(self.batches(block), block.start)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sgdlit.algorithms.engines.stacked import StackedEngine, Step
-from sgdlit.algorithms.engines.support import Support, closed_form
+from sgdlit.algorithms.engines.support import closed_form
 from sgdlit.data.loaders import Batch
 from sgdlit.objectives.penalty import modified_value, weight_along
 
@@ -21,9 +21,6 @@ _Found = tuple[Tensor, Tensor]  # C and the modified loss, ``[K]`` each
 class RankOneEngine(StackedEngine):
     """Takes each step for all its runs at once, by the gradient's closed form."""
 
-    support = Support(
-        alike=True, forms=("chain", "bilinear", "diagonal"), penalized=("diagonal",), mixed=False
-    )
     always_stacked = True
 
     def record(self, penalized: bool, batch: Batch, values: tuple) -> Step:

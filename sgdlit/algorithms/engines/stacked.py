@@ -16,7 +16,6 @@ from torch.utils._pytree import tree_map_only
 from sgdlit.algorithms import rules
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation
 from sgdlit.algorithms.engines.recording import contiguous_products
-from sgdlit.algorithms.engines.support import Support
 from sgdlit.algorithms.member import Member
 from sgdlit.data.loaders import Batch, Block
 from sgdlit.objectives.penalty import costs_of, modified_gradient, modified_value, squared_lengths
@@ -41,7 +40,6 @@ class StackedEngine(Engine):
         finish: what is made of a recorded step: something to call in its place.
     """
 
-    support = Support(alike=True)
     always_stacked = False  # also where there is one run
 
     def __init__(

@@ -87,6 +87,25 @@ class Support:
         return None
 
 
+_FORMS: tuple[ClosedForm, ...] = ("chain", "bilinear", "diagonal")
+SUPPORT = {
+    "loop": Support(),
+    "stacked": Support(alike=True),
+    "compiled": Support(alike=True),
+    "rank_one": Support(alike=True, forms=_FORMS, penalized=("diagonal",), mixed=False),
+    "fused": Support(
+        alike=True,
+        forms=_FORMS,
+        penalized=("diagonal",),
+        mixed=False,
+        devices=("cpu",),
+        dtypes=(torch.float32, torch.float64),
+        one_example=("chain", "bilinear"),
+    ),
+}
+"""What each engine can take."""
+
+
 def closed_form(network: nn.Module) -> ClosedForm | None:
     """Which closed form the gradient of a network has."""
     return network.closed_form if isinstance(network, ClosedFormNetwork) else None

@@ -1,9 +1,8 @@
-"""From one config and its ``ensemble`` to the runs that it stands for, each built as it would be alone."""
+"""Runs that train together: from one config and its ``ensemble`` to members, built as each would be alone."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
 
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
@@ -12,10 +11,10 @@ from sgdlit.config.axes import Point, apply, expand
 from sgdlit.config.options import Option
 from sgdlit.data.members import MembersData
 from sgdlit.foundations.errors import UserError
-from sgdlit.foundations.philox import derive_key
 from sgdlit.foundations.progress import track
 from sgdlit.training.checkpoints import Checkpoints
 from sgdlit.training.module import Training
+from sgdlit.training.seeds import seed_data, seed_initialisation
 
 _VARIED = ("seed_everything", "init_seed", "model", "data")
 
@@ -59,19 +58,6 @@ def member_config(config: Namespace, point: Point) -> Namespace:
     own.ensemble = None
     seed_data(own)
     return own
-
-
-def seed_data(config: Namespace) -> None:
-    """Give data without a seed of its own that of the run."""
-    init_args = config.data.get("init_args") if config.get("data") else None
-    if init_args is not None and "seed" in init_args and init_args.seed is None:
-        init_args.seed = config.seed_everything
-
-
-def seed_initialisation(config: Namespace) -> None:
-    """Seed torch's generator, from which a network draws its initial parameters when it is built."""
-    seed = config.seed_everything if config.init_seed is None else config.init_seed
-    torch.manual_seed(derive_key(seed, "initialisation").lo)
 
 
 def build(
