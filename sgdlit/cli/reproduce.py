@@ -9,10 +9,10 @@ stay in ``runs/``, sweeps in ``sweeps/``, and are found again. Whether claims ho
 status: a mistake exits 2.
 """
 
-import importlib
 import inspect
 import json
 import os
+import pkgutil
 import shutil
 import textwrap
 import time
@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sgdlit.cli.main import COMMANDS
 from sgdlit.cli.parser import CommandParser
 from sgdlit.foundations.console import lent_to, say
 from sgdlit.foundations.errors import UserError
@@ -274,10 +275,10 @@ def _call(command: str, arguments: list[str]) -> None:
         UserError: it failed.
         KeyboardInterrupt: a signal stopped it.
     """
-    module = {"fit": "fit", "sweep": "sweep", "figure": "sweep"}[command]
-    functions = vars(importlib.import_module(f"sgdlit.cli.{module}"))
+    where, _ = COMMANDS[command]
+    function = pkgutil.resolve_name(where)
     with lent_to(lambda done, latest: None):
-        code = functions["main"]("fit", arguments) if command == "fit" else functions[command](arguments)
+        code = function(command, arguments) if command == "fit" else function(arguments)
     if code >= 128:
         raise KeyboardInterrupt
     if code:

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-from sgdlit.foundations.errors import UserError, did_you_mean
+from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.papers.paper import Experiment, Paper
 
 _NO_PAPERS = ("claim", "paper", "catalogue")
