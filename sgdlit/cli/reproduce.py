@@ -17,7 +17,9 @@ import shutil
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, is_dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -198,7 +200,8 @@ class Session:
         text = json.dumps({id: kept[id] for id in order if id in kept}, indent=1, ensure_ascii=False)
         write_atomically(self.folder / _CLAIMS, text + "\n")
         shown = [finding for finding in evidence.findings if target.holds_for(finding.claim)]
-        for line in [*map(str, shown), *(f"note: {note}" for note in evidence.notes)]:
+        remarks = [f"{f.claim}: {f.note}" for f in shown if f.note] + evidence.notes
+        for line in [*map(str, shown), *(f"note: {note}" for note in remarks)]:
             print(line)
         held = sum(finding.holds for finding in shown)
         files = ", ".join(map(str, [*written, self.folder / _CLAIMS]))
@@ -277,7 +280,7 @@ def _call(command: str, arguments: list[str]) -> None:
     """
     where, _ = COMMANDS[command]
     function = pkgutil.resolve_name(where)
-    with lent_to(lambda done, latest: None):
+    with lent_to(lambda done, latest: None), redirect_stdout(StringIO()):  # its own table is not asked for
         code = function(command, arguments) if command == "fit" else function(arguments)
     if code >= 128:
         raise KeyboardInterrupt
