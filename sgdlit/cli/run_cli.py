@@ -23,7 +23,6 @@ from sgdlit.cli import reporting
 from sgdlit.config.limits import check_values
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
-from sgdlit.figures.of_a_run import picture
 from sgdlit.foundations.console import warn
 from sgdlit.foundations.errors import UserError
 from sgdlit.runs.folder import CONFIG, checkpoint_path, locked
@@ -228,7 +227,9 @@ class RunCLI(LightningCLI):
             self.model.check(self.trainer, self.datamodule)
         self._check_data_is_given()
         if self.subcommand == "fit" and self.config.fit.figure is not None:
-            picture(self.config.fit.figure)
+            from sgdlit.figures.of_a_run import picture
+
+            picture(self.config.fit.figure)  # refuses one that there is not
         # Lightning would load a checkpoint first and convert then, and lose the digits of float64.
         self.trainer.precision_plugin.convert_module(self.model)
         path = self.config[self.subcommand].get("ckpt_path")
