@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
-from sgdlit.data.loaders import Batch
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.foundations.errors import UserError
 from sgdlit.models.sensing import BilinearForm

@@ -20,8 +20,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sgdlit.algorithms import EngineGroup, EngineName, Machine, Member
 from sgdlit.algorithms.member import Reduction
+from sgdlit.data.batches import Block
 from sgdlit.data.keyed_data import OnDeviceData
-from sgdlit.data.loaders import Block
 from sgdlit.data.members import MembersData
 from sgdlit.foundations.console import say
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
