@@ -74,6 +74,7 @@ def test_nothing_is_written_outside_the_folder_of_the_run(runs, tmp_path, monkey
     files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     run = Path("elsewhere", "clean", "version_0")
     own = {"config.yaml", "status.json", "metrics.csv", "checkpoints/resume.ckpt", "checkpoints/best.ckpt"}
+    own |= {"writer.lock"}
     assert {str(run / name) for name in own} <= files
     others = {Path(name).name for name in files} - {Path(name).name for name in own}
     assert all(name.startswith("events.") or name == "hparams.yaml" for name in others)
