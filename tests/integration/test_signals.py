@@ -6,14 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fit_runs import PATIENCE, Runs, differences, processes, run_differences, wait_until
-
-ENDLESS = [
-    "--trainer.max_steps=1000000",
-    "--trainer.check_val_every_n_epoch=20",
-    "--trainer.log_every_n_steps=50",
-    "--checkpoints.every_n_steps=40",
-]
+from fit_runs import PATIENCE, Runs, differences, processes, wait_until
+from kills import ENDLESS, finish_and_compare
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +22,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def finish_and_compare(runs: Runs, name: str) -> None:
-    """Resume to 25 steps beyond the checkpoint, and hold that against a run that nothing stopped."""
-    end = f"--trainer.max_steps={runs.checkpoint(name)['global_step'] + 25}"
-    assert runs.resume(name, end) == 0
-    assert runs.fit(f"{name}_straight", *ENDLESS, end) == 0
-    assert run_differences(runs, f"{name}_straight", name) == []
 
 
 def test_ctrl_c_and_kill_leave_a_run_that_resumes_exactly(runs):
