@@ -383,6 +383,7 @@ class Training(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         engines = self._engines.description() if self._engines else self._engines_before
         checkpoint["sgdlit_best"], checkpoint["sgdlit_engines"] = self.reached(), engines
+        checkpoint["sgdlit_optimizers"] = [member.settings for member in self.members]
         if self.several and self.trainer.world_size > 1:
             rows.collect(checkpoint, self.owned, self.trainer.world_size)
 
