@@ -149,13 +149,14 @@ def test_epochs_cut_short_visit_the_same_steps(runs, stop):
 
 def test_a_schedule_that_waits_for_evaluations_resumes(runs):
     """It moves the rate, which is not the rate that the run was given."""
-    plateau = ["--model.scheduler=lightning.pytorch.cli.ReduceLROnPlateau", "--model.scheduler.monitor=val/loss"]
-    plateau += ["--model.scheduler.patience=0", "--model.scheduler.threshold=0.9"]
+    plateau = ["--model.scheduler=lightning.pytorch.cli.ReduceLROnPlateau"]
+    plateau += ["--model.scheduler.monitor=val/loss", "--model.scheduler.patience=0"]
+    plateau += ["--model.scheduler.threshold=0.9"]
     assert runs.fit("plateau_straight", *plateau) == 0
     assert runs.fit("plateau", *plateau, "--trainer.max_steps=12") == 0
+    assert runs.resume("plateau", "--trainer.max_steps=20") == 0
     lr = runs.checkpoint("plateau")["optimizer_states"][0]["param_groups"][0]["lr"]
     assert lr < runs.checkpoint("plateau")["sgdlit_optimizers"][0][0]["lr"]
-    assert runs.resume("plateau", "--trainer.max_steps=20") == 0
     assert run_differences(runs, "plateau_straight", "plateau") == []
 
 
