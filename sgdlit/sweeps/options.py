@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sgdlit.config.axes import number
-from sgdlit.config.sections import build, shown
+from sgdlit.config.sections import Abbreviated, build, shown
 from sgdlit.foundations.errors import UserError
 
 Interval = Literal["t", "bootstrap", "none"]
@@ -20,7 +20,7 @@ _WHENS = (
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Abbreviated):
     """One number of a run.
 
     Args:
@@ -53,7 +53,8 @@ class Metric:
 
     def __post_init__(self) -> None:
         takes_value = self.when not in ("final", "lowest", "highest")
-        if takes_value != (self.value is not None) or (self.when == "mean_of_last" and self.value < 1):
+        too_few = self.when == "mean_of_last" and self.value is not None and self.value < 1
+        if takes_value != (self.value is not None) or too_few:
             written = self.when if self.value is None else f"{{{self.when}: {self.value}}}"
             raise UserError(f"when: {written} is not allowed; allowed: {_WHENS}")
 
@@ -81,7 +82,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Statistic:
+class Statistic(Abbreviated):
     """One number of several runs that differ only in their seed.
 
     Args:
