@@ -5,7 +5,7 @@ from fake_trainer import attach
 from lightning.pytorch.plugins.precision import DoublePrecision, Precision
 
 from sgdlit.algorithms import EngineGroup, Machine, Member
-from sgdlit.data.loaders import Block
+from sgdlit.data.batches import Block
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Strength, loss_by_name
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from sgdlit.data.loaders import Block
+from sgdlit.data.batches import Block
 from sgdlit.foundations.errors import UserError
 
 

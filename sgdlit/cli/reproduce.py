@@ -9,18 +9,21 @@ stay in ``runs/``, sweeps in ``sweeps/``, and are found again. Whether claims ho
 status: a mistake exits 2.
 """
 
-import importlib
 import inspect
 import json
 import os
+import pkgutil
 import shutil
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, is_dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
+from sgdlit.cli.main import COMMANDS
 from sgdlit.cli.parser import CommandParser
 from sgdlit.foundations.console import lent_to, say
 from sgdlit.foundations.errors import UserError
@@ -199,7 +202,8 @@ class Session:
         text = json.dumps({id: kept[id] for id in order if id in kept}, indent=1, ensure_ascii=False)
         write_atomically(self.folder / _CLAIMS, text + "\n")
         shown = [finding for finding in evidence.findings if target.holds_for(finding.claim)]
-        for line in [*map(str, shown), *(f"note: {note}" for note in evidence.notes)]:
+        remarks = [f"{f.claim}: {f.note}" for f in shown if f.note] + evidence.notes
+        for line in [*map(str, shown), *(f"note: {note}" for note in remarks)]:
             print(line)
         held = sum(finding.holds for finding in shown)
         files = ", ".join(map(str, [*written, self.folder / _CLAIMS]))
@@ -276,10 +280,10 @@ def _call(command: str, arguments: list[str]) -> None:
         UserError: it failed.
         KeyboardInterrupt: a signal stopped it.
     """
-    module = {"fit": "fit", "sweep": "sweep", "figure": "sweep"}[command]
-    functions = vars(importlib.import_module(f"sgdlit.cli.{module}"))
-    with lent_to(lambda done, latest: None):
-        code = functions["main"]("fit", arguments) if command == "fit" else functions[command](arguments)
+    where, _ = COMMANDS[command]
+    function = pkgutil.resolve_name(where)
+    with lent_to(lambda done, latest: None), redirect_stdout(StringIO()):  # its own table is not asked for
+        code = function(command, arguments) if command == "fit" else function(arguments)
     if code >= 128:
         raise KeyboardInterrupt
     if code:

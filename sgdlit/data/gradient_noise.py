@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import require
-from sgdlit.data.loaders import Batch
 from sgdlit.data.spectra import Spectrum, eigenvalues
 from sgdlit.data.streams import Split, StreamData
 from sgdlit.foundations.philox import normal

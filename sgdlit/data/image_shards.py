@@ -1,7 +1,7 @@
 """The base of the finite sets of images, built in or read from files: ``sgdlit.data.finite`` holds the sets.
 
 The whole set lies on the training device as bytes; batches are gathered by index, augmented and standardised
-there. No worker processes, nothing to shuffle, no state: see ``orders`` and ``loaders``.
+there. No worker processes, nothing to shuffle, no state: see ``orders`` and ``batches``.
 """
 
 from abc import abstractmethod
@@ -14,8 +14,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from sgdlit.data.augmentation import CropAndFlip
+from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
-from sgdlit.data.loaders import Batch
 from sgdlit.data.official_files import OfficialFiles
 from sgdlit.data.shards import PerChannel, PerImage, Shard, Storage, Subset, shard_from_arrays, split, whole
 from sgdlit.foundations.errors import UserError

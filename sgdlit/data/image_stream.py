@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from sgdlit.data.augmentation import CropAndFlip
+from sgdlit.data.batches import Batch
 from sgdlit.data.finite import shapes
-from sgdlit.data.loaders import Batch
 from sgdlit.data.shards import PerChannel
 from sgdlit.data.streams import Split, StreamData
 

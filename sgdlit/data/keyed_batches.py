@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sgdlit.data.augmentation import CropAndFlip
-from sgdlit.data.loaders import Batch, Batches
+from sgdlit.data.batches import Batch, Batches
 from sgdlit.data.orders import Itinerary
 from sgdlit.data.shards import Shard, Subset
 

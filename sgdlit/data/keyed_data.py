@@ -9,16 +9,9 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor
 
 from sgdlit.data.augmentation import CropAndFlip
+from sgdlit.data.batches import Batch, Batches
 from sgdlit.data.keyed_batches import ShardBatches
-from sgdlit.data.loaders import (
-    Batch,
-    Batches,
-    BlockLoader,
-    EvaluationLoader,
-    StepLoader,
-    check_loaders,
-    check_same_data,
-)
+from sgdlit.data.loaders import BlockLoader, EvaluationLoader, StepLoader, check_loaders, check_same_data
 from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
 from sgdlit.data.shards import Shard, Subset
 from sgdlit.foundations.errors import UserError

@@ -6,8 +6,9 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData, OnDeviceData
-from sgdlit.data.loaders import Batch, BlockLoader, EvaluationLoader
+from sgdlit.data.loaders import BlockLoader, EvaluationLoader
 from sgdlit.foundations.errors import UserError
 
 

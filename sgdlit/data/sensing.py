@@ -5,8 +5,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import require
-from sgdlit.data.loaders import Batch
 from sgdlit.data.streams import Split, TeacherStream
 from sgdlit.foundations.exact_sums import dot
 from sgdlit.foundations.philox import Key, normal, uniform, words

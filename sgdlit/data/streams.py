@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from sgdlit.data.batches import Batch, Batches
 from sgdlit.data.keyed_batches import KeyedBatches
 from sgdlit.data.keyed_data import KeyedData, require
-from sgdlit.data.loaders import Batch, Batches
 from sgdlit.data.orders import Order
 from sgdlit.data.shards import Shard
 from sgdlit.foundations.errors import UserError

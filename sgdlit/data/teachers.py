@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import require
-from sgdlit.data.loaders import Batch
 from sgdlit.data.sensing import signs
 from sgdlit.data.spectra import Spectrum, eigenvalues
 from sgdlit.data.streams import Split, StreamData, TeacherStream

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
-from sgdlit.data.loaders import Batch
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.foundations.errors import UserError
 from sgdlit.models.sensing import BilinearForm
@@ -43,8 +43,10 @@ class RunAtStep:
     def matrix(self) -> Tensor:
         """M, ``[d, d]``, of a linear network with prediction aᵀMb."""
         assert isinstance(self.network, BilinearForm)
-        assert self.network.matrix is not None
-        return self.network.matrix.detach()
+        with torch.no_grad():
+            matrix = self.network.matrix
+        assert matrix is not None, "check() lets only linear networks pass"
+        return matrix
 
     @cached_property
     def target(self) -> Tensor:

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-from sgdlit.foundations.errors import UserError, did_you_mean
+from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.papers.paper import Experiment, Paper
 
 _NO_PAPERS = ("claim", "paper", "catalogue")
@@ -32,9 +32,7 @@ def find(name: str) -> Paper:
             raise UserError(f"{name}: no module with a PAPER ({error})") from error
     known = papers()
     if name not in known:
-        raise UserError(
-            f"there is no paper {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}"
-        )
+        raise UserError(with_allowed(f"there is no paper {name!r}{did_you_mean(name, known)}", list(known)))
     return known[name]
 
 
@@ -49,9 +47,7 @@ def experiments(paper: Paper, claim: str | None = None) -> list[Experiment]:
     found = [e for e in paper.experiments if any(c.id == claim for c in e.claims)]
     if not found:
         ids = [c.id for c in paper.claims]
-        raise UserError(
-            f"{paper.name} has no claim {claim!r}{did_you_mean(claim, ids)}; it has {', '.join(ids)}"
-        )
+        raise UserError(with_allowed(f"{paper.name} has no claim {claim!r}{did_you_mean(claim, ids)}", ids))
     return found
 
 

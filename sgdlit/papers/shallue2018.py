@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, select
+from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, distinct, finish, panels, select
 from sgdlit.foundations.files import read_table
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, NoOptions, Paper, Row, Tables, Workshop
@@ -100,6 +100,7 @@ def draw(tables: Tables) -> dict[str, Figure]:
     y = [first["steps"] * first["batch_size"] / size for size in _SIZES]
     ax.plot(_SIZES, y, "k--", linewidth=1, label="perfect scaling")
     finish(ax, "MLP on a teacher (G4, G5)", "batch size B (examples)", "steps to a test loss of 0.12")
+    binary_ticks(ax, _SIZES)
     return {"steps": figure}
 
 

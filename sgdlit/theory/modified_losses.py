@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
+from sgdlit.objectives.penalty import modified_value
 from sgdlit.theory.losses import FlatLoss, mean_loss
 
 
 def flat_modified_loss(losses: Sequence[FlatLoss], lr: float) -> FlatLoss:
-    """C̃(ω) = (1/m) Σ_k [Ĉ_k(ω) + (lr/4) ‖∇Ĉ_k(ω)‖²], Eqs 1, 20 and 39.
+    """C̃(ω), the mean over k of the modified loss of Ĉ_k with the strength ``lr``, Eqs 1, 20 and 39.
 
     Args:
         losses: the m minibatch losses Ĉ_k.
@@ -32,7 +33,7 @@ def flat_modified_loss(losses: Sequence[FlatLoss], lr: float) -> FlatLoss:
     """
 
     def one(loss: FlatLoss, w: Tensor) -> Tensor:
-        return loss(w) + 0.25 * lr * grad(loss)(w).square().sum()
+        return modified_value(loss(w), grad(loss)(w).square().sum(), lr)
 
     def modified(w: Tensor) -> Tensor:
         return torch.stack([one(loss, w) for loss in losses]).mean()
@@ -41,5 +42,5 @@ def flat_modified_loss(losses: Sequence[FlatLoss], lr: float) -> FlatLoss:
 
 
 def flat_modified_loss_gd(losses: Sequence[FlatLoss], lr: float) -> FlatLoss:
-    """C̃_GD = C + (lr/4) ‖∇C‖² of full-batch gradient descent, Eq 11."""
+    """C̃_GD of full-batch gradient descent, Eq 11."""
     return flat_modified_loss([mean_loss(losses)], lr)

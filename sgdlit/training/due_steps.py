@@ -5,6 +5,8 @@ returns the first step after ``step`` at which it wants to be called, or None. O
 is known here.
 """
 
+from typing import Protocol, runtime_checkable
+
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     DeviceStatsMonitor,
@@ -20,6 +22,21 @@ _PER_BATCH = ("on_train_batch_start", "on_train_batch_end")
 _PER_BACKWARD = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
 
 
+@runtime_checkable
+class SaysWhenDue(Protocol):
+    """A callback that knows when it acts next."""
+
+    def next_due(self, step: int) -> int | None:
+        """The first step after ``step`` at which it wants to be called; None for never."""
+
+
+@runtime_checkable
+class ActsEveryNSteps(Protocol):
+    """A callback that acts at every multiple of a number of steps."""
+
+    every_n_steps: int
+
+
 def steps_until_due(trainer: Trainer) -> int:
     """Steps from ``trainer.global_step`` to the next one at which anything in the run is due, at least 1."""
     step = trainer.global_step
@@ -31,9 +48,9 @@ def steps_until_due(trainer: Trainer) -> int:
 def next_due(callback: Callback, trainer: Trainer) -> int | None:
     """The first step after ``trainer.global_step`` at which a callback acts; None for never."""
     step = trainer.global_step
-    if hasattr(callback, "next_due"):
+    if isinstance(callback, SaysWhenDue):
         return callback.next_due(step)
-    if hasattr(callback, "every_n_steps"):
+    if isinstance(callback, ActsEveryNSteps):
         return _next_multiple(step, callback.every_n_steps)
     if isinstance(callback, ModelCheckpoint) and callback._every_n_train_steps > 0:
         return _next_multiple(step, callback._every_n_train_steps)
@@ -56,7 +73,7 @@ def acts_at_unknown_steps(callback: Callback) -> str | None:
         return f"{cls.__name__} acts inside a step ({between[0]})"
     if isinstance(callback, ModelCheckpoint | LearningRateMonitor | DeviceStatsMonitor | ProgressBar | Timer):
         return None
-    if hasattr(callback, "next_due") or hasattr(callback, "every_n_steps"):
+    if isinstance(callback, SaysWhenDue | ActsEveryNSteps):
         return None
     if any(getattr(cls, hook) is not getattr(Callback, hook) for hook in _PER_BATCH):
         return f"{cls.__name__} acts at every batch, and says neither every_n_steps nor next_due(step)"

@@ -78,7 +78,7 @@ class EvaluationSums:
         return self._sums.setdefault(split, torch.zeros(shape, dtype=torch.float64, device=device))
 
 
-class Records:
+class BestSoFar:
     """The best of each evaluation set so far: highest accuracy, or lowest loss where nothing is classified.
 
     ``best`` has ``test/highest_accuracy`` (the metric of Smith et al. 2021) and, apart from it,

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from sgdlit.algorithms import Member
-from sgdlit.data.loaders import Batch, Block
+from sgdlit.data.batches import Batch, Block
 from sgdlit.data.members import AsOneProcess, data_of
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError

@@ -20,8 +20,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sgdlit.algorithms import EngineGroup, EngineName, Machine, Member
 from sgdlit.algorithms.member import Reduction
+from sgdlit.data.batches import Block
 from sgdlit.data.keyed_data import OnDeviceData
-from sgdlit.data.loaders import Block
 from sgdlit.data.members import MembersData
 from sgdlit.foundations.console import say
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
@@ -29,7 +29,7 @@ from sgdlit.objectives.penalty import length
 from sgdlit.training import checks, rows
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
 from sgdlit.training.clock import advance_clock, share_clock
-from sgdlit.training.evaluation import EvaluationSums, Records
+from sgdlit.training.evaluation import BestSoFar, EvaluationSums
 from sgdlit.training.rows import Row, Stopwatch, training_row
 
 LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output"]
@@ -138,7 +138,7 @@ class Training(LightningModule):
         self.networks = nn.ModuleList([member.network for member in members])
         self.owned = slice(0, len(members))
         self.diverged_at: list[int | None] = [None] * len(members)
-        self.records = [Records() for _ in members]
+        self.records = [BestSoFar() for _ in members]
         self.evaluations = EvaluationSums(members)
 
     def here(self) -> list[int]:
@@ -387,7 +387,7 @@ class Training(LightningModule):
             rows.collect(checkpoint, self.owned, self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.records = [Records(best) for best in checkpoint["sgdlit_best"]]
+        self.records = [BestSoFar(best) for best in checkpoint["sgdlit_best"]]
         self._engines_before = checkpoint["sgdlit_engines"]
         share_clock(checkpoint)
 

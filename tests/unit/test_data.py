@@ -9,8 +9,8 @@ import torch
 from cases import DATA, FINITE_SETS, STREAMS
 from fake_trainer import attach
 
+from sgdlit.data.batches import Batch, Batches, Block
 from sgdlit.data.keyed_data import KeyedData
-from sgdlit.data.loaders import Batch, Batches, Block
 from sgdlit.data.streams import StreamData
 from sgdlit.foundations.errors import UserError
 

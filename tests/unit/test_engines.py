@@ -7,8 +7,8 @@ from engine_runs import batches, machine, member, parameters, sgd, train
 from sgdlit.algorithms import EngineGroup
 from sgdlit.algorithms.engines.captured import CapturedStep
 from sgdlit.algorithms.engines.stacked import StackedEngine
+from sgdlit.data.batches import Block
 from sgdlit.data.finite.shapes import Shapes
-from sgdlit.data.loaders import Block
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.teachers import LinearTeacher, MLPTeacher
 from sgdlit.foundations import native

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 
-from sgdlit.data.loaders import Batches, Block, BlockLoader, EvaluationLoader, StepLoader, check_loaders
+from sgdlit.data.batches import Batches, Block
+from sgdlit.data.loaders import BlockLoader, EvaluationLoader, StepLoader, check_loaders
 from sgdlit.data.orders import ForwardThenReversed, Itinerary, RandomReshuffling
 from sgdlit.data.shards import PerChannel, PerImage, Shard, Subset, shard_from_arrays, split, whole
 from sgdlit.foundations.errors import UserError

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sgdlit.algorithms.member import Member
-from sgdlit.data.loaders import Batch, Block
+from sgdlit.data.batches import Batch, Block
 from sgdlit.objectives import frozen_statistics
 from sgdlit.objectives.penalty import length
 

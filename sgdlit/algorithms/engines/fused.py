@@ -14,7 +14,7 @@ from sgdlit.algorithms.engines.base import Engine, Losses, Machine
 from sgdlit.algorithms.engines.support import closed_form
 from sgdlit.algorithms.member import Member
 from sgdlit.algorithms.rules import rule_of
-from sgdlit.data.loaders import Block
+from sgdlit.data.batches import Block
 from sgdlit.foundations import native
 
 REALS = {torch.float32: "float", torch.float64: "double"}

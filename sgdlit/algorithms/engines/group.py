@@ -9,7 +9,7 @@ from torch import nn
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation, joined
 from sgdlit.algorithms.engines.support import SUPPORT
 from sgdlit.algorithms.member import Member
-from sgdlit.data.loaders import Block
+from sgdlit.data.batches import Block
 from sgdlit.foundations import native
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.side_by_side import SideBySide

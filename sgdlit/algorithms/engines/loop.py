@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sgdlit.algorithms.engines.base import Engine, Losses
-from sgdlit.data.loaders import Block
+from sgdlit.data.batches import Block
 
 
 class LoopEngine(Engine):

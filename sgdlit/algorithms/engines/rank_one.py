@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sgdlit.algorithms.engines.stacked import StackedEngine, Step
 from sgdlit.algorithms.engines.support import closed_form
-from sgdlit.data.loaders import Batch
+from sgdlit.data.batches import Batch
 from sgdlit.objectives.penalty import modified_value, weight_along
 
 _Found = tuple[Tensor, Tensor]  # C and the modified loss, ``[K]`` each

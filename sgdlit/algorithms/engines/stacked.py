@@ -17,7 +17,7 @@ from sgdlit.algorithms import rules
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation
 from sgdlit.algorithms.engines.recording import contiguous_products
 from sgdlit.algorithms.member import Member
-from sgdlit.data.loaders import Batch, Block
+from sgdlit.data.batches import Batch, Block
 from sgdlit.objectives.penalty import costs_of, modified_gradient, modified_value, squared_lengths
 
 Step = Callable[..., tuple[Tensor, Tensor]]
