@@ -386,6 +386,7 @@ def _finding(claim: str, statement: str, predicted: str, value: float, note: str
     else:
         middle, width = map(float, predicted.split(" ± "))
         holds = abs(value - middle) <= width * max(middle, 1e-300)
+    holds = holds and math.isfinite(value)  # else runs diverged
     return Finding(claim, statement, predicted, f"{value:.3f}", bool(holds), _SEEDS, note)
 
 
