@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sgdlit.algorithms.rules.sgd import linear_map
 from sgdlit.foundations.errors import UserError
 
 Array = np.ndarray
@@ -49,17 +50,17 @@ class Discrete:
 
 def sgd_step(lr: float) -> Step:
     """w ← w − lr·g."""
-    return lambda c: np.array([[1 - lr * c]])
+    return lambda c: linear_map(c, lr)[0][:1, :1]
 
 
 def heavy_ball_step(lr: float, momentum: float) -> Step:
-    """State (w, v): v ← βv − lr·g(w), w ← w + v."""
-    return lambda c: np.array([[1 - lr * c, momentum], [-lr * c, momentum]])
+    """State (w, b) of SGD with momentum."""
+    return lambda c: linear_map(c, lr, momentum)[0]
 
 
 def nesterov_step(lr: float, momentum: float) -> Step:
-    """State (w, v): the gradient at w + βv, then v ← βv − lr·g, w ← w + v."""
-    return lambda c: np.array([[1 - lr * c, momentum * (1 - lr * c)], [-lr * c, momentum * (1 - lr * c)]])
+    """State (w, b) of SGD with Nesterov's momentum."""
+    return lambda c: linear_map(c, lr, momentum, nesterov=True)[0]
 
 
 def accelerated_step(lr: float, long_step: float, advantage: float) -> Step:

@@ -134,10 +134,12 @@ def test_rate_of_the_discrete_instance_by_enumeration_of_its_inputs(name):
 
 def test_steps_are_the_updates_as_written():
     lr, beta, k, w, v = 0.3, 0.6, 0.8, 1.3, -0.4
-    velocity = beta * v - lr * k * w
-    np.testing.assert_allclose(kidambi.heavy_ball_step(lr, beta)(k) @ [w, v], [w + velocity, velocity])
-    velocity = beta * v - lr * k * (w + beta * v)
-    np.testing.assert_allclose(kidambi.nesterov_step(lr, beta)(k) @ [w, v], [w + velocity, velocity])
+    velocity = beta * v - lr * k * w  # v = −lr·b
+    found = kidambi.heavy_ball_step(lr, beta)(k) @ [w, -v / lr]
+    np.testing.assert_allclose(found, [w + velocity, -velocity / lr])
+    velocity = beta * v - lr * k * (w + beta * v)  # torch's iterate is w + βv
+    found = kidambi.nesterov_step(lr, beta)(k) @ [w + beta * v, -v / lr]
+    np.testing.assert_allclose(found, [w + velocity + beta * velocity, -velocity / lr])
     delta, kappa, xi, c, average = 0.2, 9.0, 3.0, 0.7, 0.5
     b = xi * c**2 / kappa
     new = b * ((1 / b - 1) * average - delta * kappa / c * k * w + w)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sgdlit.algorithms.rules.sgd import linear_map
 from sgdlit.foundations.errors import UserError
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, risk
 from sgdlit.theory.optimizers import SGD, HeavyBall
@@ -53,3 +54,19 @@ def test_what_grows_without_bound_and_rates_below_zero_are_refused():
         risk_of_lrs(MODEL, [3.0] * 1000, 1)
     with pytest.raises(UserError, match=r"lr = -0\.1"):
         risk_of_lrs(MODEL, [0.1, -0.1], 1)
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.8, False), (0.8, True)])
+def test_the_linear_map_is_what_the_update_rule_does(momentum, nesterov):
+    """Two steps of torch's own optimizer on ½hθ² + eθ, with noise e, against M and n."""
+    h, lr, noise = 1.7, 0.3, (0.4, -0.2)
+    theta = torch.tensor([1.5], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([theta], lr=lr, momentum=momentum, nesterov=nesterov)
+    step, hit = linear_map(h, lr, momentum, nesterov)
+    state = np.array([1.5, 0.0])
+    for e in noise:
+        optimizer.zero_grad()
+        (0.5 * h * theta**2 + e * theta).sum().backward()
+        optimizer.step()
+        state = step @ state + hit * e
+        assert state[0] == pytest.approx(theta.item(), rel=1e-14)
