@@ -65,6 +65,8 @@ class Measure(ABC):
         UserError: below 1.
     """
 
+    small: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    """Arguments of some small ones: all of them are tested."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Properties of :class:`RunAtStep` that it looks at, beside network, loss, data and step."""
     headline: ClassVar[str | None] = None
