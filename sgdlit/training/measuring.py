@@ -1,13 +1,14 @@
 """The one callback that takes measures: at which steps, of which members, on which rank, and logged where."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from sgdlit.algorithms import Member
 from sgdlit.data.batches import Batch, Block
 from sgdlit.data.members import AsOneProcess, data_of
 from sgdlit.foundations.console import say
@@ -28,9 +29,8 @@ class Measures(Callback):
 
     Args:
         measures: what is taken.
-        every_n_steps: steps between two rows, for measures without a cadence of their own; None for one row,
-        at
-            the end.
+        every_n_steps: steps between two rows, for measures without a cadence of their own; None for one
+            row, at the end.
 
     Raises:
         UserError: an argument below 1; no measures, or a run that one of them cannot be taken of.
@@ -157,13 +157,13 @@ def run_at_step(trainer: Trainer, module: Training, k: int) -> RunAtStep:
     data = copy.copy(data_of(trainer)[k])
     data.trainer = AsOneProcess(trainer)
 
-    def batches(split: str, batch_size: int | None) -> Any:
+    def batches(split: str, batch_size: int | None) -> Iterator[Batch]:
         loader = data.evaluation_loader(split, batch_size)
         return (_as_trained(batch, trainer, member) for batch in loader)
 
     return RunAtStep(trainer.global_step, member.network, member.loss, data, batches)
 
 
-def _as_trained(batch: Batch, trainer: Trainer, member: Any) -> Batch:
+def _as_trained(batch: Batch, trainer: Trainer, member: Member) -> Batch:
     inputs, targets = trainer.precision_plugin.convert_input(batch)
     return member.in_memory_format(inputs), targets

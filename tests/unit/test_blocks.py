@@ -40,6 +40,7 @@ def trainer(step, log=10, callbacks=(), epoch=100, max_steps=1000, interval=floa
     progress = SimpleNamespace(current=SimpleNamespace(ready=step % epoch), total=SimpleNamespace(ready=step))
     return SimpleNamespace(
         global_step=step,
+        world_size=1,
         log_every_n_steps=log,
         callbacks=list(callbacks),
         num_training_batches=epoch,
@@ -163,3 +164,13 @@ def test_memory_grows_with_members_only(engine):
         held.append(sum(storages.values()))
         del own
     assert 0 < held[1] <= held[0]
+
+
+def test_ranks_end_their_calls_at_the_same_steps_whatever_their_clocks_say():
+    several = trainer(0, log=1000, epoch=10_000, max_steps=10_000)
+    several.world_size = 2
+    fast, slow = blocks.BlockPlan(several, "auto"), blocks.BlockPlan(several, "auto")
+    for _ in range(20):
+        slow._asked -= 5.0  # its last call took five seconds
+        assert fast(several.global_step) == slow(several.global_step)
+        several.global_step += fast(several.global_step)
