@@ -46,7 +46,7 @@ class RunAtStep:
         with torch.no_grad():
             matrix = self.network.matrix
         assert matrix is not None, "check() lets only linear networks pass"
-        return matrix.detach()  # of one factor it is a view of the parameter
+        return matrix.detach()
 
     @cached_property
     def target(self) -> Tensor:
