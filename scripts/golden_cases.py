@@ -102,7 +102,7 @@ def sweep(folder: Path, config: dict[str, Any]) -> list[Path]:
 
 REPRODUCED = {
     "modified-flow": {
-        "smith2021:M1": ("", "m halvings n_steps order_pairs data_dir"),
+        "smith2021:M1": ("", "m halvings n_steps order_pairs"),
         "barrett2021": ("", ""),
     },
     "noisy-quadratic": {"zhang2019:G2": ("", "dimensions rates pieces batch_sizes target")},
@@ -125,6 +125,7 @@ def theory(folder: Path, name: str, *arguments: str) -> Outcome:
     given, out = dict(argument[2:].split("=", 1) for argument in arguments), folder / "out"
     for target, (prefix, names) in REPRODUCED[name].items():
         own = [f"--{prefix}{key}={given[key]}" for key in names.split() if key in given]
+        own += [f"--data={given['data']}"] if "data" in given else []
         sgdlit(folder, "reproduce", target, "--scale=full", "--out", str(out), *own)
     claims = []
     for path in out.glob("*/claims.json"):
@@ -312,7 +313,7 @@ def cases(data: str) -> dict[str, Case]:
             trainer={"val_check_interval": 64, "callbacks": [log_spaced]}),
         "theory_modified_flow": studies(
             "modified-flow", "--m=3", "--halvings=3", "--n_steps=[1,2]", "--order_pairs=2",
-            f"--data_dir={data}"),
+            f"--data={data}"),
         "theory_noisy_quadratic": studies(
             "noisy-quadratic", "--dimensions=2500", "--rates=24", "--pieces=3",
             "--batch_sizes=[1.0,16.0,256.0]", "--target=0.05"),

@@ -10,6 +10,8 @@ from sgdlit.cli.run_cli import RunCLI
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.memory import keep_freed_memory
 
+_MONITOR = "Early stopping conditioned on metric"  # which no evaluation has: so Lightning's message begins
+
 
 def main(command: str, arguments: list[str]) -> int:
     """Run fit, validate, test or predict.
@@ -30,3 +32,7 @@ def main(command: str, arguments: list[str]) -> int:
         return RunCLI(command, arguments).exit_code
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
+    except RuntimeError as error:
+        if not str(error).startswith(_MONITOR):
+            raise
+        raise UserError(f"trainer.callbacks, monitor: {error}") from error

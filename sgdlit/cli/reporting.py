@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
@@ -78,10 +79,18 @@ def end(
     if numbers and trainer.limit_val_batches not in (0, 1.0):
         numbers += f" (of {trainer.limit_val_batches} batches per evaluation set)"
     resume = f"; go on with: python -m sgdlit fit --resume {folder}" if state == "stopped" else ""
-    say(f"{state} at step {step}: {numbers or 'no evaluation yet'}; {folder}{resume}")
+    reached = numbers or "no evaluation yet"
+    say(f"{state} at step {step}{_by_clock(trainer, state)}: {reached}; {folder}{resume}")
     if figure is not None:
         draw(figure, folder)
     return _SIGNAL_EXIT + stopped_by if state == "stopped" else 0
+
+
+def _by_clock(trainer: Trainer, state: str) -> str:
+    """Whether time, not steps, ended a run."""
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
+    up = state == "finished" and any((timer.time_remaining() or 1) <= 0 for timer in timers)
+    return " (trainer.max_time was up)" if up else ""
 
 
 def _write_end(folder: Path, model: LightningModule, guard: DivergenceGuard, state: str, step: int) -> str:
@@ -123,7 +132,16 @@ def evaluated(
         path = run_folder.evaluation_path(folder, command)
         write_atomically(path, json.dumps(facts, indent=1) + "\n")
         where = f"; written to {path}"
-    say(f"{source}: {', '.join(f'{name} {value:.4g}' for name, value in numbers.items())}{where}")
+    found = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+    say(f"{source}: {found}{_not_finite(model)}{where}")
+
+
+def _not_finite(model: LightningModule) -> str:
+    """How many of several runs the mean leaves out."""
+    if not isinstance(model, Training) or not model.several:
+        return ""
+    bad = model.evaluations_are_finite().count(False)
+    return f" (without {bad} of {len(model.members)} members, whose loss is not finite)" if bad else ""
 
 
 def check_prediction(model: LightningModule, trainer: Trainer) -> None:

@@ -6,6 +6,7 @@ It reads a sweep file: a ``fit`` config with a section ``sweep:``. Whatever ``fi
 ``sweep`` takes, and values of the section as ``--sweep.seeds 3``.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     code = _run(own, rest, plan, store, missing) if missing else 0
     written = report.conclude(plan, store, options) if code <= 1 else []
     if written:
-        drawn = "; draw it with: python -m sgdlit figure" if options.figures else ""
+        drawn = f"; draw it with: {_figure_command(own, rest)}" if options.figures else ""
         say(f"wrote {' and '.join(map(str, written))}{drawn}")
     return code
 
@@ -89,6 +90,12 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--worker", action="store_true", help="only run cells, and make no table")
     return parser
+
+
+def _figure_command(own: "Namespace", rest: list[str]) -> str:
+    """What draws the sweep that was run."""
+    where = ["--store", own.store] if own.store else []
+    return shlex.join(["python", "-m", "sgdlit", "figure", *where, *rest])
 
 
 def _run(own: "Namespace", rest: list[str], plan: "Plan", store: "Store", missing: "list[Cell]") -> int:

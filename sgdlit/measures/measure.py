@@ -2,7 +2,7 @@
 
 A measure is one class in one file of this folder. It names what it needs among the properties of a
 :class:`RunAtStep`, each of which is computed once, however many measures need it. When it is taken, by
-cadence, members, ranks and logging is the business of ``sgdlit.training.Measures``, none of the measure's.
+cadence, members, ranks and logging is the business of ``training.measuring.Measures``, none of the measure's.
 """
 
 from abc import ABC, abstractmethod

@@ -48,8 +48,6 @@ class Options:
         order_pairs: sample this many forward/reversed pairs of orders instead of enumerating (for m > 6).
         inputs: input dimension of the network on normal data.
         init_scale: of the initial weights, whose variance is init_scale²/fan-in.
-        data_dir: folder with Fashion-MNIST; the environment's SGDLIT_DATA if not given. Without either, that
-            part is left out, and the output says so.
         seed: of data, start and sampled orders.
     """
 
@@ -62,7 +60,6 @@ class Options:
     order_pairs: int | None = None
     inputs: int = 3
     init_scale: float = 0.7
-    data_dir: str | None = None
     seed: int = 0
 
 
@@ -87,7 +84,7 @@ def measure_flow(o: Options, workshop: Workshop) -> Evidence:
     if not o.n_steps or min(o.n_steps) < 1:
         raise UserError(f"n_steps = {o.n_steps}: n-step SGD takes 1 or more updates per minibatch")
     orders = theory.orders_for(o.m, o.order_pairs, o.seed)
-    problems, evidence = _problems(o), Evidence()
+    problems, evidence = _problems(o, workshop.data), Evidence()
     total, done = len(problems) * (o.halvings + 1), 0
 
     def advance() -> None:
@@ -102,14 +99,14 @@ def measure_flow(o: Options, workshop: Workshop) -> Evidence:
         evidence.findings += [_slope_finding(problem.name, curve) for curve in curves]
         _add_identities(evidence, problem)
     if len(problems) == 1:
-        evidence.notes.append("Fashion-MNIST left out: no data folder (--data_dir or SGDLIT_DATA)")
+        evidence.notes.append("Fashion-MNIST left out: no data folder (--data or SGDLIT_DATA)")
     return evidence
 
 
-def _problems(o: Options) -> "list[tuple[Problem, float]]":
+def _problems(o: Options, data: Path | None) -> "list[tuple[Problem, float]]":
     problems = [(theory.random_regression(o.m, o.batch_size, o.inputs, o.init_scale, o.seed), o.largest_lr)]
-    if (folder := theory.data_folder(o.data_dir)) is not None:
-        images = theory.fashion_mnist(folder, o.m, o.batch_size, o.init_scale, o.seed)
+    if data is not None:
+        images = theory.fashion_mnist(_fashion_mnist(data), o.m, o.batch_size, o.init_scale, o.seed)
         problems.append((images, o.largest_lr_images))
     for problem, lr in problems:
         curvature = theory.largest_curvature(theory.mean_loss(problem.minibatches), problem.start)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from sgdlit.theory.noisy_quadratic import ExactRisk, NoisyQuadratic, risk
     from sgdlit.theory.online_convex import best_lr, regret_bound, simulate_stream
     from sgdlit.theory.optimizers import SGD, AveragedSGD, HeavyBall
-    from sgdlit.theory.problems import Problem, data_folder, fashion_mnist, random_regression
+    from sgdlit.theory.problems import Problem, fashion_mnist, random_regression
     from sgdlit.theory.quadrature import quadrature_directions
     from sgdlit.theory.randomized_kaczmarz import contraction, kaczmarz, proximal_step
     from sgdlit.theory.recursion import risk_of_lrs
@@ -88,7 +88,7 @@ _HOMES = {
     "noisy_quadratic": ("ExactRisk", "NoisyQuadratic", "risk"),
     "online_convex": ("best_lr", "regret_bound", "simulate_stream"),
     "optimizers": ("SGD", "AveragedSGD", "HeavyBall"),
-    "problems": ("Problem", "data_folder", "fashion_mnist", "random_regression"),
+    "problems": ("Problem", "fashion_mnist", "random_regression"),
     "quadrature": ("quadrature_directions",),
     "randomized_kaczmarz": ("contraction", "kaczmarz", "proximal_step"),
     "recursion": ("risk_of_lrs",),

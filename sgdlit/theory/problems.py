@@ -3,7 +3,6 @@
 Smooth activations only: the expansion behind Eqs 1–39 needs derivatives that a ReLU does not have.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,16 +49,6 @@ def fashion_mnist(folder: Path, m: int, batch_size: int, scale: float, seed: int
     y = torch.from_numpy(labels[rows].astype("int64"))
     model = nn.Sequential(nn.Linear(x.shape[1], _HIDDEN_IMAGES), nn.Tanh(), nn.Linear(_HIDDEN_IMAGES, 10))
     return _problem("tanh network, Fashion-MNIST", model, nn.functional.cross_entropy, x, y, m, scale, seed)
-
-
-def data_folder(given: str | None) -> Path | None:
-    """The folder with the data sets: the one given, else the environment's SGDLIT_DATA, else None."""
-    named = given or os.environ.get("SGDLIT_DATA")
-    if named is None:
-        return None
-    if not Path(named).is_dir():
-        raise UserError(f"data_dir = {named}: there is no such folder")
-    return Path(named)
 
 
 def _problem(

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sgdlit.algorithms import Member
 from sgdlit.algorithms.engines import check_engine
@@ -71,12 +72,21 @@ def check_optimizers(members: Sequence[Member]) -> None:
     for k, member in enumerate(members):
         try:
             _ = member.optimizer
+            _check_plateau(member)
         except (ValueError, TypeError) as error:
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
             whose = f"\n({_whose(k, member)})" if member.point else ""
             raise UserError(f"model.optimizer, model.scheduler: {cause}{whose}") from error
+
+
+def _check_plateau(member: Member) -> None:
+    if isinstance(member.scheduler, ReduceLROnPlateau) and "monitor" not in vars(member.scheduler):
+        raise UserError(
+            "model.scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau does not say what it waits for; "
+            "allowed: lightning.pytorch.cli.ReduceLROnPlateau, with model.scheduler.monitor"
+        )
 
 
 def _check_penalty_batch(member: Member, trainer: Any, step_sizes: list[int]) -> None:

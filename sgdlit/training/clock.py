@@ -83,11 +83,11 @@ def end_training_here(trainer: Trainer) -> int:
 
 
 def repair_resumed_epoch(trainer: Trainer) -> None:
-    """Count the new epoch of a run that is resumed from the last step of the one before.
+    """Begin a new epoch where a run is resumed from the last step of one: to be called in ``on_train_start``.
 
     Lightning (2.6) finishes the old epoch's counters then, but takes the run for one in mid-epoch and does
-    not count the new epoch as begun; resumed again within it, it would begin that epoch once more. To be
-    called in ``on_train_start``.
+    not count the new epoch as begun; resumed again within it, it would begin that epoch once more. And from a
+    checkpoint of the validation that ended a run, it takes a step more before it sees that the epoch is over.
     """
     loop = trainer.fit_loop
     if (
@@ -95,3 +95,12 @@ def repair_resumed_epoch(trainer: Trainer) -> None:
         and loop.epoch_progress.current.processed == loop.epoch_progress.current.started
     ):
         loop.reset_restart_stage()
+    epoch = loop.epoch_loop
+    ended = epoch.batch_progress.current.completed >= trainer.num_training_batches
+    if loop.restarted_mid_epoch and epoch.restarted_on_last and ended:
+        loop.epoch_progress.increment_processed()
+        loop.epoch_progress.increment_completed()
+        loop.reset_restart_stage()
+        epoch._batches_that_stepped += 1
+        epoch.reset_restart_stage()
+        epoch.restarting = False

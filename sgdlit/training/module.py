@@ -376,8 +376,10 @@ class Training(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._latest = self.evaluations.results(self.splits, self.trainer)
-        for name in dict.fromkeys(name for row in self._latest.values() for name in row):
-            values = [row[name] for row in self._latest.values() if name in row]
+        finite = [k for k, fine in enumerate(self.evaluations_are_finite()) if fine] or list(self._latest)
+        shown = [self._latest[k] for k in finite if k in self._latest]
+        for name in dict.fromkeys(name for row in shown for name in row):
+            values = [row[name] for row in shown if name in row]
             self.log(name, sum(values) / len(values))
 
     def evaluated(self) -> list[Row]:

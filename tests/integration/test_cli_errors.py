@@ -209,6 +209,10 @@ IMPOSSIBLE = {
     ),
     "--trainer.val_check_interval 100": ("trainer.val_check_interval: 100", "1 to 5"),
     "--trainer.max_steps -5": ("max_steps", "-5"),
+    "--model.scheduler torch.optim.lr_scheduler.ReduceLROnPlateau": (
+        "model.scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau",
+        "lightning.pytorch.cli.ReduceLROnPlateau",
+    ),
     "--data null": ("data: missing", "configs/"),
 }
 

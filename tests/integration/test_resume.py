@@ -105,6 +105,18 @@ def test_a_finished_run_made_longer_is_the_longer_run(runs, steps, extra_rows):
         assert run_differences(runs, f"{name}_straight", name) == []
 
 
+def test_a_finished_run_gets_more_epochs(runs):
+    """Only the end of the run is evaluated: its checkpoint is that of a validation that no epoch asks for."""
+    epochs = ["--trainer.check_val_every_n_epoch=9", "--trainer.max_steps=-1"]
+    assert runs.fit("epochs", *epochs, "--trainer.max_epochs=1") == 0
+    assert runs.resume("epochs", "--trainer.max_epochs=2") == 0
+    assert runs.resume("epochs", "--trainer.max_epochs=4") == 0
+    assert runs.fit("epochs_straight", *epochs, "--trainer.max_epochs=4") == 0
+    a, b = runs.checkpoint("epochs"), runs.checkpoint("epochs_straight")
+    parts = ("state_dict", "optimizer_states", "global_step", "epoch", "loops")
+    assert differences({k: a[k] for k in parts}, {k: b[k] for k in parts}) == []
+
+
 def test_rows_after_the_checkpoint_are_measured_again(runs):
     """As after kill −9: the table is ahead of the checkpoint, here by the second half of the run."""
     assert runs.fit("half", "--trainer.max_steps=12") == 0

@@ -1,6 +1,7 @@
 """Every measure of the runs that it accepts: finite, the same each time, and nothing of the run is changed.
 
-Measures are found by themselves; each is taken as ``sgdlit.training.Measures`` takes it, after a few steps.
+Measures are found by themselves; each is taken as ``training.measuring.Measures`` takes it, after a few
+steps.
 """
 
 import copy

@@ -1,7 +1,7 @@
 """The steps of linear networks in C, many in one call, each matrix passed over once per step.
 
-See ``sgdlit/native/steps.c`` for what is computed; ``rank_one`` is the same in tensor operations, for want of
-a compiler.
+See ``sgdlit/foundations/native/steps.c`` for what is computed; ``rank_one`` is the same in tensor operations,
+for want of a compiler.
 """
 
 from collections.abc import Sequence
