@@ -36,7 +36,13 @@ class Mixing:
 
     @classmethod
     def averaging(cls, members: int, every: int = 1) -> "Mixing":
-        """Everyone goes on from the mean of all."""
+        """Everyone goes on from the mean of all.
+
+        Raises:
+            UserError: fewer than one member.
+        """
+        if members < 1:
+            raise UserError(f"mixing.members: {members} is not possible; allowed: 1 or more")
         return cls(torch.full((members, members), 1 / members, dtype=torch.float64), every)
 
     def parts(self, block: Block) -> Iterator[Block]:

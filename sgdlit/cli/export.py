@@ -1,9 +1,9 @@
 """``python -m sgdlit export``: one member of an ensemble as the folder of an ordinary run."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from sgdlit.cli.parser import CommandParser
 from sgdlit.foundations.console import say
 from sgdlit.runs.reading import Run
 
@@ -12,13 +12,10 @@ def main(arguments: Sequence[str]) -> int:
     """Write the folder and say where it is.
 
     Raises:
-        UserError: the folder is no ensemble's, or the member does not exist or has diverged.
+        UserError: a mistake in the arguments, the folder is no ensemble's, or the member does not exist or
+            has diverged.
     """
-    parser = argparse.ArgumentParser(prog="python -m sgdlit export", description=__doc__.split("\n")[0])
-    parser.add_argument("--run", required=True, help="folder of the ensemble: logs/NAME/version_K")
-    parser.add_argument("--member", required=True, type=int, help="number of the member, from 0")
-    parser.add_argument("--logs", default="logs", help="folder in which the run is kept")
-    given = parser.parse_args(list(arguments))
+    given = _parser().parse(arguments)
     from sgdlit.runs.export import export_member
     from sgdlit.training.joining import member_config
 
@@ -28,3 +25,15 @@ def main(arguments: Sequence[str]) -> int:
         f"member {given.member} of {run.folder} at step {run.members[given.member].step}: written to {target}"
     )
     return 0
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser("export", "Write one member of an ensemble as the folder of an ordinary run.")
+    parser.add_argument(
+        "--run", type=str, required=True, metavar="DIR", help="folder of the ensemble: logs/NAME/version_K"
+    )
+    parser.add_argument("--member", type=int, required=True, metavar="K", help="number of the member, from 0")
+    parser.add_argument(
+        "--logs", type=str, default="logs", metavar="DIR", help="folder in which the run is kept"
+    )
+    return parser

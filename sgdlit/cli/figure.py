@@ -29,6 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     """
     own, rest = _parser().parse_own(arguments)
     if own.run is None and own.name is None:
+        if not rest:
+            raise UserError(
+                "--config: missing; give a sweep file (--config FILE), or the folder of a run (--run DIR)"
+            )
         return _draw_sweep(own, rest)
     if own.run is None:
         raise UserError("--run: missing; --name is the name of a picture of one run, --run DIR")

@@ -97,6 +97,16 @@ class CommandParser:
         return flag + text.removeprefix(key)
 
 
+def check_jobs(jobs: int | None) -> None:
+    """Refuse a number of processes that there cannot be.
+
+    Raises:
+        UserError: below 1.
+    """
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs: {jobs} is not allowed; allowed: 1 or more")
+
+
 class _Help(DefaultHelpFormatter):
     """Options with their types, and with their defaults where they have one."""
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sgdlit.cli.main import COMMANDS
-from sgdlit.cli.parser import CommandParser
+from sgdlit.cli.parser import CommandParser, check_jobs
 from sgdlit.foundations.console import lent_to, say
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically, write_table
@@ -55,7 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{own['targets'][-1]}: papers and claims come before all options")
     if own["all"] and targets:
         raise UserError(f"--all: not together with {targets[0].paper.name}; allowed: one of the two")
-    out = Path(own["out"])
+    check_jobs(own["jobs"])
+    data, out = _data_folder(own["data"]), Path(own["out"])
     if own["all"]:
         targets = [Target(paper) for paper in catalogue.papers().values()]
     if not targets:
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     # Vectors of some thousand numbers: linear algebra's own threads would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for target in targets:
-        session = Session(target.paper, out, own["scale"] == "quick", own["data"], own["jobs"], own["svg"])
+        session = Session(target.paper, out, own["scale"] == "quick", data, own["jobs"], own["svg"])
         session.check(target, _options_of(target.paper, own), only_missing=own["all"])
     return 0
 
@@ -91,10 +92,16 @@ class Target:
 
 
 def _target(text: str) -> Target:
-    name, _, claim = text.partition(":")
-    target = Target(catalogue.find(name), claim or None, text)
-    assert target.experiments  # an unknown claim is refused here
+    name, colon, claim = text.partition(":")
+    target = Target(catalogue.find(name), claim if colon else None, text)
+    assert target.experiments  # an unknown claim, or an empty one, is refused here
     return target
+
+
+def _data_folder(given: str | None) -> Path | None:
+    if given is not None and not Path(given).is_dir():
+        raise UserError(f"--data: {given}: there is no such folder")
+    return None if given is None else Path(given)
 
 
 def _positional(arguments: Sequence[str]) -> list[str]:
@@ -166,12 +173,9 @@ class Session:
         svg: whether pictures are written as SVG too.
     """
 
-    def __init__(self, paper: Paper, out: Path, quick: bool, data: str | None, jobs: int, svg: bool) -> None:
-        self.paper, self.quick, self.jobs, self.svg = paper, quick, jobs, svg
+    def __init__(self, paper: Paper, out: Path, quick: bool, data: Path | None, jobs: int, svg: bool) -> None:
+        self.paper, self.quick, self.data, self.jobs, self.svg = paper, quick, data, jobs, svg
         self.folder = out / paper.name
-        self.data = None if data is None else Path(data)
-        if self.data is not None and not self.data.is_dir():
-            raise UserError(f"--data: {data}: there is no such folder")
 
     def check(self, target: Target, options: Any, only_missing: bool) -> None:
         """Run the experiments of a target, print their findings, and write everything."""

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sgdlit.cli.parser import CommandParser
+from sgdlit.cli.parser import CommandParser, check_jobs
 from sgdlit.foundations.console import say
-from sgdlit.foundations.errors import UserError
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -31,8 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         UserError: a mistake in the file or the command line.
     """
     own, rest = _parser().parse_own(arguments)
-    if own.jobs is not None and own.jobs < 1:
-        raise UserError(f"--jobs: {own.jobs} is not allowed; allowed: 1 or more")
+    check_jobs(own.jobs)
     from sgdlit.cli.run_cli import parse_fit
     from sgdlit.sweeps import report
     from sgdlit.sweeps.layout import check_figures

@@ -111,7 +111,7 @@ def building_error(
     own = next((e for e in chain if isinstance(e, UserError)), None)
     if own is not None:
         key, colon, rest = str(own).partition(":")
-        return UserError(f"{Places(read_settings(arguments), options).whole_key(key)}{colon}{rest}")
+        return UserError(f"{Places(read_settings(arguments), options).whole_key(key, rest)}{colon}{rest}")
     cause = next(e for e in chain if not str(e).startswith("Does not validate"))
     if not isinstance(cause, _INSTANTIATION) and type(cause).__name__ != "MisconfigurationException":
         return None

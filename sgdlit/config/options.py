@@ -1,12 +1,16 @@
 """What may be set: the options that a class accepts, and the classes that may stand at a key."""
 
+import contextlib
 import inspect
 import pkgutil
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import yaml
 
 from sgdlit.config.keys import short_key
 
@@ -167,7 +171,23 @@ class Places:
         given = {".".join(key.split(".")[:n]) for key in self.settings for n in range(1, key.count(".") + 2)}
         return ["", *sorted({*given, *self.options}, key=lambda key: (key.count("."), key))]
 
-    def whole_key(self, name: str) -> str:
-        """The key of the setting whose last parts are ``name``; ``name`` itself where there is none."""
+    def whole_key(self, name: str, said: str = "") -> str:
+        """The key of the setting whose last parts are ``name``; ``name`` itself where there is none.
+
+        Args:
+            name: the last parts.
+            said: what a message says of the setting, its value first: of several settings with this name the
+                one with this value is meant, and the last one where none has it.
+        """
         found = [key for key in self.settings if f".{key}".endswith(f".{short_key(name)}")]
-        return found[-1] if found else name
+        meant = [key for key in found if _begins_with(said.lstrip(), self.settings[key])]
+        return (meant or found or [name])[-1]
+
+
+def _begins_with(said: str, value: Any) -> bool:
+    """Whether a text begins with a value, as it is shown; one from the command line is YAML."""
+    if isinstance(value, str):
+        with contextlib.suppress(yaml.YAMLError):
+            value = yaml.safe_load(value)
+    forms = {str(value), repr(value)} | ({str(float(value))} if type(value) is int else set())
+    return any(re.match(re.escape(form) + r"(?![\w.])", said) for form in forms)

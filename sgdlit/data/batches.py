@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from sgdlit.foundations.errors import UserError
+
 Batch = tuple[Tensor, Tensor]
 
 
@@ -56,9 +58,21 @@ class Block:
     """The batches of ``count`` consecutive steps from ``start`` on, of one run or of several.
 
     Nothing is made before it is asked for.
+
+    Args:
+        start: the first step, counted from 0.
+        count: how many steps, 1 or more.
+        members: what each run sees.
+
+    Raises:
+        UserError: a step below 0, or no steps.
     """
 
     def __init__(self, start: int, count: int, members: Sequence[Batches]) -> None:
+        if start < 0 or count < 1:
+            raise UserError(
+                f"block: {count} steps from step {start} on; allowed: 1 or more, from step 0 on or later"
+            )
         self.start, self.count, self.members = start, count, members
 
     def __len__(self) -> int:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sgdlit.foundations.errors import UserError
+
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a small text file to a temporary name beside ``path``, and rename it."""
@@ -45,6 +47,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
     Raises:
         OSError: the file is missing or cannot be read.
+        UserError: it is no text, or no CSV.
     """
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file, restval=""))
+        try:
+            return list(csv.DictReader(file, restval=""))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path}: not a table of text ({error})") from error

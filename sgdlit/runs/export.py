@@ -65,8 +65,7 @@ def _checked_member(run: Run, k: int) -> Outcome:
         )
     if "members" not in run.status:
         raise UserError(f"run: {str(run.folder)!r} is a single run, or is not over; nothing to export")
-    if not 0 <= k < len(run.members):
-        raise UserError(f"member: {k} does not exist; allowed: 0 to {len(run.members) - 1}")
+    k = run.checked_member(k)
     if run.members[k].state == "diverged":
         raise UserError(f"member: {k} diverged at step {run.members[k].step}; allowed: members that did not")
     return run.members[k]

@@ -80,9 +80,16 @@ class Run:
         """Everything that was set, as nested dictionaries.
 
         Raises:
-            UserError: ``config.yaml`` is missing.
+            UserError: ``config.yaml`` is missing, or holds no options.
         """
-        return yaml.safe_load(self._text(CONFIG))
+        path, text = self.folder / CONFIG, self._text(CONFIG)
+        try:
+            config = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"{path}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+        if not isinstance(config, dict):
+            raise UserError(f"{path}: not the config of a run, whose options are missing")
+        return config
 
     def value(self, key: str, member: int | None = None) -> Any:
         """What was set at a dotted key, in which ``init_args`` may be left out; None where there is nothing.
@@ -90,9 +97,14 @@ class Run:
         Args:
             key: such as ``model.optimizer.lr``, or ``trainer.callbacks.IterateAverage.decay``.
             member: of an ensemble, whose own value is wanted.
+
+        Raises:
+            UserError: there is no such member.
         """
-        if member is not None and key in self.members[member].point:
-            return self.members[member].point[key]
+        if member is not None:
+            k = self.checked_member(member)
+            if key in self.members[k].point:
+                return self.members[k].point[key]
         return value_at(self.config, key)
 
     # How it went
@@ -128,19 +140,42 @@ class Run:
         """How each member of an ensemble ended and what it measured; one entry for a run trained alone.
 
         Raises:
-            UserError: the run is an ensemble that has not ended once.
+            UserError: the run is an ensemble that has not ended once, or its status does not say how they
+                ended.
         """
         status = self.status
         if "members" in status:
-            ended = status["members"]
-            return [
-                Outcome(m["point"], m["state"], m["step"], m["reached"], self._columns(k))
-                for k, m in enumerate(ended)
-            ]
+            try:
+                ended = [
+                    (dict(m["point"]), m["state"], m["step"], dict(m["reached"])) for m in status["members"]
+                ]
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{self.folder / STATUS}: members: not those of an ensemble") from error
+            return [Outcome(*each, self._columns(k)) for k, each in enumerate(ended)]
         if not self.alone:
             raise UserError(f"{self.folder}: how its members ended is not known yet")
         reached = {name: best for name, best in status.items() if name not in _NOT_REACHED}
         return [Outcome({}, status["state"], status["step"], reached, self._columns(None))]
+
+    def checked_member(self, k: int) -> int:
+        """``k``, if that is the number of a member: 0 to K − 1, 0 of a run that was trained alone.
+
+        Raises:
+            UserError: there is no such member.
+        """
+        if not 0 <= k < self._count:
+            allowed = f"0 to {self._count - 1}" if self._count > 1 else "0"
+            raise UserError(f"member: {k} does not exist in {self.folder}; allowed: {allowed}")
+        return k
+
+    @cached_property
+    def _count(self) -> int:
+        """How many members there are, which is known before they have ended."""
+        if self.alone or "members" in self.status:
+            return len(self.status.get("members", [None]))
+        from sgdlit.config.axes import expand
+
+        return len(expand(self.config["ensemble"], "ensemble"))
 
     # What was measured
 
@@ -149,6 +184,9 @@ class Run:
         """``metrics.csv`` as columns of equal length, for ``pandas.DataFrame(run.metrics)``.
 
         ``step`` and, of an ensemble, ``member`` are int64; all others float64, NaN where there is no value.
+
+        Raises:
+            UserError: the file is not the table of a run.
         """
         rows = self._rows
         columns = {"step": np.array([int(row["step"]) for row in rows], np.int64)}
@@ -167,22 +205,39 @@ class Run:
             member: of an ensemble, whose values are wanted.
 
         Raises:
-            UserError: there is no such column, or the run is an ensemble and no member is named.
+            UserError: there is no such column or member, or the run is an ensemble and no member is named.
         """
         known = [column for column in (self._rows[0] if self._rows else ()) if column not in _KEYS]
         check_name(name, known, f"{self.folder / METRICS}", f"there is no column {name!r}")
         if member is None and "member" in self._rows[0]:
             raise UserError(f"{self.folder}: an ensemble; name the member whose {name} is wanted")
-        return _measured(self._rows, name, member)
+        return _measured(self._rows_of(member), name)
 
     def _columns(self, member: int | None) -> Columns:
+        rows = self._rows_of(member)
         names = [name for name in (self._rows[0] if self._rows else ()) if name not in _KEYS]
-        return {name: _measured(self._rows, name, member) for name in names}
+        return {name: _measured(rows, name) for name in names}
+
+    def _rows_of(self, member: int | None) -> list[dict[str, str]]:
+        """The rows of a member, or all where none is named."""
+        if member is None or (self.checked_member(member) == 0 and self.alone):
+            return self._rows
+        if self._rows and "member" not in self._rows[0]:
+            raise UserError(
+                f"{self.folder / METRICS}: not the table of an ensemble: the column member is missing"
+            )
+        return [row for row in self._rows if row["member"] == str(member)]
 
     @cached_property
     def _rows(self) -> list[dict[str, str]]:
         path = self.folder / METRICS
-        return read_table(path) if path.exists() else []
+        rows = read_table(path) if path.exists() else []
+        try:
+            for row in rows:
+                _check_row(row)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not the table of a run") from error
+        return rows
 
     # What was trained
 
@@ -209,12 +264,12 @@ class Run:
             checkpoint: as of :meth:`checkpoint`.
 
         Raises:
-            UserError: the config names no network that can be built, or the checkpoint is that of another.
+            UserError: there is no such member, the config names no network that can be built, or the
+                checkpoint is that of another.
         """
         from sgdlit.runs.networks import trained_network
 
-        if member and (self.alone or member >= len(self.members)):
-            raise UserError(f"member: {member} does not exist in {self.folder}")
+        self.checked_member(member)
         point = {} if self.alone else self.members[member].point
         return trained_network(self.config, point, self.checkpoint(checkpoint), member)
 
@@ -223,9 +278,19 @@ class Run:
             return (self.folder / name).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"{self.folder}: not the folder of a run: {name} is missing") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.folder / name}: not a text") from error
 
 
-def _measured(rows: list[dict[str, str]], name: str, member: int | None) -> tuple[np.ndarray, np.ndarray]:
-    own = [row for row in rows if row[name] and (member is None or row["member"] == str(member))]
+def _check_row(row: dict[str, str]) -> None:
+    """Fails where a line of a table is none of a run's: whole steps and members, and numbers."""
+    int(row["step"]), int(row.get("member", 0))
+    for name, value in row.items():
+        if name not in _KEYS:
+            float(value or "nan")
+
+
+def _measured(rows: list[dict[str, str]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    own = [row for row in rows if row[name]]
     steps, values = [int(row["step"]) for row in own], [float(row[name]) for row in own]
     return np.array(steps, np.int64), np.array(values, np.float64)

@@ -16,17 +16,25 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
 
+_NO_FILE = "--config: missing; give a sweep file (--config FILE), such as those in configs/sweeps"
+
+
 class SweepFile:
     """A sweep file with what the command line changes in it.
 
     Args:
         arguments: ``--config FILE``, ``--KEY VALUE`` of ``fit`` and ``--sweep.KEY VALUE``.
         parse_fit: from the arguments of ``fit`` to its checked config.
+
+    Raises:
+        UserError: neither a file nor a model is given, or a file cannot be read.
     """
 
     def __init__(self, arguments: Sequence[str], parse_fit: "Callable[[list[str]], Namespace]") -> None:
         self._parse_fit = parse_fit
         self.fit_arguments, self.section = _split(arguments)
+        if not any(argument.startswith(("--config", "--model")) for argument in arguments):
+            raise UserError(_NO_FILE)
         self._given = [read_config(f) for f in _values_of("--config", self.fit_arguments)]
 
     @property

@@ -164,6 +164,11 @@ WRONG_VALUES = {
     "--model.objective.penalty_batch_size 5": "model.objective: missing, the class comes before its "
     "options; allowed: ExactPenalty, ",
     "--seed_everything -1": "seed_everything: -1 is not allowed; allowed: 0 to 4294967295",
+    "--seed_everything true": "seed_everything: True is not allowed; allowed: 0 to 4294967295",
+    "--init_seed -4": "init_seed: -4 is not allowed; allowed: 0 to 4294967295",
+    "--init_seed 99999999999999999999999": "init_seed: 99999999999999999999999 is not allowed",
+    '--ensemble [{"seed_everything":[0,-1]}]': "seed_everything: -1 is not allowed",
+    '--ensemble [{"init_seed":[true]}]': "init_seed: True is not allowed",
     "--name ../elsewhere": "name: '../elsewhere' is not allowed; allowed: the name of a folder",
     "--trainer.log_every_n_steps 0": "trainer.log_every_n_steps: 0 is not allowed; allowed: 1 or more",
     "--trainer.accumulate_grad_batches 0": "trainer.accumulate_grad_batches: 0 is not allowed; allowed: 1 or",
@@ -221,6 +226,21 @@ IMPOSSIBLE = {
 def test_impossible_combination(arguments, capsys):
     text = refused(capsys, "--config", "cifar.yaml", *arguments.split())
     assert all(part in text for part in IMPOSSIBLE[arguments]), text
+
+
+def test_of_two_keys_with_one_name_that_with_the_value_is_named(capsys):
+    own = "{widths: [32, 8, 5], steps: 9, batch_size: 4}"
+    data = f"data: {{class_path: sgdlit.data.teachers.MLPTeacher, init_args: {own}}}\n"
+    Path("teacher.yaml").write_text(CIFAR10[: CIFAR10.index("data:")] + data)
+    wrong = ["--model.network.widths", "[32,-1,5]"]
+    text = refused(capsys, "--config", "teacher.yaml", *wrong)
+    assert text.startswith("model.network.widths: [32, -1, 5] is not allowed")
+
+
+def test_sweep_and_figure_without_a_file(capsys):
+    assert refused(capsys, command="sweep").startswith("--config: missing; give a sweep file (--config FILE)")
+    assert "or the folder of a run (--run DIR)" in refused(capsys, command="figure")
+    assert refused(capsys, "--sweep.seeds", "3", command="sweep").startswith("--config: missing")
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])

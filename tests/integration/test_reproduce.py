@@ -137,10 +137,14 @@ def test_mistakes_are_answered_in_one_line(capsys, tmp_path):
         (["blog:B10", *CONVEX, "--out", str(tmp_path / "file")], "no such folder can be made"),
         (["smth2021"], "no paper 'smth2021'; did you mean smith2021"),
         (["smith2021:f1b"], "no claim 'f1b'; did you mean F1b"),
+        (["ma2018:"], "ma2018 has no claim ''; allowed: G14"),
+        (["ma2018", "--jobs", "0"], "--jobs: 0 is not allowed; allowed: 1 or more"),
+        (["ma2018", "--jobs=-1"], "--jobs: -1 is not allowed; allowed: 1 or more"),
         (["no.such.module"], "no module with a PAPER"),
         (["--all", "blog"], "come before all options"),
         (["blog", "--all"], "not together with blog"),
         (["blog", "--data", str(tmp_path / "none")], "there is no such folder"),
+        (["ma2018", "--dry-run", "--data", str(tmp_path / "none")], "there is no such folder"),
     ):
         assert sgdlit(["reproduce", *arguments]) == 2
         assert named in capsys.readouterr().err

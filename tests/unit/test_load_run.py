@@ -122,6 +122,64 @@ def test_folders_that_are_no_run(folder, tmp_path_factory):
         sgdlit.load_run(folder).checkpoint()
 
 
+DAMAGED = {
+    "config": ("config.yaml", b"a: [1", "not valid YAML"),
+    "list": ("config.yaml", b"[1]", "not the config of a run"),
+    "empty": ("config.yaml", b"", "not the config of a run"),
+    "no text": ("config.yaml", b"\xff\xfe", "not a text"),
+    "binary": ("metrics.csv", b"step,a\n1,\xff\n", "not a table of text"),
+    "foreign": ("metrics.csv", b"name,a\nx,1\n", "not the table of a run"),
+    "words": ("metrics.csv", b"step,a\n1,high\n", "not the table of a run"),
+    "too many": ("metrics.csv", b"step,a\n1,2,3\n", "not the table of a run"),
+    "members": ("status.json", b'{"state": "finished", "step": 2, "members": [{}]}', "members: not those"),
+    "count": ("status.json", b'{"state": "finished", "step": 2, "members": 3}', "members: not those"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_file_is_named(folder, damage):
+    name, content, words = DAMAGED[damage]
+    (folder / name).write_bytes(content)
+    run = sgdlit.load_run(folder)
+    with pytest.raises(UserError) as refused:
+        _ = run.config, run.members, run.metrics
+    assert str(refused.value).startswith(f"{folder / name}: {words}")
+
+
+def test_a_table_of_no_text_is_not_gone_on_with(folder):
+    from sgdlit.runs.metrics_file import MetricsFile
+
+    (folder / "metrics.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"metrics\.csv: not a table of text"):
+        MetricsFile(folder, keep=1)
+
+
+ENSEMBLE = "ensemble: [{model.optimizer.lr: [1.0, 2.0]}]\n"
+
+
+@pytest.mark.parametrize("kind", ["alone", "ended", "running"])
+def test_a_member_that_there_is_not_is_refused(folder, kind):
+    if kind != "alone":
+        (folder / "config.yaml").write_text(CONFIG + ENSEMBLE)
+        (folder / "metrics.csv").write_text("step,member,test/loss\n10,0,1.0\n10,1,5.0\n")
+        (folder / "status.json").write_text('{"state": "running", "step": 0}')
+    if kind == "ended":
+        points = [{"model.optimizer.lr": 1.0}, {"model.optimizer.lr": 2.0}]
+        write_members(folder, "finished", 20, outcomes(points, [None, None], "finished", 20, [{}, {}]))
+    run = sgdlit.load_run(folder)
+    assert run.column("test/loss", 0)[1].tolist() == ([3.0, 2.0] if kind == "alone" else [1.0])
+    allowed = "0" if kind == "alone" else "0 to 1"
+    for k in (-1, 9):
+        for ask in (
+            lambda k=k: run.column("test/loss", k),
+            lambda k=k: run.value("model.optimizer.lr", k),
+            lambda k=k: run.network(k),
+        ):
+            with pytest.raises(UserError) as refused:
+                ask()
+            assert str(refused.value) == f"member: {k} does not exist in {folder}; allowed: {allowed}"
+
+
 def test_versions_are_counted_and_found_in_their_order(tmp_path):
     made = [make_next(tmp_path, "name") for _ in range(11)]
     for path in made:

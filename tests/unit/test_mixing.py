@@ -106,3 +106,40 @@ def test_a_block_is_cut_where_an_exchange_is_due_and_has_a_loss_for_each_step():
 def test_a_matrix_that_does_not_average_is_refused(matrix, every, message):
     with pytest.raises(UserError, match=message):
         Mixing(matrix, every)
+
+
+def test_runs_and_blocks_that_do_not_fit_each_other_are_refused():
+    three, odd = [run() for _ in range(RUNS)], member(lambda: MLP([5, 9, 2], "tanh"))
+    for make, words in (
+        (lambda: Mixing.averaging(0), r"mixing\.members: 0 is not possible; allowed: 1 or more"),
+        (
+            lambda: EngineGroup(three, mixing=Mixing.averaging(2)),
+            r"mixing\.matrix: shape \(2, 2\) for 3 members",
+        ),
+        (lambda: EngineGroup([]), "members: none; allowed: one or more"),
+        (lambda: EngineGroup([three[0], three[0]]), "members: one of them, or its network, is there twice"),
+        (
+            lambda: EngineGroup([three[0], odd], mixing=Mixing.averaging(2)),
+            r"mixing: .* 0 and 1 have different",
+        ),
+        (
+            lambda: EngineGroup(three[:2]).run(Block(0, 2, OWN)),
+            "3 Batches for 2 members; allowed: one for each",
+        ),
+        (lambda: EngineGroup(three[:2]).observe(Block(0, 2, OWN[:1])), "1 Batches for 2 members"),
+        (lambda: Block(0, 0, OWN), "block: 0 steps from step 0 on; allowed: 1 or more"),
+        (lambda: Block(-1, 2, OWN), "block: 2 steps from step -1 on"),
+    ):
+        with pytest.raises(UserError, match=words):
+            make()
+
+
+def test_networks_of_different_shapes_are_trained_one_at_a_time_or_refused():
+    two = [run(), member(lambda: MLP([5, 9, 2], "tanh"))]
+    with pytest.raises(UserError, match=r"engine: stacked is not possible: .* 0 and 1 have different shapes"):
+        EngineGroup(two, "stacked").run(Block(0, 2, OWN[:2]))
+    engines = EngineGroup(two)
+    assert engines.run(Block(0, 2, OWN[:2])).cost.shape == (2, 2)
+    assert engines.note == (
+        "members are trained one at a time: the parameters of members 0 and 1 have different shapes"
+    )

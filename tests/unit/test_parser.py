@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 
+from sgdlit.cli.export import main as export
 from sgdlit.cli.parser import CommandParser
 from sgdlit.foundations.errors import UserError
 
@@ -41,6 +42,17 @@ def test_a_mistake_is_named_with_what_is_allowed(arguments):
     with pytest.raises(UserError) as caught:
         example().parse(arguments.split())
     assert str(caught.value).startswith(MISTAKES[arguments])
+
+
+def test_export_reads_its_arguments_with_it():
+    for arguments, words in {
+        "--run x --membr 1": "--membr: there is no such option; did you mean member?",
+        "--run x --member one": "--member: 'one' is not allowed; allowed: int",
+        "--member 1": "--run: missing; allowed: str",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            export(arguments.split())
+        assert str(caught.value).startswith(words)
 
 
 def test_values_have_their_types():

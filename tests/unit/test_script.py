@@ -14,6 +14,9 @@ def test_the_script_prints_what_the_page_says_and_loads_no_lightning():
     page = PAGE.read_text(encoding="utf-8")
     scripts = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (shown,) = re.findall(r"```\n(lr .*?)```", page, re.DOTALL)
+    written = re.findall(r"`(EngineGroup\(.*?\))`", page)
+    assert 'EngineGroup(members, engine="loop")' in written
+    scripts += written
     end = "import sys\nassert not any(name.partition('.')[0] == 'lightning' for name in sys.modules)\n"
     done = subprocess.run([sys.executable, "-c", "\n".join([*scripts, end])], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

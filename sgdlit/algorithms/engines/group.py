@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation, joined
-from sgdlit.algorithms.engines.support import SUPPORT
+from sgdlit.algorithms.engines.support import SUPPORT, different_shapes
 from sgdlit.algorithms.member import Member
 from sgdlit.data.batches import Block
 from sgdlit.foundations import native
@@ -50,26 +50,29 @@ class EngineGroup:
 
     Args:
         members: the runs.
-        name: the kind of engine, or ``auto``.
+        engine: its kind, or ``auto``.
         machine: where the steps are computed.
         before: what took the runs up to here, so that they go on with the same arithmetic; None at their
             beginning.
         mixing: what the runs exchange; None where they do not touch each other.
 
     Raises:
-        UserError: when the first block comes, the kind that was asked for cannot take these runs.
+        UserError: no members, one of them twice, or not as many, or of one shape, as the mixing asks for;
+            when a block comes, the kind that was asked for cannot take these runs, or the block is not that
+            of as many members.
     """
 
     def __init__(
         self,
         members: Sequence[Member],
-        name: EngineName = "auto",
+        engine: EngineName = "auto",
         machine: Machine | None = None,
         before: dict[str, Any] | None = None,
         mixing: "Mixing | None" = None,
     ) -> None:
+        _check_members(members, mixing)
         self.members, self.machine, self.mixing = list(members), machine or Machine(), mixing
-        self.name, self._before = name, before or {}
+        self.name, self._before = engine, before or {}
         self.group_size = min(self._before.get("group_size", len(members)), len(members))
         self.note: str | None = None
         self.engines: list[Engine] = []
@@ -101,6 +104,11 @@ class EngineGroup:
 
     def _side_by_side(self, block: Block) -> SideBySide:
         """What calls the engines, which are chosen first if this is the first block."""
+        if len(block.members) != len(self.members):
+            raise UserError(
+                f"block.members: {len(block.members)} Batches for {len(self.members)} members; allowed: one "
+                "for each member"
+            )
         if self._threads is None:
             self.name, self.engines = self._choose(block)
             context = self.machine.precision.forward_context
@@ -219,6 +227,24 @@ class EngineGroup:
 
     def _one_each(self, kind: type[Engine]) -> list[Engine]:
         return [kind([member], slice(k, k + 1), self.machine) for k, member in enumerate(self.members)]
+
+
+def _check_members(members: Sequence[Member], mixing: "Mixing | None") -> None:
+    """Refuse what no engine takes, and what cannot be mixed."""
+    if not members:
+        raise UserError("members: none; allowed: one or more")
+    if len({id(member.network) for member in members}) < len(members):
+        raise UserError("members: one of them, or its network, is there twice; allowed: each once")
+    if mixing is None:
+        return
+    if len(mixing.matrix) != len(members):
+        raise UserError(
+            f"mixing.matrix: shape {tuple(mixing.matrix.shape)} for {len(members)} members; allowed: a line "
+            "for each member"
+        )
+    reason = different_shapes(members)
+    if reason is not None:
+        raise UserError(f"mixing: not possible: {reason}; allowed: networks of one shape")
 
 
 def _has_convolutions(network: nn.Module) -> bool:

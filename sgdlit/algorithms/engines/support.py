@@ -29,6 +29,7 @@ class Support:
         devices: kinds of device.
         dtypes: of parameters.
         one_example: the closed forms of which a step may see one example only.
+        one_shape: only networks whose parameters have the same shapes.
     """
 
     alike: bool = False
@@ -38,10 +39,13 @@ class Support:
     devices: tuple[str, ...] | None = None
     dtypes: tuple[torch.dtype, ...] | None = None
     one_example: tuple[ClosedForm, ...] = ()
+    one_shape: bool = False
 
     def obstacle(self, members: Sequence[Member], mixed: bool = False) -> str | None:
         """Why these runs cannot be taken, as far as can be said before there is a batch; None if they can."""
         if self.alike and (reason := _not_alike(members) or _not_pure(members)):
+            return reason
+        if self.one_shape and (reason := different_shapes(members)):
             return reason
         if mixed and not self.mixed:
             return "the run computes in mixed precision"
@@ -90,9 +94,9 @@ class Support:
 _FORMS: tuple[ClosedForm, ...] = ("chain", "bilinear", "diagonal")
 SUPPORT = {
     "loop": Support(),
-    "stacked": Support(alike=True),
-    "compiled": Support(alike=True),
-    "rank_one": Support(alike=True, forms=_FORMS, penalized=("diagonal",), mixed=False),
+    "stacked": Support(alike=True, one_shape=True),
+    "compiled": Support(alike=True, one_shape=True),
+    "rank_one": Support(alike=True, forms=_FORMS, penalized=("diagonal",), mixed=False, one_shape=True),
     "fused": Support(
         alike=True,
         forms=_FORMS,
@@ -109,6 +113,13 @@ SUPPORT = {
 def closed_form(network: nn.Module) -> ClosedForm | None:
     """Which closed form the gradient of a network has."""
     return network.closed_form if isinstance(network, ClosedFormNetwork) else None
+
+
+def different_shapes(members: Sequence[Member]) -> str | None:
+    """Which networks differ in the shapes of their parameters; None where all are alike."""
+    first, *others = ([tuple(p.shape) for p in member.network.parameters()] for member in members)
+    k = next((k for k, own in enumerate(others, 1) if own != first), None)
+    return None if k is None else f"the parameters of members 0 and {k} have different shapes"
 
 
 def _not_alike(members: Sequence[Member]) -> str | None:
