@@ -56,6 +56,48 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def jackknife_covariance(left_out: Array, sampled: float = 0.0) -> Array:
+    """Covariance of k estimates from the values that they have without each of n examples: ``[k, k]``.
+
+    (1 − f)·(n − 1)/n·Σ_i d_i d_iᵀ, with deviations d_i from the mean. Source: Efron & Stein, "The jackknife
+    estimate of variance", Annals of Statistics 1981.
+
+    Args:
+        left_out: float64 ``[n, k]``.
+        sampled: f, the part of a finite population that was drawn without replacement.
+    """
+    apart = left_out - left_out.mean(0)
+    n = len(left_out)
+    return (1 - sampled) * (n - 1) / n * (apart.T @ apart)
+
+
+def fieller_interval(
+    estimates: Array, covariance: Array, degrees_of_freedom: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a ratio a/b ≥ 0 of two normal estimates; its upper end is infinite where b may be 0.
+
+    Those r for which a − r·b is not significantly different from 0. Source: Fieller, "Some problems in
+    interval estimation", JRSS B 1954.
+
+    Args:
+        estimates: a and b, ``[2]``.
+        covariance: of the estimates, ``[2, 2]``.
+        degrees_of_freedom: of the covariance.
+        level: coverage.
+    """
+    t = _student_quantile(0.5 + level / 2, degrees_of_freedom)
+    (a, b), (var_a, cov), (_, var_b) = estimates, *covariance
+    square, middle, constant = b**2 - t**2 * var_b, a * b - t**2 * cov, a**2 - t**2 * var_a
+    root = np.sqrt(max(middle**2 - square * constant, 0.0))
+    if not np.isfinite(root) or square == 0:
+        return (float("nan"), float("nan")) if not np.isfinite(root) else (0.0, float("inf"))
+    if square > 0 and b > 0:
+        return max((middle - root) / square, 0.0), max((middle + root) / square, 0.0)
+    if square > 0 or constant <= 0:  # a negative b, or an a that may be 0 too
+        return 0.0, float("inf")
+    return max((middle - root) / square, (middle + root) / square), float("inf")
+
+
 def distance_in_errors(mean: Array, error: Array, theory: Array) -> float:
     """The largest |mean − theory|/error; where the error is 0, infinite unless they agree to rounding."""
     mean, error, theory = (np.asarray(values, dtype=np.float64) for values in (mean, error, theory))
