@@ -6,10 +6,10 @@ cadence, members, ranks and logging is the business of ``sgdlit.training.Measure
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from sgdlit.measures.mean_gradient import MeanGradient, mean_cost, mean_gradient
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import Loss
 
+T = TypeVar("T")
 Values = dict[str, float]
 Batches = Callable[[str, int | None], Iterable[Batch]]
 Parameters = Mapping[str, Tensor]
@@ -67,6 +68,8 @@ class RunAtStep:
         needs: the properties that any of the measures of this step needs.
         initial_parameters: those before the first update, where a measure needs them.
         previous_parameters: those one update before, then two updates before, as far as they were kept.
+        gradient_factor: what the optimizer receives over the gradient of a step's mean cost: B where a run
+            reduces by ``sum``, else 1.
     """
 
     def __init__(
@@ -81,11 +84,21 @@ class RunAtStep:
         needs: Collection[str] = (),
         initial_parameters: Parameters | None = None,
         previous_parameters: Sequence[Parameters] = (),
+        gradient_factor: int = 1,
     ) -> None:
         self.step, self.network, self.loss, self.data, self.batches = step, network, loss, data, batches
         self.optimizer, self.needs = optimizer, frozenset(needs)
         self._examples, self._initial = examples, initial_parameters
         self.previous_parameters = tuple(previous_parameters)
+        self.gradient_factor = gradient_factor
+        self._once: dict[Hashable, Any] = {}
+
+    def once(self, find: Callable[..., T], *arguments: Hashable) -> T:
+        """find(self, *arguments), computed once however many measures ask for it."""
+        key = (find, *arguments)
+        if key not in self._once:
+            self._once[key] = find(self, *arguments)
+        return self._once[key]
 
     @property
     def examples(self) -> Examples:

@@ -241,6 +241,7 @@ class Measures(Callback):
             needs,
             self._initial[k] if self._initial else None,
             [{n: p.to(device) for n, p in kept.items()} for kept in previous if kept],
+            member.gradient_factor(data.batch_size),
         )
 
     def _note(self, trainer: Trainer, module: Training, costs: Tensor, batch: Any) -> None:
