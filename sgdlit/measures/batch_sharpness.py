@@ -42,7 +42,7 @@ def batch_sharpness(network: nn.Module, loss: LossFunction, minibatches: Iterabl
     """
     bent, squared = [], []
     for minibatch in minibatches:
-        hessian = HessianProducts(network, loss, [minibatch], graph_memory=2**62)
+        hessian = HessianProducts(network, loss, [minibatch], graph_memory=None)
         gradient = hessian.gradient
         if bool((gradient != 0).any()):
             bent.append(torch.dot(gradient, hessian @ gradient).double())

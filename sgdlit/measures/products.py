@@ -43,7 +43,7 @@ class Products(ABC, Generic[Graph]):
         network: with outputs ``[b, ...]`` for inputs ``[b, ...]``.
         loss: outputs and targets -> the mean loss of the batch, or one loss per example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of all examples; b may differ.
-        graph_memory: bytes that graphs kept for further products may take; 0 to keep none.
+        graph_memory: bytes that graphs kept for further products may take; 0 to keep none, None for all.
 
     Attributes:
         size: P.
@@ -59,7 +59,7 @@ class Products(ABC, Generic[Graph]):
         network: nn.Module,
         loss: LossFunction,
         batches: Iterable[Batch],
-        graph_memory: int = 2**30,
+        graph_memory: int | None = 2**30,
     ) -> None:
         refuse_compiled(network, type(self).__name__)
         self.network = _in_single_precision(network)
@@ -128,7 +128,7 @@ class Products(ABC, Generic[Graph]):
     def _how_many_to_keep(self) -> int:
         """How many of the first batches have graphs that fit into the memory that is allowed."""
         if not self.graph_memory:
-            return 0
+            return len(self._batches) if self.graph_memory is None else 0
         inputs, targets = (tensor[:2] for tensor in self._batches[0])
         fixed = {
             t.untyped_storage().data_ptr() for t in (*self.network.parameters(), *self.network.buffers())
