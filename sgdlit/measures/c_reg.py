@@ -14,7 +14,8 @@ from sgdlit.measures.example_gradients import example_gradients
 from sgdlit.measures.gradient_noise import noise_of_parts
 from sgdlit.measures.mean_gradient import mean_gradient, squared_norm
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
-from sgdlit.objectives import Loss, frozen_statistics
+from sgdlit.measures.undisturbed import preserved
+from sgdlit.objectives import Loss
 from sgdlit.objectives.penalty import c_reg_of, squared_gradient_norm
 
 
@@ -30,7 +31,7 @@ def c_reg(network: nn.Module, loss: Loss, batches: Iterable[tuple[Tensor, Tensor
         batches: inputs ``[B, ...]`` and targets ``[B, ...]`` of each of the m minibatches, at least one.
     """
     norms, size = [], None
-    with frozen_statistics(network):
+    with preserved(network):
         for inputs, targets in batches:
             size = len(inputs) if size is None else size
             if len(inputs) == size:

@@ -121,7 +121,7 @@ class Measures(Callback):
                 "sgdlit.training.module.Training, with any network"
             )
         self._chosen = []
-        for member, data in zip(pl_module.members, data_of(trainer), strict=True):
+        for member, data in zip(pl_module.members, _keyed_data_of(trainer), strict=True):
             for measure in self.measures:
                 measure.check(member.network, data)
             if self._needs(self.measures) & OF_EXAMPLES:
@@ -215,7 +215,7 @@ class Measures(Callback):
     def _run_at_step(self, trainer: Trainer, module: Training, k: int, needs: set[str]) -> RunAtStep:
         """Member k as it is, with whole sets of data whatever the number of ranks."""
         member, step, device = module.members[k], trainer.global_step, module.device
-        data = copy.copy(data_of(trainer)[k])
+        data = copy.copy(_keyed_data_of(trainer)[k])
         data.trainer = AsOneProcess(trainer)
 
         def batches(split: str, batch_size: int | None) -> Any:
@@ -275,6 +275,17 @@ class Measures(Callback):
         self._initial, self._kept = state_dict["initial"], state_dict["kept"]
         for i, measure in enumerate(self.measures):
             measure.restore([states[i] for states in state_dict["members"]])
+
+
+def _keyed_data_of(trainer: Trainer) -> list[KeyedData]:
+    found = data_of(trainer)
+    for data in found:
+        if not isinstance(data, KeyedData):
+            raise UserError(
+                f"Measures: cannot look at {type(data).__name__}; allowed: data that is made from seed and "
+                "step, such as that of sgdlit.data"
+            )
+    return [data for data in found if isinstance(data, KeyedData)]
 
 
 def _copy(network: nn.Module) -> Parameters:
