@@ -139,7 +139,7 @@ class ExpectedCReg(Measure):
     answers = "which part do the regularizer and the learning rate lower: the gradient or its noise"
     price = "2.3 n (linear layers), 2.5 n and more elsewhere"
     logged = ("measure/C_reg_of_gradient", "measure/C_reg_of_noise_at_B", "measure/C_reg_at_B")
-    needs = ("gradient", "example_norms")
+    needs = ("examples", "gradient", "example_norms")
 
     def __init__(self, batch_sizes: list[int] | None = None, **cadence: Any) -> None:
         super().__init__(**cadence)
@@ -151,7 +151,7 @@ class ExpectedCReg(Measure):
         most = math.inf if data.training_size is None else data.training_size
         for size in self.batch_sizes or []:
             if size > most:
-                raise UserError(f"ExpectedCReg.batch_sizes: {size} is not possible; allowed: 1 to {most}")
+                raise UserError(f"ExpectedCReg: batch_sizes: {size} is not possible; allowed: 1 to {most}")
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if run.examples.count < 2:

@@ -128,7 +128,7 @@ class GradientNoise(Measure):
         "measure/noise_scale_low",
         "measure/noise_scale_high",
     )
-    needs = ("gradient", "example_norms", "example_products")
+    needs = ("examples", "gradient", "example_norms", "example_products")
     headline = "measure/noise_scale"
 
     def take(self, run: RunAtStep, member: int) -> Values:

@@ -47,6 +47,6 @@ def risk_of_lrs(
             risks.append(0.5 * h @ second[:, 0, 0])
     out = np.array(risks)
     if not np.isfinite(out).all():
-        step = int(np.isfinite(out).argmin())
-        raise UserError(f"lr = {lrs[step - 1]}: the risk exceeds every number at step {step}")
+        first = int(np.isfinite(out).argmin())
+        raise UserError(f"lr = {lrs[first - 1]}: the risk exceeds every number at step {first}")
     return out
