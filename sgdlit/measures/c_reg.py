@@ -108,6 +108,7 @@ class CReg(Measure):
     answers = "what does the implicit regularizer of SGD measure, on the minibatches of the set's own order"
     price = "N"
     logged = ("train_set/C_reg",)
+    small = ({}, {"batch_size": 3, "batches": 2})
 
     def __init__(self, batch_size: int | None = None, batches: int | None = None, **cadence: Any) -> None:
         super().__init__(**cadence)
@@ -140,6 +141,7 @@ class ExpectedCReg(Measure):
     price = "2.3 n (linear layers), 2.5 n and more elsewhere"
     logged = ("measure/C_reg_of_gradient", "measure/C_reg_of_noise_at_B", "measure/C_reg_at_B")
     needs = ("examples", "gradient", "example_norms")
+    small = ({}, {"batch_sizes": [1, 7]})
 
     def __init__(self, batch_sizes: list[int] | None = None, **cadence: Any) -> None:
         super().__init__(**cadence)

@@ -124,8 +124,8 @@ class FeatureRanks(Measure):
         names = dict(network.named_modules())
         if self.layer is None and last_layer(network) is None:
             raise UserError(
-                f"FeatureRanks: {type(network).__name__} has no linear layer; allowed: layer: the name of one "
-                "of its modules"
+                f"FeatureRanks: {type(network).__name__} has no linear layer; allowed: layer: one of its "
+                "modules"
             )
         if self.layer is not None and self.layer not in names:
             near = did_you_mean(self.layer, names)

@@ -77,6 +77,7 @@ class SingularValues(Measure):
         "measure/stable_rank/WEIGHT",
         "measure/effective_rank/WEIGHT",
     )
+    small = ({}, {"count": 3})
 
     def __init__(self, count: int = 1, weights: list[str] | None = None, **cadence: Any) -> None:
         super().__init__(**cadence)

@@ -1,8 +1,8 @@
 """Measures as a run takes them: at which steps, of which examples, and that neither the run, nor a restart,
 nor other members are noticed."""
 
-import csv
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -18,21 +18,13 @@ from sgdlit.measures.update_norm import UpdateNorm
 from sgdlit.measures.weight_norms import WeightNorms
 from sgdlit.models import MLP
 from sgdlit.objectives import loss_by_name
+from sgdlit.runs.metrics_file import MetricsFile
 from sgdlit.training.measuring import Measures
 
 ALL = [
-    "GradientNorm",
-    "GradientNoise",
-    "ExpectedCReg",
-    "ExampleNorms",
-    "Distance",
-    "UpdateNorm",
-    "WeightNorms",
-    "SingularValues",
-    "TrainTestGap",
-    "FeatureRanks",
+    *("GradientNorm", "GradientNoise", "ExpectedCReg", "ExampleNorms", "Distance", "UpdateNorm"),
+    *("WeightNorms", "SingularValues", "TrainTestGap", "FeatureRanks"),
 ]
-STEPS = [0, 1, 3, 4, 6, 8, 11, 16, 20]  # 1 · 2^(k/2), rounded, without 2: 1.41 → 1, 2, 2.83 → 3
 
 
 @pytest.fixture
@@ -41,11 +33,11 @@ def runs(tmp_path) -> Runs:
 
 
 def measured(
-    runs: Runs, name: str, *more: str, measures=ALL, examples=60, steps: int = 20, **init_args
+    runs: Runs, name: str, *more: str, measures: list[str] = ALL, steps: int = 20, **init_args: Any
 ) -> int:
     """A run with measures at log-spaced steps."""
     at = {} if "every_n_steps" in init_args else {"at": {"first": 1, "per_doubling": 2}}
-    init = {"measures": [{"class_path": m} for m in measures], "examples": examples, **at, **init_args}
+    init = {"measures": [{"class_path": m} for m in measures], "examples": 60, **at, **init_args}
     callbacks = [{"class_path": "sgdlit.training.measuring.Measures", "init_args": init}]
     path = runs.folder / "measures.yaml"
     path.write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
@@ -154,10 +146,12 @@ def test_what_is_not_possible_is_said(runs, capsys, given, named):
 
 
 def test_batchnorm_in_training_mode_has_no_single_examples(runs, capsys):
-    network = "--model.network=sgdlit.models.WideResNet"
-    assert measured(runs, "wrong", network, "--model.network.depth=10", "--model.network.normalization=batchnorm",
-                    mode="train") == 2  # fmt: skip
-    assert capsys.readouterr().err
+    network = ["--model.network=sgdlit.models.sensing.BilinearForm", "--model.loss=half_squared_error"]
+    network += ["--model.network.net=sgdlit.models.sensing.NormalizedStack", "--model.network.net.width=9"]
+    data = ["--data=sgdlit.data.sensing.MatrixSensing", "--data.d=9", "--data.r=2", "--data.gamma=1"]
+    data += ["--data.steps=20", "--data.batch_size=10"]
+    assert measured(runs, "wrong", *network, *data, mode="train", measures=["ExampleNorms"]) == 2
+    assert "BatchNorm1d takes the statistics of the batch" in capsys.readouterr().err
 
 
 # Which examples, at which steps
@@ -206,11 +200,7 @@ def test_many_steps_of_a_call_end_where_something_is_due(own: Measure, every, at
 
 
 def test_the_table_may_hold_an_infinite_end(tmp_path):
-    from sgdlit.runs.metrics_file import MetricsFile
-
     table = MetricsFile(tmp_path, 0)
     table.log_metrics({"measure/noise_scale_high": math.inf}, 0)
-    table.save()
-    assert (
-        float(next(csv.DictReader((tmp_path / "metrics.csv").open()))["measure/noise_scale_high"]) == math.inf
-    )
+    table.finalize("success")
+    assert (tmp_path / "metrics.csv").read_text().endswith("inf\n")
