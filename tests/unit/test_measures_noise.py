@@ -20,7 +20,7 @@ from sgdlit.measures import (
     noise_of_parts,
 )
 from sgdlit.measures.example_gradients import example_gradients, linear_layers
-from sgdlit.models import MLP, DeepLinear
+from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.objectives import CrossEntropy, HalfSquaredError, loss_by_name
 
 SQUARED = loss_by_name("half_squared_error")
@@ -233,6 +233,55 @@ def test_example_gradients_are_those_of_vmap(name, loss):
     assert torch.allclose(found.products, g @ flat, rtol=1e-10, atol=1e-13)
     by_layers = name in ("MLP", "frozen", "no biases", "positions", "tied", "twice")
     assert (linear_layers(network) is not None) == by_layers
+
+
+class Recurrent(nn.Module):
+    """An LSTM, which vmap does not know."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.lstm = nn.Embedding(11, 6), nn.LSTM(6, 5, batch_first=True)
+        self.out = nn.Linear(5, 3)
+
+    def forward(self, tokens):
+        return self.out(self.lstm(self.embedding(tokens))[0][:, -1])
+
+
+class Attention(nn.Module):
+    """A transformer's block, with its embedding as its output matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.out = nn.Embedding(11, 8), nn.Linear(8, 11, bias=False)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.out.weight = self.embedding.weight
+
+    def forward(self, tokens):
+        return self.out(self.block(self.embedding(tokens)).mean(1))
+
+
+IMAGES, TOKENS = torch.rand(5, 3, 32, 32, dtype=torch.float64), torch.arange(35).view(5, 7) % 11
+
+
+@pytest.mark.parametrize(
+    ("make", "x"),
+    [
+        (lambda: WideResNet(10, 1), IMAGES),  # which has scalar parameters
+        (lambda: nn.Sequential(nn.Conv2d(3, 6, 3, groups=3, dilation=2), nn.BatchNorm2d(6),
+                               nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()), IMAGES),
+        (Recurrent, TOKENS),
+        (Attention, TOKENS),
+    ],
+    ids=["WRN", "depthwise, dilated, BatchNorm", "LSTM", "transformer"],
+)  # fmt: skip
+def test_networks_of_every_kind_have_the_gradients_of_their_examples(make, x):
+    torch.manual_seed(0)
+    network, y = make().double().eval(), torch.randint(3, (5,))
+    found = example_norms(network, CrossEntropy(), split(x, y, [3, 2]))
+    for k in range(5):
+        cost = CrossEntropy()(network(x[k : k + 1]), y[k : k + 1])
+        gradient = torch.autograd.grad(cost, list(network.parameters()), materialize_grads=True)
+        assert found[k].item() == pytest.approx(sum(g.square().sum().item() for g in gradient), rel=1e-10)
 
 
 def test_what_vmap_cannot_do_is_done_one_after_another():
