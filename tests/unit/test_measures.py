@@ -32,6 +32,14 @@ FORMULA_SIGNS = set("=Σ∇‖½¼²√⟨⟩ᵀ∂∫")
 WHOLE = slice(0, 1)
 
 
+@pytest.fixture(autouse=True)
+def _warn_each_time():
+    """Torch says most things once per process, which would be the first test's fault alone."""
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(False)
+
+
 class Trained(NamedTuple):
     """A run of RUNS after some steps, and what each of them showed: cost and targets ``[1, B]``."""
 
