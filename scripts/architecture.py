@@ -9,17 +9,38 @@ import ast
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "sgdlit"
-ROOMS = (
-    "foundations", "config", "data", "models", "objectives", "algorithms", "measures",
-    "theory", "runs", "training", "sweeps", "figures", "papers", "cli",
-)  # fmt: skip
+QUESTIONS = {
+    "foundations": "what does everything stand on?",
+    "config": "what may be set?",
+    "data": "what is seen, in which order?",
+    "models": "what is trained?",
+    "objectives": "what is differentiated?",
+    "algorithms": "what is an update?",
+    "measures": "what is measured?",
+    "theory": "what does theory say?",
+    "runs": "what does a run leave on disk?",
+    "training": "how does a run run?",
+    "sweeps": "which runs, and what came out?",
+    "figures": "what does it look like?",
+    "papers": "does the claim hold?",
+    "cli": "how is it called?",
+}
+ROOMS = tuple(QUESTIONS)
 """From the ground up: each imports only from those before it."""
+PLACES = {
+    "cli": (0.7, 9), "papers": (0.7, 8), "figures": (-0.2, 7), "sweeps": (-0.2, 6), "training": (-0.2, 5),
+    "theory": (2.1, 4), "algorithms": (-0.1, 3), "measures": (1.2, 3),
+    "runs": (-1.75, 2), "objectives": (-0.4, 2), "models": (0.9, 2),
+    "config": (-1.75, 1), "data": (1.3, 1), "foundations": (0.0, 0),
+}  # fmt: skip
+"""Where the picture has them."""
 
+_WIDTH, _HEIGHT = 1.08, 0.56
 _CONFIG = "configs/teachers/mlp_classification.yaml"
 _FIT = """
 import sys
@@ -56,38 +77,57 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             yield node.module or ""
 
 
+def reduced(found: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The arrows without those that follow from a chain of others."""
+    below: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for room in ROOMS:
+        direct = {whom for who, whom in found if who == room}
+        below[room] = direct.union(*(below[whom] for whom in direct))
+    return {
+        (who, whom)
+        for who, whom in found
+        if not any((who, other) in found and whom in below[other] for other in ROOMS)
+    }
+
+
 def draw(found: Counter[tuple[str, str]], path: Path) -> None:
-    """The rooms as a column, the ground at the bottom; imports as arcs, upward ones in red."""
+    """The rooms, each above those that it imports from; an arrow that points up is red."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
-    from matplotlib.patches import FancyArrowPatch
+    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-    figure, axes = pyplot.subplots(figsize=(7, 8), layout="constrained")
-    heights = {room: k for k, room in enumerate(ROOMS)}
-    for room, y in heights.items():
-        files = [file.read_text().count("\n") for file in (PACKAGE / room).rglob("*.py")]
-        box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "0.3"}
-        axes.text(0, y, room, ha="center", va="center", bbox=box, zorder=3)
-        axes.text(-1.05, y, f"{len(files)} files, {sum(files)} lines", ha="right", va="center", color="0.4")
-    for (who, whom), count in found.items():
-        down = heights[whom] < heights[who]
+    figure, axes = pyplot.subplots(figsize=(9.4, 10.2), layout="constrained")
+    for who, whom in reduced(found):
+        (x0, y0), (x1, y1) = PLACES[who], PLACES[whom]
+        down = y1 < y0
         arrow = FancyArrowPatch(
-            (0.55, heights[who]),
-            (0.55, heights[whom]),
-            connectionstyle=f"arc3,rad={-0.6 if down else 0.6}",
+            (x0, y0 - _HEIGHT / 2 if down else y0 + _HEIGHT / 2),
+            (x1, y1 + _HEIGHT / 2 if down else y1 - _HEIGHT / 2),
             arrowstyle="-|>",
-            mutation_scale=9,
-            linewidth=0.5 + 0.25 * count**0.5,
-            color="tab:blue" if down else "tab:red",
-            alpha=0.55 if down else 1.0,
+            mutation_scale=14,
+            shrinkA=0,
+            shrinkB=1,
+            linewidth=1.3,
+            color="0.35" if down else "tab:red",
         )
         axes.add_patch(arrow)
-    axes.set(xlim=(-2.6, 3.6), ylim=(-0.7, len(ROOMS) - 0.3))
-    axes.set_title("Who imports whom; an arrow that points up would be red")
+    for room, (x, y) in PLACES.items():
+        files = [file.read_text().count("\n") for file in (PACKAGE / room).rglob("*.py")]
+        corner = (x - _WIDTH / 2, y - _HEIGHT / 2)
+        box = FancyBboxPatch(
+            corner, _WIDTH, _HEIGHT, boxstyle="round,pad=0,rounding_size=0.06", fc="#eef3f8", ec="0.35"
+        )
+        axes.add_patch(box)
+        axes.text(x, y + 0.16, room, ha="center", va="center", weight="bold", fontsize=11)
+        axes.text(x, y - 0.02, QUESTIONS[room], ha="center", va="center", fontsize=8)
+        size = f"{len(files)} files, {sum(files)} lines"
+        axes.text(x, y - 0.18, size, ha="center", va="center", color="0.45", fontsize=7)
+    axes.set(xlim=(-2.35, 2.85), ylim=(-0.4, 9.4))
+    axes.set_title("Who imports whom (what follows from a chain of arrows is left out)", fontsize=10)
     axes.axis("off")
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
 
 
 def loaded_by_fit(config: Path) -> list[Path]:

@@ -41,6 +41,8 @@ class Member:
     reduction: Reduction = "mean"
     channels_last: bool = False
     point: dict[str, Any] = field(default_factory=dict)
+    settings: list[dict[str, Any]] = field(default_factory=list, init=False)
+    """Of each group of the optimizer, as they were given: in plain types, before a schedule moved any."""
     _built: tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None] | None = None
 
     def __post_init__(self) -> None:
@@ -60,6 +62,7 @@ class Member:
     def _build(self) -> tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None]:
         if self._built is None:
             optimizer = self.make_optimizer(self.network.parameters())
+            self.settings = [_plain_settings(group) for group in optimizer.param_groups]
             self._built = optimizer, self.make_scheduler(optimizer) if self.make_scheduler else None
         return self._built
 
@@ -120,3 +123,13 @@ class Member:
             # Else torch takes the schedule to be ahead of the updates.
             self.optimizer._opt_called = True  # type: ignore[attr-defined]
             self.scheduler.step()
+
+
+def _plain_settings(group: dict[str, Any]) -> dict[str, Any]:
+    """The numbers and names of a param_group."""
+    plain = bool | int | float | str | None
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in group.items()
+        if isinstance(value, plain) or (isinstance(value, tuple) and all(isinstance(v, plain) for v in value))
+    }

@@ -80,7 +80,7 @@ def _report(files: "OfficialFiles", root: Path, folder: Path) -> None:
     print(f"In {folder.resolve()}:")
     for split, (images, labels) in splits.items():
         print(f"  {split:<5}  {_describe(images, labels, files.format.classes)}")
-    counts = tuple(len(labels) for _, labels in splits.values())
+    counts = len(splits["train"][1]), len(splits["test"][1])
     print(f"  {_verdict(counts, files.counts, official(files, folder))}")
     config = f"--config {files.config}" if files.config else f"with a config for {files.title}, and"
     print(f"Next: python -m sgdlit fit {config} --data.root {shlex.quote(str(root))}")

@@ -74,7 +74,8 @@ class CommandParser:
         Raises:
             UserError: an option that is missing, or a value that is not allowed.
         """
-        own, others = [], []
+        own: list[str] = []
+        others: list[str] = []
         part = others
         for argument in arguments:
             if argument.startswith("--") or argument == "-h":
@@ -99,8 +100,8 @@ class CommandParser:
 class _Help(DefaultHelpFormatter):
     """Options with their types, and with their defaults where they have one."""
 
-    def _get_help_string(self, action: argparse.Action) -> str | None:
+    def _get_help_string(self, action: argparse.Action) -> str:
         text = super()._get_help_string(action)
-        if text is None or action.default is not None:
+        if action.default is not None:
             return text
         return text.replace(" (default: %(default)s)", "").replace(", default: %(default)s", "")

@@ -117,7 +117,8 @@ def _scale(arguments: Sequence[str]) -> str:
 def _parser(paper: Paper | None, scale: str) -> CommandParser:
     about = "Checks claims of papers, and draws what was found."
     if paper is not None:
-        about = f"{paper.reference}\n\n{inspect.getdoc(paper.options).split(chr(10) * 2 + 'Args:')[0]}"
+        explained = inspect.getdoc(paper.options) or ""
+        about = f"{paper.reference}\n\n{explained.partition(chr(10) * 2 + 'Args:')[0]}"
     parser = CommandParser("reproduce", about, _USAGE)
     parser.add_argument("targets", nargs="*", type=str, help="papers, or claims as PAPER:CLAIM")
     parser.add_argument("--all", action="store_true", help="check every claim whose findings are missing")
@@ -145,7 +146,8 @@ def _options_of(paper: Paper, own: Mapping[str, Any]) -> Any:
     given = {}
     for name in names:
         part = vars(default)[name]
-        given[name] = type(part)(**own[name]) if is_dataclass(part) else own[name]
+        is_group = is_dataclass(part) and not isinstance(part, type)
+        given[name] = type(part)(**own[name]) if is_group else own[name]
     return paper.options(**given)
 
 

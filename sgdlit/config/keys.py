@@ -35,13 +35,14 @@ def value_at(config: dict[str, Any], key: str) -> Any:
     """
     found: Any = config
     for part in key.split("."):
+        name: int | str = part
         if isinstance(found, list):
             found = dict(enumerate(found)) | {
                 entry["class_path"].rpartition(".")[2]: entry for entry in found
             }
-            part = int(part) if part.isdigit() else part
+            name = int(part) if part.isdigit() else part
         if not isinstance(found, dict):
             return None
         inner = found.get("init_args") or {}
-        found = found[part] if part in found else inner.get(part)
+        found = found[name] if name in found else inner.get(name)
     return found

@@ -1,13 +1,15 @@
 """Numbers and names of a run that Lightning would take, and stumble over later."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sgdlit.foundations.errors import UserError
 
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
-def check_values(config: Mapping[str, Any]) -> None:
+
+def check_values(config: "Namespace") -> None:
     """Refuse what a run cannot have.
 
     Raises:

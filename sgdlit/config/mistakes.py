@@ -87,12 +87,14 @@ def _wrong_value(message: str, places: Places) -> str | None:
             return not_allowed(key, value, option.hint)
     # A positional argument, or an option whose annotation jsonargparse alone knows.
     found = re.match(r'Parser key "([^"]+)":(?:.|\n)*?(?:Got value|Given value): (.*)', message)
-    option = places.option(found[1]) if found else None
+    if found is None:
+        return None
+    option = places.option(found[1])
     if option and option.hint is not None:
         return not_allowed(found[1], found[2], option.hint)
     types = dict.fromkeys(re.findall(r"Expected a <class '(\w+)'>", message))
     words = ["null" if name == "NoneType" else name for name in types]
-    return with_allowed(f"{found[1]}: {found[2]!r} is not allowed", words) if found and words else None
+    return with_allowed(f"{found[1]}: {found[2]!r} is not allowed", words) if words else None
 
 
 def building_error(

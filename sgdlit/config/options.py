@@ -32,13 +32,14 @@ def parameters(cls: type) -> dict[str, Option]:
     """What a class accepts, with what ``**kwargs`` hands on to its bases."""
     found: dict[str, Option] = {}
     for base in cls.__mro__:
-        if "__init__" not in vars(base) or base is object:
+        constructor = vars(base).get("__init__")
+        if constructor is None or base is object:
             continue
         try:
-            hints = typing.get_type_hints(base.__init__)
+            hints = typing.get_type_hints(constructor)
         except Exception:  # an annotation that names something not importable: shown as it is written
             hints = {}
-        arguments = list(inspect.signature(base.__init__).parameters.values())[1:]
+        arguments = list(inspect.signature(constructor).parameters.values())[1:]
         for p in arguments:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                 required = p.default is p.empty
@@ -89,7 +90,8 @@ def find_class(name: str, bases: Sequence[type]) -> type | None:
 
 
 def _subclasses(base: type) -> Iterator[type]:
-    for cls in type.__subclasses__(base):
+    subclasses: list[type] = type.__subclasses__(base)
+    for cls in subclasses:
         yield cls
         yield from _subclasses(cls)
 

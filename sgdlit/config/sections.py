@@ -1,19 +1,32 @@
 """A nested mapping as dataclasses, with every mistake named by its whole key.
 
-For the sections of a sweep file that are no part of a run's config. A dataclass may have ``read``, which
-takes what is written in short and returns the mapping that it stands for.
+For the sections of a sweep file that are no part of a run's config. A dataclass that is :class:`Abbreviated`
+may be written in short.
 """
 
 import dataclasses
 import types
 import typing
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sgdlit.config.axes import number
 from sgdlit.foundations.errors import UserError, did_you_mean
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+
+
+class Abbreviated(ABC):
+    """A dataclass with a short form, such as a name alone."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, given: Any, where: str) -> Any:
+        """The mapping that ``given`` stands for where it is a short form; else ``given``."""
 
 
 def build(cls: type[T], given: Any, where: str) -> T:
@@ -22,7 +35,7 @@ def build(cls: type[T], given: Any, where: str) -> T:
     Raises:
         UserError: an option that the class does not have, one that it needs, a value of another type.
     """
-    if hasattr(cls, "read"):
+    if issubclass(cls, Abbreviated):
         given = cls.read(given, where)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     if not isinstance(given, Mapping):
@@ -68,7 +81,7 @@ def _value(hint: Any, given: Any, where: str) -> Any:
             return None
         (hint,) = [part for part in inner if part is not type(None)]
         return _value(hint, given, where)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return build(hint, given, where)
     if origin is list and isinstance(given, list):
         return [_value(inner[0], entry, f"{where}.{i}") for i, entry in enumerate(given)]

@@ -158,7 +158,7 @@ def _reason(error: BaseException) -> str:
 
     if isinstance(error, requests.ConnectTimeout):
         return f"no answer within {CONNECT_SECONDS} s"
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answers {error.response.status_code} {error.response.reason}"
     while error.__context__ is not None:
         error = error.__context__
@@ -199,8 +199,10 @@ def _members(archive: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     with tarfile.open(archive, "r:gz") as tar:
         for info in tar:
             name = info.name.rsplit("/", 1)[-1]
-            if info.isreg() and name in names and name not in found:
-                found[name] = tar.extractfile(info).read()
+            wanted = info.isreg() and name in names and name not in found
+            content = tar.extractfile(info) if wanted else None
+            if content is not None:
+                found[name] = content.read()
     if left := set(names) - found.keys():
         raise UserError(f"{archive}: holds no {', '.join(sorted(left))}")
     return found

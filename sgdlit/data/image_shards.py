@@ -82,7 +82,7 @@ class ImageShards(KeyedData):
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.itinerary.steps_per_epoch
+        return self.visits.steps_per_epoch
 
     def setup(self, stage: str | None = None) -> None:
         if self.itinerary is not None:

@@ -60,6 +60,7 @@ class KeyedBatches(Batches):
 
     def line_starts(self, step: int, shape: torch.Size) -> Tensor:
         """Where the lines of the augmented images of a step's minibatch start, see :class:`CropAndFlip`."""
+        assert self.augmentation is not None, "nothing is augmented"
         return self.augmentation.line_starts(self.minibatch(step), shape, self.device)
 
 
@@ -102,19 +103,19 @@ class ShardBatches(KeyedBatches):
 
     @staticmethod
     def across(members: "Sequence[Batches]", step: int) -> Batch:
-        first = members[0]
-        if len(members) == 1 or not all(first.alike(member, step) for member in members):
+        shards = [member for member in members if isinstance(member, ShardBatches)]
+        gathered_at_once = 1 < len(members) == len(shards)
+        if not gathered_at_once or not all(shards[0].alike(other, step) for other in shards):
             return Batches.across(members, step)
-        size = first.size(step)
-        indices = torch.cat([member.itinerary.indices(step, first.examples.device) for member in members])
-        inputs, targets = first._take(indices, [(member, step) for member in members], slice(0, size))
-        return inputs.unflatten(0, (len(members), size)), targets.unflatten(0, (len(members), size))
+        first, size = shards[0], shards[0].size(step)
+        indices = torch.cat([member.itinerary.indices(step, first.examples.device) for member in shards])
+        inputs, targets = first._take(indices, [(member, step) for member in shards], slice(0, size))
+        return inputs.unflatten(0, (len(shards), size)), targets.unflatten(0, (len(shards), size))
 
-    def alike(self, other: Batches, step: int) -> bool:
+    def alike(self, other: "ShardBatches", step: int) -> bool:
         """Whether a step of both can be gathered and prepared in one go."""
         return (
-            isinstance(other, ShardBatches)
-            and other.examples is self.examples
+            other.examples is self.examples
             and other.size(step) == self.size(step)
             and (other.augmentation is None) == (self.augmentation is None)
         )

@@ -128,6 +128,17 @@ class KeyedData(OnDeviceData):
             self.order, examples, self.batch_size, self.repeats, self.last_batch, self.order_seed
         )
 
+    @property
+    def visits(self) -> Itinerary:
+        """The itinerary of a finite training set.
+
+        Raises:
+            RuntimeError: before ``setup``, and of a stream.
+        """
+        if self.itinerary is None:
+            raise RuntimeError(f"{type(self).__name__} has no itinerary before setup(), and none as a stream")
+        return self.itinerary
+
     # What each kind of data says about itself
 
     def setup(self, stage: str | None = None) -> None:
@@ -241,7 +252,7 @@ class KeyedData(OnDeviceData):
 
     def batches(self, device: torch.device) -> Batches:
         """What each step sees, made on the device."""
-        return ShardBatches(self, self.examples("train_set", device), self.itinerary, device)
+        return ShardBatches(self, self.examples("train_set", device), self.visits, device)
 
     def train_dataloader(self) -> StepLoader | BlockLoader:
         batches = self.batches(self.trainer.strategy.root_device)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Trainer
 
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData, OnDeviceData
@@ -131,6 +131,7 @@ class MembersData(OnDeviceData):
         return self.first.step_sizes
 
     def train_dataloader(self) -> BlockLoader:
+        assert self.block_length is not None, "members take blocks of steps"
         device = self.trainer.strategy.root_device
         owned = [member.batches(device) for member in self.members[self.owned]]
         return BlockLoader(owned, self.trainer, self.block_length)
@@ -167,7 +168,18 @@ def _distinct(values: Sequence[Any]) -> str:
     return ", ".join(dict.fromkeys(map(str, values)))
 
 
-def data_of(trainer: Trainer) -> Sequence[LightningDataModule | None]:
-    """What each of the runs of a trainer sees."""
+def data_of(trainer: Trainer) -> list[KeyedData]:
+    """What each of the runs of a trainer sees.
+
+    Raises:
+        UserError: data that has no batches by step.
+    """
     data = trainer.datamodule
-    return data.members if isinstance(data, MembersData) else [data]
+    if isinstance(data, MembersData):
+        return data.members
+    if not isinstance(data, KeyedData):
+        raise UserError(
+            f"data: {type(data).__name__} cannot be measured; allowed: data that is made from seed and step, "
+            "such as that of sgdlit.data"
+        )
+    return [data]

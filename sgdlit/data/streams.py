@@ -22,6 +22,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import Key, derive_key, normal
 
 Split = Literal["train", "val", "test"]
+_DRAWN: dict[str, Split] = {"train_set": "train", "val": "val", "test": "test"}  # for each set
 
 _DRAWS = {"cpu": 2**18}  # random numbers made at a time: temporaries that fit the cache
 _DRAWS_ELSEWHERE = 2**22  # few launches, some hundred MB of temporaries
@@ -148,14 +149,18 @@ class StreamData(KeyedData):
         return max(1, _DRAWS.get(device.type, _DRAWS_ELSEWHERE) // self.draws_per_example)
 
     def size(self, split: str) -> int:
-        return self.shard_size if split == "train_set" else self.sizes[split]
+        if split != "train_set":
+            return self.sizes[split]
+        if self.shard_size is None:
+            raise RuntimeError(f"{type(self).__name__}: the training set of a stream has no size")
+        return self.shard_size
 
     def examples(self, split: str, device: torch.device) -> Shard:
         held = split, self.size(split), device
         if held not in self._held:
-            drawn: Split = "train" if split == "train_set" else split
             chunks = torch.arange(self.size(split), device=device).split(self.at_a_time(device))
-            inputs, targets = zip(*(self.draw(drawn, chunk) for chunk in chunks), strict=True)
+            drawn = (self.draw(_DRAWN[split], chunk) for chunk in chunks)
+            inputs, targets = zip(*drawn, strict=True)
             self._held[held] = Shard(torch.cat(inputs), torch.cat(targets))
         return self._held[held]
 
@@ -205,11 +210,10 @@ class StreamBatches(KeyedBatches):
 
     def page(self, page: int, part: slice) -> Batch:
         """The examples ``part`` of a page's minibatches: inputs and targets ``[length, b, ...]``."""
-        held, examples = self._pages.get((part.start, part.stop), (-1, None))
-        if held != page:
-            examples = self._make(page, part)
-            self._pages[part.start, part.stop] = page, examples
-        return examples
+        held = self._pages.get((part.start, part.stop))
+        if held is None or held[0] != page:
+            held = self._pages[part.start, part.stop] = page, self._make(page, part)
+        return held[1]
 
     def _make(self, page: int, part: slice) -> Batch:
         minibatches = torch.arange(page * self.length, (page + 1) * self.length, device=self.device)

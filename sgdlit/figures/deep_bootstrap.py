@@ -132,5 +132,6 @@ def _draw_dot(ax: "Axes", world: World, name: str, color: str) -> None:
     row = next((row for row in world if row["step"] == step), None)
     if row is not None:
         ax.plot(
-            [step], [row[name]], "o", color=color, markersize=6, markeredgecolor="black", markeredgewidth=0.6
-        )
+            [row["step"]], [row[name]], "o",
+            color=color, markersize=6, markeredgecolor="black", markeredgewidth=0.6,
+        )  # fmt: skip

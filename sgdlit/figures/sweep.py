@@ -17,15 +17,15 @@ from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, finish, label_sh
 from sgdlit.foundations.console import warn
 from sgdlit.foundations.files import write_table
 from sgdlit.sweeps.expressions import Expression, power_of_two, shown_number
-from sgdlit.sweeps.options import Line, Panel, Statistic, SweepOptions, panels_of
+from sgdlit.sweeps.options import FilledPanel, Line, Statistic, SweepOptions, panels_of
 from sgdlit.sweeps.series import PointSummary, Series, SweepResults, panel_series
-from sgdlit.sweeps.statistics import interval_in_words, rule_of
+from sgdlit.sweeps.statistics import Summary, interval_in_words, rule_of
 from sgdlit.sweeps.table import summary_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Drawn = Sequence[tuple[Panel, Sequence[Series]]]  # the panels of a figure with their curves
+Drawn = Sequence[tuple[FilledPanel, Sequence[Series]]]  # the panels of a figure with their curves
 Placed = Sequence[tuple[float, PointSummary]]  # the points of a curve with their place on the x axis
 
 _CHARACTERS_PER_PANEL = 72  # of a caption
@@ -47,9 +47,9 @@ def draw(name: str, options: SweepOptions, results: SweepResults, folder: Path, 
         draw_panel(ax, panel, series)
     for ax in axes[len(drawn) :]:
         ax.remove()
-    if options.figures[name].heading:
-        heading = textwrap.fill(options.figures[name].heading, _CHARACTERS_OF_A_HEADING * columns)
-        figure.suptitle(heading, fontsize=11)
+    heading = options.figures[name].heading
+    if heading:
+        figure.suptitle(textwrap.fill(heading, _CHARACTERS_OF_A_HEADING * columns), fontsize=11)
     caption = _caption(drawn)
     figure.supxlabel(textwrap.fill(caption, _CHARACTERS_PER_PANEL * columns), fontsize=7.5)
     for line in _tuning(drawn):
@@ -66,7 +66,7 @@ def draw(name: str, options: SweepOptions, results: SweepResults, folder: Path, 
 # One panel
 
 
-def draw_panel(ax: "Axes", panel: Panel, curves: Sequence[Series]) -> None:
+def draw_panel(ax: "Axes", panel: FilledPanel, curves: Sequence[Series]) -> None:
     """The curves of one panel, their reference lines, and its axes."""
     places = _Places(panel, curves)
     placed = []
@@ -86,7 +86,7 @@ def draw_panel(ax: "Axes", panel: Panel, curves: Sequence[Series]) -> None:
     _finish(ax, panel, curves, places)
 
 
-def _finish(ax: "Axes", panel: Panel, curves: Sequence[Series], places: "_Places") -> None:
+def _finish(ax: "Axes", panel: FilledPanel, curves: Sequence[Series], places: "_Places") -> None:
     """Title, labels, scales and ticks."""
     y_label = panel.y_label or ", ".join(dict.fromkeys(series.metric.words for series in curves))
     there = any(point.summary.center is not None for series in curves for point in series.points)
@@ -107,12 +107,23 @@ def _draw_line(ax: "Axes", line: Line, curves: Sequence[Placed], look: dict[str,
         ax.axhline(line.y, **look)
     elif line.x is not None:
         ax.axvline(line.x, **look)
-    else:
-        valued = [[(x, p) for x, p in placed if x > 0 and p.summary.center is not None] for placed in curves]
+    elif line.power is not None:
+        valued = [[(x, center) for x, center, _ in _valued(placed) if x > 0] for placed in curves]
         if valued[0]:
-            (first, point), last = valued[0][0], max(x for placed in valued for x, _ in placed)
+            (first, center), last = valued[0][0], max(x for placed in valued for x, _ in placed)
             xs = np.geomspace(first, last)
-            ax.plot(xs, point.summary.center * (xs / first) ** line.power, **look)
+            ax.plot(xs, center * (xs / first) ** line.power, **look)
+
+
+def _valued(points: Placed) -> list[tuple[float, float, Summary]]:
+    """The points that show something: x, centre and summary."""
+    return [(x, center, p.summary) for x, p in points if (center := p.summary.center) is not None]
+
+
+def _intervals(points: Placed) -> list[tuple[float, float, float, float]]:
+    """The points that have an interval: x, centre and both ends."""
+    valued = _valued(points)
+    return [(x, c, s.low, s.high) for x, c, s in valued if s.low is not None and s.high is not None]
 
 
 def _raised(label: str) -> str:
@@ -130,12 +141,12 @@ def _on_binary_grid(value: float) -> bool:
 class _Places:
     """Where on the x axis a value is drawn: at itself, or in its turn where values are no numbers."""
 
-    def __init__(self, panel: Panel, curves: Sequence[Series]) -> None:
+    def __init__(self, panel: FilledPanel, curves: Sequence[Series]) -> None:
         self.values = list(dict.fromkeys(point.x for series in curves for point in series.points))
         numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in self.values)
         self.categories = [] if numeric else self.values
         self._log = "x" in panel.log and numeric
-        self.words = Expression(panel.x or panel.curves[0].x, "x").words
+        self.words = Expression(panel.x or panel.x_of(panel.curves[0]), "x").words
         lost = [v for v in self.values if not self.has(v)]
         if lost:
             warn(f"x = {', '.join(map(str, lost))} has no place on a logarithmic axis, and is not drawn")
@@ -157,7 +168,7 @@ class _Places:
 
 
 def _draw_points(
-    ax: "Axes", points: Placed, panel: Panel, label: str, color: str, marker: str, size: float
+    ax: "Axes", points: Placed, panel: FilledPanel, label: str, color: str, marker: str, size: float
 ) -> None:
     if panel.runs:
         single = [(x, run.value) for x, point in points for run in point.runs if run.value is not None]
@@ -165,33 +176,33 @@ def _draw_points(
             [x for x, _ in single], [value for _, value in single],
             marker, color=color, alpha=0.22, markersize=3, markeredgewidth=0, zorder=1,
         )  # fmt: skip
-    there = [(x, point.summary) for x, point in points if point.summary.center is not None]
+    there = _valued(points)
     ax.plot(
-        [x for x, _ in there], [summary.center for _, summary in there],
+        [x for x, _, _ in there], [center for _, center, _ in there],
         color=color, marker=marker, markersize=size, linewidth=1.4, label=label, zorder=3,
         markeredgecolor="white", markeredgewidth=0.5,
     )  # fmt: skip
-    barred = [(x, s) for x, s in there if s.low is not None and s.high is not None]
+    barred = _intervals(points)
     if barred:
+        xs, centers, lows, highs = map(np.array, zip(*barred, strict=True))
         ax.errorbar(
-            [x for x, _ in barred], [s.center for _, s in barred],
-            [[s.center - s.low for _, s in barred], [s.high - s.center for _, s in barred]],
+            xs, centers, [centers - lows, highs - centers],
             fmt="none", ecolor=color, capsize=2.5, elinewidth=1, zorder=2,
         )  # fmt: skip
 
 
-def _draw_over_steps(ax: "Axes", points: Placed, panel: Panel, label: str, color: str) -> None:
+def _draw_over_steps(ax: "Axes", points: Placed, panel: FilledPanel, label: str, color: str) -> None:
     if panel.runs and points:
         for seed in dict.fromkeys(run.seed for _, point in points for run in point.runs):
             own = [(x, r.value) for x, point in points for r in point.runs if r.seed == seed]
-            there = [(x, value) for x, value in own if value is not None]
-            ax.plot([x for x, _ in there], [v for _, v in there], color=color, alpha=0.25, lw=0.7, zorder=1)
-    there = [(x, point.summary) for x, point in points if point.summary.center is not None]
-    ax.plot([x for x, _ in there], [s.center for _, s in there], color=color, lw=1.6, label=label, zorder=3)
-    banded = [(x, s) for x, s in there if s.low is not None and s.high is not None]
+            single = [(x, value) for x, value in own if value is not None]
+            ax.plot([x for x, _ in single], [v for _, v in single], color=color, alpha=0.25, lw=0.7, zorder=1)
+    there = _valued(points)
+    ax.plot([x for x, *_ in there], [c for _, c, _ in there], color=color, lw=1.6, label=label, zorder=3)
+    banded = _intervals(points)
     if banded:
-        ends = [s.low for _, s in banded], [s.high for _, s in banded]
-        ax.fill_between([x for x, _ in banded], *ends, color=color, alpha=0.15, linewidth=0, zorder=1)
+        xs, _, lows, highs = map(np.array, zip(*banded, strict=True))
+        ax.fill_between(xs, lows, highs, color=color, alpha=0.15, linewidth=0, zorder=1)
 
 
 def _draw_lost(ax: "Axes", points: Placed, color: str, i: int) -> None:

@@ -1,5 +1,6 @@
 """What independent values say about their mean, and how far from theory is too far."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -72,30 +73,31 @@ def jackknife_covariance(left_out: Array, sampled: float = 0.0) -> Array:
 
 
 def fieller_interval(
-    estimates: Array, covariance: Array, degrees_of_freedom: int, level: float = 0.95
+    estimates: tuple[float, float], covariance: Array, degrees_of_freedom: int, level: float = 0.95
 ) -> tuple[float, float]:
     """Interval of a ratio a/b ≥ 0 of two normal estimates; its upper end is infinite where b may be 0.
 
-    Those r for which a − r·b is not significantly different from 0. Source: Fieller, "Some problems in
-    interval estimation", JRSS B 1954.
+    It holds those r for which a − r·b does not differ significantly from 0. Source: Fieller, "Some problems
+    in interval estimation", JRSS B 1954.
 
     Args:
-        estimates: a and b, ``[2]``.
+        estimates: a and b.
         covariance: of the estimates, ``[2, 2]``.
         degrees_of_freedom: of the covariance.
         level: coverage.
     """
-    t = _student_quantile(0.5 + level / 2, degrees_of_freedom)
-    (a, b), (var_a, cov), (_, var_b) = estimates, *covariance
-    square, middle, constant = b**2 - t**2 * var_b, a * b - t**2 * cov, a**2 - t**2 * var_a
-    root = np.sqrt(max(middle**2 - square * constant, 0.0))
-    if not np.isfinite(root) or square == 0:
-        return (float("nan"), float("nan")) if not np.isfinite(root) else (0.0, float("inf"))
+    a, b = estimates
+    (var_a, cov), (_, var_b) = _student_quantile(0.5 + level / 2, degrees_of_freedom) ** 2 * covariance
+    # The ends solve square·r² − 2·middle·r + constant = 0.
+    square, middle, constant = b**2 - var_b, a * b - cov, a**2 - var_a
+    root = math.sqrt(max(b**2 * var_a - 2 * a * b * cov + a**2 * var_b + cov**2 - var_a * var_b, 0.0))
+    if math.isnan(root + square + constant):
+        return math.nan, math.nan
     if square > 0 and b > 0:
-        return max((middle - root) / square, 0.0), max((middle + root) / square, 0.0)
-    if square > 0 or constant <= 0:  # a negative b, or an a that may be 0 too
-        return 0.0, float("inf")
-    return max((middle - root) / square, (middle + root) / square), float("inf")
+        return float(max((middle - root) / square, 0.0)), float(max((middle + root) / square, 0.0))
+    if square >= 0 or constant <= 0:  # b is not positive, or a may be 0 too
+        return 0.0, math.inf
+    return float((middle - root) / square), math.inf
 
 
 def distance_in_errors(mean: Array, error: Array, theory: Array) -> float:

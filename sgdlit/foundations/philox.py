@@ -78,8 +78,8 @@ def words(key: Key, index: Tensor, count: int, substream: int | Tensor = 0) -> T
     substream = (
         substream.unsqueeze(-1) if isinstance(substream, Tensor) else torch.full_like(block, substream)
     )
-    out = philox4x32((block, lo, hi, substream), key)
-    return torch.stack(torch.broadcast_tensors(*out), -1).flatten(-2)[..., :count]
+    drawn = philox4x32((block, lo, hi, substream), key)
+    return torch.stack(torch.broadcast_tensors(*drawn), -1).flatten(-2)[..., :count]
 
 
 def _pairs(key: Key, index: Tensor, count: int, substream: int) -> tuple[Tensor, Tensor]:

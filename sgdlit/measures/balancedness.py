@@ -27,10 +27,10 @@ def balancedness(weights: Sequence[Tensor]) -> list[float]:
     return [float(torch.linalg.matrix_norm(difference)) for difference in apart]
 
 
-def deep_linear_weights(network: nn.Module) -> list[Tensor] | None:
-    """W_1, …, W_L of a deep linear network, or of one inside a bilinear form; None of others."""
+def deep_linear_weights(network: nn.Module) -> list[Tensor]:
+    """W_1, …, W_L of a deep linear network, or of one inside a bilinear form; none of others."""
     inner = network.net if isinstance(network, BilinearForm) else network
-    return list(inner.weights) if isinstance(inner, DeepLinear) else None
+    return list(inner.weights) if isinstance(inner, DeepLinear) else []
 
 
 class Balancedness(Measure):
@@ -42,13 +42,12 @@ class Balancedness(Measure):
     logged = ("measure/imbalance/L",)
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
-        if deep_linear_weights(network) is None:
+        if len(deep_linear_weights(network)) < 2:
             raise UserError(
-                f"Balancedness: {type(network).__name__} is no product of matrices; allowed: "
+                f"Balancedness: {type(network).__name__} is no product of two matrices or more; allowed: "
                 "sgdlit.models.DeepLinear, alone or in a sgdlit.models.sensing.BilinearForm"
             )
 
     def take(self, run: RunAtStep, member: int) -> Values:
         weights = deep_linear_weights(run.network)
-        assert weights is not None, "check() lets only deep linear networks pass"
         return {f"measure/imbalance/{k}": value for k, value in enumerate(balancedness(weights), start=1)}

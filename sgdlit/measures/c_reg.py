@@ -14,7 +14,8 @@ from sgdlit.measures.example_gradients import example_gradients
 from sgdlit.measures.gradient_noise import noise_of_parts
 from sgdlit.measures.mean_gradient import mean_gradient, squared_norm
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
-from sgdlit.objectives import Loss, frozen_statistics
+from sgdlit.measures.undisturbed import preserved
+from sgdlit.objectives import Loss
 from sgdlit.objectives.penalty import c_reg_of, squared_gradient_norm
 
 
@@ -30,7 +31,7 @@ def c_reg(network: nn.Module, loss: Loss, batches: Iterable[tuple[Tensor, Tensor
         batches: inputs ``[B, ...]`` and targets ``[B, ...]`` of each of the m minibatches, at least one.
     """
     norms, size = [], None
-    with frozen_statistics(network):
+    with preserved(network):
         for inputs, targets in batches:
             size = len(inputs) if size is None else size
             if len(inputs) == size:
@@ -107,6 +108,7 @@ class CReg(Measure):
     answers = "what does the implicit regularizer of SGD measure, on the minibatches of the set's own order"
     price = "N"
     logged = ("train_set/C_reg",)
+    small = ({}, {"batch_size": 3, "batches": 2})
 
     def __init__(self, batch_size: int | None = None, batches: int | None = None, **cadence: Any) -> None:
         super().__init__(**cadence)
@@ -138,7 +140,8 @@ class ExpectedCReg(Measure):
     answers = "which part do the regularizer and the learning rate lower: the gradient or its noise"
     price = "2.3 n (linear layers), 2.5 n and more elsewhere"
     logged = ("measure/C_reg_of_gradient", "measure/C_reg_of_noise_at_B", "measure/C_reg_at_B")
-    needs = ("gradient", "example_norms")
+    needs = ("examples", "gradient", "example_norms")
+    small = ({}, {"batch_sizes": [1, 7]})
 
     def __init__(self, batch_sizes: list[int] | None = None, **cadence: Any) -> None:
         super().__init__(**cadence)
@@ -150,7 +153,7 @@ class ExpectedCReg(Measure):
         most = math.inf if data.training_size is None else data.training_size
         for size in self.batch_sizes or []:
             if size > most:
-                raise UserError(f"ExpectedCReg.batch_sizes: {size} is not possible; allowed: 1 to {most}")
+                raise UserError(f"ExpectedCReg: batch_sizes: {size} is not possible; allowed: 1 to {most}")
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if run.examples.count < 2:

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _FOLDER = Path(__file__).parent
 _CONSTANTS = ("formula", "answers", "price", "needs", "logged")
@@ -51,9 +51,7 @@ def entries() -> list[Entry]:
         lineage = list(_lineage(name))
         if lineage[-1:] == ["Measure"] and name != "Measure" and _is_complete(lineage):
             constants = _constants(lineage)
-            texts = [str(constants.get(key, "")) for key in ("formula", "answers", "price")]
-            needs, logged = (tuple(constants.get(key, ())) for key in ("needs", "logged"))
-            found.append(Entry(name, homes()[name], *texts, needs, logged))
+            found.append(Entry(name, homes()[name], **constants))
     return found
 
 
@@ -78,9 +76,9 @@ def _is_complete(lineage: list[str]) -> bool:
     return any(isinstance(part, ast.FunctionDef) and part.name == "take" for part in bodies)
 
 
-def _constants(lineage: list[str]) -> dict[str, object]:
+def _constants(lineage: list[str]) -> dict[str, Any]:
     """The constants of a class, its own before those of its bases."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for name in reversed(lineage):
         for part in _class(name).body:
             targets = part.targets if isinstance(part, ast.Assign) else [getattr(part, "target", None)]

@@ -18,7 +18,7 @@ class Distance(Measure):
     answers = "how far has the network moved"
     price = "0, and the memory of another set of parameters"
     logged = ("measure/distance_from_start",)
-    needs = ("initial_parameters",)
+    needs = ("parameters", "initial_parameters")
 
     def take(self, run: RunAtStep, member: int) -> Values:
         return {"measure/distance_from_start": distance(run.parameters, run.initial_parameters)}

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
@@ -216,10 +217,11 @@ def _vectorised(
 
     each = vmap(grad(cost), (None, 0, 0), randomness="different")
     at_a_time = max(1, _NUMBERS // max(1, sum(p.numel() for p in parameters.values())))
-    parts = [
-        _reduced(each(parameters, x, y), direction)
-        for x, y in zip(inputs.split(at_a_time), targets.split(at_a_time), strict=True)
-    ]
+    with sdpa_kernel(SDPBackend.MATH):  # vmap takes fused attention apart, one example after another
+        parts = [
+            _reduced(each(parameters, x, y), direction)
+            for x, y in zip(inputs.split(at_a_time), targets.split(at_a_time), strict=True)
+        ]
     return _joined(parts, direction)
 
 
@@ -239,7 +241,7 @@ def _one_after_another(
 
 def _reduced(gradients: Mapping[str, Tensor], direction: Mapping[str, Tensor] | None) -> ExampleGradients:
     """From gradients ``[n, ...]`` by the parameter's name."""
-    flat = {name: gradient.detach().flatten(1) for name, gradient in gradients.items()}
+    flat = {name: gradient.detach().reshape(len(gradient), -1) for name, gradient in gradients.items()}
     norms = [torch.linalg.vector_norm(g, dim=1, dtype=torch.float64) for g in flat.values()]
     products = None
     if direction is not None:

@@ -124,17 +124,16 @@ class FeatureRanks(Measure):
         names = dict(network.named_modules())
         if self.layer is None and last_layer(network) is None:
             raise UserError(
-                f"FeatureRanks.layer: null, but {type(network).__name__} has no linear layer; allowed: the "
-                "name of a module"
+                f"FeatureRanks: {type(network).__name__} has no linear layer; allowed: layer: one of its "
+                "modules"
             )
         if self.layer is not None and self.layer not in names:
-            problem = (
-                f"FeatureRanks.layer: there is none called {self.layer!r}{did_you_mean(self.layer, names)}"
-            )
+            near = did_you_mean(self.layer, names)
+            problem = f"FeatureRanks: there is no layer {self.layer!r}{near}"
             raise UserError(with_allowed(problem, [name for name in names if name]))
 
     def take(self, run: RunAtStep, member: int) -> Values:
-        if not all(bool(p.isfinite().all()) for p in run.parameters.values()):
+        if not all(bool(p.isfinite().all()) for p in run.network.parameters()):
             return {}
         found = features(run.network, run.examples, self.layer)
         return {f"measure/feature_{name}": value for name, value in found._asdict().items()}

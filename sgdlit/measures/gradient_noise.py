@@ -79,7 +79,7 @@ def noise_of_examples(
     traces = (norms.sum() - norms - (n - 1) * means) / (n - 2)
     squares = means - (1 - (n - 1) / population) * traces / (n - 1)
     covariance = jackknife_covariance(torch.stack((traces, squares), 1).numpy(), n / population)
-    low, high = fieller_interval(torch.tensor(found).numpy(), covariance, n - 1, level)
+    low, high = fieller_interval(found, covariance, n - 1, level)
     scale = found.covariance_trace / found.squared_gradient if found.squared_gradient else math.inf
     return NoiseScale(*found, scale, low, high, n)
 
@@ -128,7 +128,7 @@ class GradientNoise(Measure):
         "measure/noise_scale_low",
         "measure/noise_scale_high",
     )
-    needs = ("gradient", "example_norms", "example_products")
+    needs = ("examples", "gradient", "example_norms", "example_products")
     headline = "measure/noise_scale"
 
     def take(self, run: RunAtStep, member: int) -> Values:

@@ -87,9 +87,9 @@ class RunAtStep:
         gradient_factor: int = 1,
     ) -> None:
         self.step, self.network, self.loss, self.data, self.batches = step, network, loss, data, batches
-        self.optimizer, self.needs = optimizer, frozenset(needs)
+        self.needs, self._optimizer = frozenset(needs), optimizer
         self._examples, self._initial = examples, initial_parameters
-        self.previous_parameters = tuple(previous_parameters)
+        self._previous = tuple(previous_parameters)
         self.gradient_factor = gradient_factor
         self._once: dict[Hashable, Any] = {}
 
@@ -105,6 +105,17 @@ class RunAtStep:
         """Of the training set, not augmented."""
         assert self._examples is not None, "a measure that looks at examples says so in its needs"
         return self._examples
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What makes the updates, with its state."""
+        assert self._optimizer is not None, "a run in training has an optimizer"
+        return self._optimizer
+
+    @property
+    def previous_parameters(self) -> tuple[Parameters, ...]:
+        """θ one update before, then two updates before, as far as they were kept."""
+        return self._previous
 
     @property
     def initial_parameters(self) -> Parameters:
@@ -156,7 +167,7 @@ class RunAtStep:
         with torch.no_grad():
             matrix = self.network.matrix
         assert matrix is not None, "check() lets only linear networks pass"
-        return matrix
+        return matrix.detach()
 
     @cached_property
     def target(self) -> Tensor:
@@ -206,6 +217,8 @@ class Measure(ABC):
     """What it costs, for n examples, in gradients of one example, before what it shares with others."""
     logged: ClassVar[tuple[str, ...]] = ()
     """Names of its values; parts in capitals vary."""
+    small: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    """Arguments of some small ones: all of them are tested."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Properties of :class:`RunAtStep` that it looks at, beside network, loss, data and step."""
     looks_back: ClassVar[int] = 0

@@ -49,10 +49,12 @@ def chosen_matrices(owner: str, network: nn.Module, weights: list[str] | None) -
     """
     found = weight_matrices(network)
     if not found:
-        raise UserError(f"{owner}: {type(network).__name__} has no trained weights that are matrices")
+        raise UserError(
+            f"{owner}: {type(network).__name__} has no trained matrices; allowed: a network with some"
+        )
     for name in weights or []:
         if name not in found:
-            problem = f"{owner}.weights: there is no matrix {name!r}{did_you_mean(name, found)}"
+            problem = f"{owner}: there is no matrix {name!r}{did_you_mean(name, found)}"
             raise UserError(with_allowed(problem, list(found)))
     return found if weights is None else {name: found[name] for name in weights}
 
@@ -75,6 +77,7 @@ class SingularValues(Measure):
         "measure/stable_rank/WEIGHT",
         "measure/effective_rank/WEIGHT",
     )
+    small = ({}, {"count": 3})
 
     def __init__(self, count: int = 1, weights: list[str] | None = None, **cadence: Any) -> None:
         super().__init__(**cadence)

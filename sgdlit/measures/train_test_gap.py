@@ -41,7 +41,7 @@ def train_test_gap(
     test: Iterable[Batch],
     population: float = math.inf,
 ) -> Gap:
-    """C_test − C_train of the same network in the same mode; the interval is about both sets' choice.
+    """C_test − C_train = Σ_test C_i/m − Σ_train C_i/n of the same network in the same mode, with an interval.
 
     The test examples are taken for draws from a distribution. The training set is what it is: what its n
     examples leave unsure vanishes where they are all of it.

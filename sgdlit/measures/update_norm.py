@@ -31,7 +31,7 @@ class UpdateNorm(Measure):
     answers = "how large are the steps, and do they oscillate (cosine −1 at the edge of stability)"
     price = "0, and two copies of the parameters"
     logged = ("measure/update_norm", "measure/relative_update_norm", "measure/cosine_of_updates")
-    needs = ("previous_parameters",)
+    needs = ("parameters", "previous_parameters")
     looks_back = 2
 
     def take(self, run: RunAtStep, member: int) -> Values:

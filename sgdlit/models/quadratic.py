@@ -26,6 +26,8 @@ class Quadratic(nn.Module):
             size.
     """
 
+    curvatures: Tensor
+
     def __init__(
         self, d: int, curvature: Spectrum | list[float] = "power_law", exponent: float = 1.0
     ) -> None:

@@ -40,6 +40,8 @@ class FiniteDifferencePenalty(Objective):
         UserError: δ not positive.
     """
 
+    small = ({"delta": 1e-6},)
+
     def __init__(self, penalty_batch_size: int | None = None, delta: float = 1e-2) -> None:
         super().__init__(penalty_batch_size)
         if not delta > 0:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,9 @@ class Objective(ABC):
             None means the whole global batch. It divides this rank's slice, or is a multiple of it that
             divides the global batch.
     """
+
+    small: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    """Arguments with which it is tested against the exact gradient, on smooth networks in float64."""
 
     def __init__(self, penalty_batch_size: int | None = None) -> None:
         if penalty_batch_size is not None and penalty_batch_size < 1:

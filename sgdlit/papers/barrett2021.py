@@ -41,7 +41,7 @@ def measure(o: Options, workshop: Workshop) -> Evidence:
     problem, rows, paths = theory.BarrettDherin(), [], []
     for step in [0.0, *sorted(o.igr_steps)]:
         flow = theory.modified_path(problem, step, o.igr_time)
-        found = None
+        found: float | None = None
         if step > 0:
             descent = theory.descent_path(problem, step, o.igr_time)
             found = theory.squared_norm(descent)
@@ -50,8 +50,8 @@ def measure(o: Options, workshop: Workshop) -> Evidence:
         rows.append({"step": step, "descent": found, "modified_flow": theory.squared_norm(flow)})
     ends = np.array([row["descent"] for row in rows[1:]])
     statement = "E = ½(y − abx)²: a² + b² at the end of descent, from the smallest to the largest step"
-    found = " > ".join(f"{end:.3f}" for end in ends)
-    finding = Finding("IGR", statement, "falls", found, bool((np.diff(ends) < 0).all()), EXACT)
+    shown = " > ".join(f"{end:.3f}" for end in ends)
+    finding = Finding("IGR", statement, "falls", shown, bool((np.diff(ends) < 0).all()), EXACT)
     return Evidence({"igr": rows, "igr_paths": paths}, [finding])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -217,9 +218,10 @@ def _about_lr(end: dict[tuple[int, float, float], float | None]) -> list[Finding
 
 def _about_scale(end: dict[tuple[int, float, float], float | None], scaled: list[Row]) -> list[Finding]:
     """B4."""
-    ends = [end[128, 1.0, gamma] for gamma in (0.1, 1.0, 10.0)]
-    shown = ", ".join(_shown(error) for error in ends)
-    holds = ends[0] is None and None not in ends[1:] and ends[2] < 0.6 * ends[1] < 0.12
+    small, one, large = (end[128, 1.0, gamma] for gamma in (0.1, 1.0, 10.0))
+    shown = ", ".join(map(_shown, (small, one, large)))
+    learned = one is not None and large is not None and large < 0.6 * one < 0.12
+    holds = small is None and learned
     apart = abs(scaled[1]["error"] / scaled[0]["error"] - 1)
     return [
         Finding("B4", "d = 128: error at the end at γ = 0.1, 1 and 10, lr·γ fixed",
@@ -232,7 +234,9 @@ def _about_scale(end: dict[tuple[int, float, float], float | None], scaled: list
 def _about_size(end: dict[tuple[int, float, float], float | None]) -> list[Finding]:
     """B5."""
     ends = [end[d, 1.0, 100.0] for d in (32, 64, 128)]
-    holds = None not in ends and ends[0] > 0.9 and ends[0] > ends[1] > ends[2] and ends[2] < 0.15
+    reached = [error for error in ends if error is not None]
+    falls = all(later < earlier for earlier, later in pairwise(reached))
+    holds = len(reached) == len(ends) and reached[0] > 0.9 and falls and reached[-1] < 0.15
     shown, statement = ", ".join(map(_shown, ends)), "error at the end at d = 32, 64 and 128"
     return [Finding("B5", statement, "from above 0.9 down below 0.15", shown, holds, _ONE_RUN)]
 

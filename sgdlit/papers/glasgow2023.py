@@ -8,7 +8,7 @@ import numpy as np
 
 from sgdlit.figures.style import COLORS, finish, panels
 from sgdlit.papers.claim import Claim, Finding
-from sgdlit.papers.paper import Evidence, Experiment, NoOptions, Paper, Tables, Workshop
+from sgdlit.papers.paper import Evidence, Experiment, NoOptions, Paper, Row, Tables, Workshop
 from sgdlit.runs.reading import load_run
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _STOP = """[{class_path: sgdlit.training.stop_at_target.StopAtTarget,
 
 def measure(o: NoOptions, workshop: Workshop) -> Evidence:
     """Tables ``samples``, a row per network, and ``means``."""
-    rows = []
+    rows: list[Row] = []
     for i, d in enumerate(_DIMENSIONS):
         seeds = list(range(_SEEDS[workshop.quick]))
         folder = workshop.fit(
@@ -49,7 +49,7 @@ def measure(o: NoOptions, workshop: Workshop) -> Evidence:
     return evidence
 
 
-def _judge(evidence: Evidence, rows: list[dict[str, int]]) -> None:
+def _judge(evidence: Evidence, rows: list[Row]) -> None:
     dimensions = np.array(_DIMENSIONS)
     means = np.array([np.mean([r["samples"] for r in rows if r["d"] == d]) for d in _DIMENSIONS])
     line = np.polyval(np.polyfit(dimensions, means, 1), dimensions)

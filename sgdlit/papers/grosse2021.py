@@ -128,15 +128,15 @@ def measure_drop(options: Options, workshop: Workshop) -> Evidence:
     if o.runs is not None:
         _add_network(evidence, {r.folder.name: r for r in runs_in(o.runs)}, Path(o.runs).name, o.metric)
     elif workshop.data is not None:
-        _add_network(evidence, _train(workshop), "fashion_rate_drop", o.metric)
+        _add_network(evidence, _train(workshop, workshop.data), "fashion_rate_drop", o.metric)
     else:
         evidence.notes.append("the network is left out: no data folder (--data or SGDLIT_DATA)")
     _add_model(evidence, o, workshop)
     return evidence
 
 
-def _train(workshop: Workshop) -> dict[str, Run]:
-    data = workshop.data / "fashion-mnist" if (workshop.data / "fashion-mnist").is_dir() else workshop.data
+def _train(workshop: Workshop, sets: Path) -> dict[str, Run]:
+    data = sets / "fashion-mnist" if (sets / "fashion-mnist").is_dir() else sets
     given = _SMALL if workshop.quick else {}
     common = [part for key, value in given.items() for part in (f"--{key}", value)]
     runs = {}
@@ -173,17 +173,18 @@ def _add_model(evidence: Evidence, o: DropOptions, workshop: Workshop) -> None:
 
 
 def _add_network(evidence: Evidence, runs: dict[str, Run], where: str, metric: str) -> None:
-    curves, lrs = {}, None
+    lrs: list[float] = []
+    curves: dict[str, dict[int, float]] = {}
     for name, run in runs.items():
         if run.state != "finished":
             evidence.notes.append(f"{name} left out, it is {run.state}")
             continue
         own = learning_rates(run.config, run.status["step"])
-        if lrs is not None and own != lrs:
+        if curves and own != lrs:
             raise UserError(f"runs = {where}: {name} has other learning rates than the runs before it")
         lrs, curves[name] = own, dict(zip(*(part.tolist() for part in run.column(metric)), strict=True))
     steps = sorted(set.intersection(*map(set, curves.values()))) if curves else []
-    falls = [t for t in range(1, len(lrs or [])) if lrs[t] < lrs[t - 1]]
+    falls = [t for t in range(1, len(lrs)) if lrs[t] < lrs[t - 1]]
     if not steps or len(falls) != 1:
         raise UserError(
             f"runs = {where}: {len(steps)} steps with {metric} in {len(curves)} finished runs, "
@@ -330,7 +331,7 @@ def _add_covariance(evidence: Evidence, o: RegressionOptions) -> None:
 
 def _add_risk(evidence: Evidence, o: RegressionOptions) -> None:
     """The exact risk of SGD beside simulated runs, isotropic and power law, clean and noisy labels."""
-    rows = []
+    rows: list[Row] = []
     record = np.unique(np.linspace(0, o.steps, 25).astype(int))
     for name, exponent in (("isotropic", 0.0), (f"power law i^−{o.exponent:g}", o.exponent)):
         spectrum = power_law(o.dimensions, exponent)
@@ -362,8 +363,10 @@ def _add_risk(evidence: Evidence, o: RegressionOptions) -> None:
 
 def _agreement(statement: str, rows: list[Row], predicted: str, runs: int) -> Finding:
     """That the means of ``runs`` runs lie within their errors of theory."""
-    columns = ([r[key] for r in rows] for key in ("measured", "standard_error", predicted))
-    worst, limit = distance_in_errors(*columns), error_limit(runs)
+    mean, error, exact = (
+        np.array([r[key] for r in rows]) for key in ("measured", "standard_error", predicted)
+    )
+    worst, limit = distance_in_errors(mean, error, exact), error_limit(runs)
     return Finding("G12", statement, f"< {limit:.2f}", f"{worst:.2f}", worst < limit, IN_ERRORS)
 
 

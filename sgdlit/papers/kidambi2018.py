@@ -10,7 +10,7 @@ import numpy as np
 from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, select
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import Claim, Finding
-from sgdlit.papers.paper import Evidence, Experiment, Paper, Tables, Workshop
+from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
 from sgdlit.theory import kidambi
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def measure(o: Options, workshop: Workshop) -> Evidence:
     if not o.conditions:
         raise UserError("conditions is empty: at least one is needed")
     problems = [kidambi.Discrete(condition, o.spread) for condition in sorted(o.conditions)]
-    evidence, rows = Evidence(), []
+    evidence = Evidence()
+    rows: list[Row] = []
     for i, problem in enumerate(problems):
         for name, best in _METHODS.items():
             steps = float(-1 / np.log(best(problem)))

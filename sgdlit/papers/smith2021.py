@@ -4,6 +4,7 @@ M1 to M6 are computed: endpoints of an epoch, in every order of the minibatches,
 F1c, F3 and F4 are the figures of the paper, on networks that a CPU trains in seconds.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -235,7 +236,7 @@ _FLOW = Experiment(
 _SEEDS = "none: means of two seeds, compared with a margin"
 _LR, _STRENGTH, _REPEATS = "model.optimizer.lr", "model.reg_strength", "data.repeats"
 _KEYS = (_LR, _STRENGTH, _REPEATS)
-Found = dict[str, dict[tuple[float, ...], float | None]]
+Found = dict[str, dict[tuple[float, ...], float]]
 
 
 def _lrs(*exponents: float) -> dict[str, list[str]]:
@@ -275,9 +276,7 @@ def measure_diagonal(o: Options, workshop: Workshop) -> Evidence:
 def _rise_and_fall(found: Found) -> list[Finding]:
     """F1b."""
     lr, strength = found["rate"], found["strength"]
-    worst = max(
-        later / earlier for curve in (lr, strength) for earlier, later in pairwise(_reached(curve.values()))
-    )
+    worst = max(later / earlier for curve in (lr, strength) for earlier, later in pairwise(curve.values()))
     ends = lr[2**-3,] / lr[2**-6,], strength[2**-2,] / lr[2**-6,]
     equal = {k: strength[2.0**k,] / lr[2.0**k,] for k in (-6, -5, -4, -3)}
     everywhere = ", ".join(f"{ratio:.2f} at 2^{k}" for k, ratio in equal.items())
@@ -306,11 +305,11 @@ def _one_over_lr_by_batch(found: Found) -> list[Finding]:
 
 def _one_over_bare_lr(found: Found) -> list[Finding]:
     """F4."""
-    steps, best = found["steps"], {}
+    steps = found["steps"]
+    best: dict[int, tuple[float, float]] = {}
     ratios = [steps[lr, n] / steps[lr, 1] for lr in (2**-4, 2**-3, 2**-2) for n in (2, 4, 8)]
     for n in (1, 2, 4, 8):
-        losses = [(loss, lr) for (lr, m), loss in steps.items() if m == n and loss is not None]
-        best[n] = min(losses)
+        best[n] = min((loss, lr) for (lr, m), loss in steps.items() if m == n)
     lrs = [best[n][1] for n in (1, 2, 4, 8)]
     falls = lrs[0] > lrs[1] >= lrs[2] >= lrs[3]
     loss = best[1][0] / min(best[n][0] for n in (2, 4, 8))
@@ -363,14 +362,17 @@ def _drawn_by_sweeps(workshop: Workshop, *files: str) -> Evidence:
 
 
 def _read(store: Path, grids: Mapping[str, list[dict[str, Any]]]) -> tuple[list[Row], Found]:
-    """The table of a sweep, and its centers by grid and by the values of rate, strength and n."""
+    """The table of a sweep, and its centers by grid and by the values of rate, strength and n.
+
+    Among the latter a point without a center, where runs diverged, is infinitely large.
+    """
     found: Found = {grid: {} for grid in grids}
     rows: list[Row] = []
     for line in read_table(store / "table.csv"):
         keys = [k for entry in grids[line["grid"]] for k in entry if k in (_LR, _STRENGTH)]
         keys += [k for entry in grids[line["grid"]] for k in entry if k == _REPEATS]
         center = float(line["center"]) if line["center"] else None
-        found[line["grid"]][tuple(float(line[k]) for k in keys)] = center
+        found[line["grid"]][tuple(float(line[k]) for k in keys)] = math.inf if center is None else center
         at = {k.rsplit(".", 1)[-1]: float(line[k]) if line.get(k) else None for k in _KEYS}
         rows.append({"grid": line["grid"], **at, "center": center})
     return rows, found
@@ -384,15 +386,12 @@ def _finding(claim: str, statement: str, predicted: str, value: float, note: str
     else:
         middle, width = map(float, predicted.split(" ± "))
         holds = abs(value - middle) <= width * max(middle, 1e-300)
+    holds = holds and math.isfinite(value)  # else runs diverged
     return Finding(claim, statement, predicted, f"{value:.3f}", bool(holds), _SEEDS, note)
 
 
 def _farthest(ratios: Sequence[float]) -> float:
-    return max(ratios, key=lambda ratio: abs(ratio - 1))
-
-
-def _reached(values: Any) -> list[float]:
-    return [value if value is not None else float("inf") for value in values]
+    return max(ratios, key=lambda ratio: math.inf if math.isnan(ratio) else abs(ratio - 1))
 
 
 def draw_diagonal(tables: Tables) -> "dict[str, Figure]":
@@ -413,7 +412,7 @@ def draw_diagonal(tables: Tables) -> "dict[str, Figure]":
     finish(axes[1], "F3: equal ε/B", "ε/B", "test loss")
     finish(axes[2], "F4: n steps on each minibatch, B = 4", "bare rate α", "test loss")
     for ax in axes:
-        binary_ticks(ax, {2.0 ** round(np.log2(x)) for line in ax.lines for x in line.get_xdata()})
+        binary_ticks(ax, {2.0 ** round(np.log2(x)) for x in _drawn_at(ax)})
     return {"diagonal": figure}
 
 
@@ -424,8 +423,13 @@ def draw_c_reg(tables: Tables) -> "dict[str, Figure]":
     _draw_line(ax, "ε at λ = 0", select(rows, grid="rate"), lambda r: r["lr"])
     _draw_line(ax, "λ at ε = 2⁻⁷", select(rows, grid="strength"), lambda r: r["reg_strength"])
     finish(ax, "F1c: C_reg at the end", "ε or λ", "C_reg of the training set")
-    binary_ticks(ax, (x for line in ax.lines for x in line.get_xdata() if x > 0))
+    binary_ticks(ax, (x for x in _drawn_at(ax) if x > 0))
     return {"c_reg": figure}
+
+
+def _drawn_at(ax: "Axes") -> list[float]:
+    """The places on the x axis of all points of all lines."""
+    return [x for line in ax.lines for x in np.asarray(line.get_xdata(), dtype=np.float64).tolist()]
 
 
 def _draw_line(ax: "Axes", label: str, rows: Sequence[Row], x: Callable[[Row], float]) -> None:

@@ -12,7 +12,7 @@ from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, sele
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import mean_and_error
 from sgdlit.papers.claim import Claim, Finding
-from sgdlit.papers.paper import Evidence, Experiment, Paper, Tables, Workshop
+from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,8 @@ def measure(o: Options, workshop: Workshop) -> Evidence:
     solution = draw(o.seed, "kaczmarz-solution", 1, o.columns)[0]
     noise = np.sqrt(o.label_variance) * draw(o.seed, "kaczmarz-labels", o.rows, 1)[:, 0]
     factor, begin = theory.contraction(a), np.zeros(o.columns)
-    record, rows = np.unique(np.linspace(0, o.steps, 31).astype(int)), []
+    record = np.unique(np.linspace(0, o.steps, 31).astype(int))
+    rows: list[Row] = []
     for i, (labels, extra) in enumerate((("clean", 0.0), ("noisy", noise))):
         squares = theory.kaczmarz(a, a @ solution + extra, begin, solution, o.steps, o.runs, o.seed)[record]
         mean, error = mean_and_error(squares)

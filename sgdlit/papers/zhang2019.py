@@ -115,18 +115,19 @@ def _families(o: Options) -> dict[str, list[Optimizer]]:
 
 def _step_rows(
     model: NoisyQuadratic,
-    best: dict[str, list[Best]],
+    best: dict[str, list[Best | None]],
     schedules: list[Schedule | None],
     o: Options,
 ) -> list[Row]:
     rows = []
+    bounds = [model.information_bound(o.target, batch_size) for batch_size in o.batch_sizes]
     for name, found in best.items():
-        for b in found:
-            bound = model.information_bound(o.target, b.batch_size)
-            rows.append(_step_row(name, b.batch_size, b.steps, b.lr, b.optimizer, bound))
-    for batch_size, schedule in zip(o.batch_sizes, schedules, strict=True):
-        bound = model.information_bound(o.target, batch_size)
-        rows.append(_step_row(_SCHEDULE, batch_size, schedule and schedule.steps, None, theory.SGD(), bound))
+        for batch_size, bound, b in zip(o.batch_sizes, bounds, found, strict=True):
+            steps, lr, optimizer = (None, None, None) if b is None else (b.steps, b.lr, b.optimizer)
+            rows.append(_step_row(name, batch_size, steps, lr, optimizer, bound))
+    for batch_size, bound, schedule in zip(o.batch_sizes, bounds, schedules, strict=True):
+        steps = None if schedule is None else schedule.steps
+        rows.append(_step_row(_SCHEDULE, batch_size, steps, None, theory.SGD(), bound))
     return rows
 
 
@@ -161,24 +162,24 @@ def _schedule_rows(batch_sizes: list[float], schedules: list[Schedule | None]) -
 def _judge(
     evidence: Evidence,
     model: NoisyQuadratic,
-    best: dict[str, list[Best]],
+    best: dict[str, list[Best | None]],
     schedules: list[Schedule | None],
     o: Options,
 ) -> None:
     """What the numbers at hand decide; where a target was not reached, a note says so."""
-    missed = {name: [b.batch_size for b in found if b.steps is None] for name, found in best.items()}
-    for name, sizes in missed.items():
+    for name, found in best.items():
+        sizes = [size for size, b in zip(o.batch_sizes, found, strict=True) if b is None]
         if sizes:
             evidence.notes.append(f"{name}: risk {o.target:g} is not reached at batch sizes {sizes}")
-    plain = best[_PLAIN]
-    if missed[_PLAIN] or len(plain) < 2 or min(b.steps for b in plain) == 0:
+    plain = [b for b in best[_PLAIN] if b is not None]
+    if len(plain) < max(2, len(o.batch_sizes)) or min(b.steps for b in plain) == 0:
         evidence.notes.append(
             "plain SGD does not take steps to the target at every batch size: no claims about speed"
         )
         return
     evidence.findings += _regimes(model, plain, o)
-    evidence.findings += _gains(best)
-    evidence.findings += _bounds(model, best, schedules, o)
+    evidence.findings += _gains(plain, best)
+    evidence.findings += _bounds(model, plain, best, schedules, o)
 
 
 def _regimes(model: NoisyQuadratic, plain: list[Best], o: Options) -> list[Finding]:
@@ -200,13 +201,14 @@ def _regimes(model: NoisyQuadratic, plain: list[Best], o: Options) -> list[Findi
     return found
 
 
-def _gains(best: dict[str, list[Best]]) -> list[Finding]:
+def _gains(plain: list[Best], best: dict[str, list[Best | None]]) -> list[Finding]:
     """G8 and G9: plain SGD's steps over another's, at the smallest and at the largest batch size."""
     findings = []
     for name, found in best.items():
-        if name == _PLAIN or any(not found[i].steps for i in (0, -1)):
+        first, last = found[0], found[-1]
+        if name == _PLAIN or first is None or last is None or 0 in (first.steps, last.steps):
             continue
-        small, large = (best[_PLAIN][i].steps / found[i].steps for i in (0, -1))
+        small, large = plain[0].steps / first.steps, plain[-1].steps / last.steps
         if name == _MOMENTUM:
             claim, predicted, holds = "G9", "about 1× and above 4×", 0.9 < small < 1.1 and large > 4
         elif name == _AVERAGE:
@@ -219,11 +221,15 @@ def _gains(best: dict[str, list[Best]]) -> list[Finding]:
 
 
 def _bounds(
-    model: NoisyQuadratic, best: dict[str, list[Best]], schedules: list[Schedule | None], o: Options
+    model: NoisyQuadratic,
+    plain: list[Best],
+    best: dict[str, list[Best | None]],
+    schedules: list[Schedule | None],
+    o: Options,
 ) -> list[Finding]:
     """G10 and G11."""
-    taken = [(b.batch_size, b.steps) for found in best.values() for b in found if b.steps]
-    taken += [(b.batch_size, s.steps) for b, s in zip(best[_PLAIN], schedules, strict=True) if s]
+    taken = [(b.batch_size, b.steps) for found in best.values() for b in found if b and b.steps]
+    taken += [(b.batch_size, s.steps) for b, s in zip(plain, schedules, strict=True) if s]
     least = min(steps / model.information_bound(o.target, b) for b, steps in taken)
     statement = f"least ratio of steps to D/(2 · target · B) over {len(taken)} tuned runs"
     found = [Finding("G11", statement, "≥ 1", f"{least:.3f}", least >= 1, EXACT)]
@@ -231,7 +237,7 @@ def _bounds(
     statement = f"largest Bayes risk after as many steps as the tuned runs took, at a target of {o.target:g}"
     found.append(Finding("G11", statement, f"≤ {o.target:g}", f"{bayes:.5f}", bool(bayes <= o.target), EXACT))
     if schedules[0] is not None:
-        b = best[_PLAIN][0]
+        b = plain[0]
         bound = model.information_bound(o.target, b.batch_size)
         constant, scheduled = b.steps / bound, schedules[0].steps / bound
         statement = (
@@ -307,15 +313,14 @@ def measure_published(o: Options, workshop: Workshop) -> Evidence:
     model = theory.NoisyQuadratic.power_law()
     best = theory.best_constant_lr(model, [theory.SGD()], sizes, _PUBLISHED_TARGET)
     evidence = Evidence({"published": []})
-    for b in best:
-        published = _PUBLISHED[b.batch_size]
-        holds = abs(b.steps / published - 1) <= _PUBLISHED_TOLERANCE
-        statement = f"steps of plain SGD to risk {_PUBLISHED_TARGET:g} at B = {b.batch_size:g}"
-        evidence.findings.append(
-            Finding("G6", statement, f"about {published:,.0f}", f"{b.steps:,}", holds, _GRID)
-        )
+    for (size, published), b in zip(_PUBLISHED.items(), best, strict=True):
+        steps, lr = (None, None) if b is None else (b.steps, b.lr)
+        holds = steps is not None and abs(steps / published - 1) <= _PUBLISHED_TOLERANCE
+        statement = f"steps of plain SGD to risk {_PUBLISHED_TARGET:g} at B = {size:g}"
+        shown = "not reached" if steps is None else f"{steps:,}"
+        evidence.findings.append(Finding("G6", statement, f"about {published:,.0f}", shown, holds, _GRID))
         evidence.tables["published"].append(
-            {"batch_size": b.batch_size, "published": published, "steps": b.steps, "lr": b.lr}
+            {"batch_size": size, "published": published, "steps": steps, "lr": lr}
         )
     return evidence
 
@@ -439,7 +444,8 @@ def _finished(evidence: Evidence, label: str, members: list[Member]) -> dict[str
     if diverged:
         evidence.notes.append(f"{label}: left out, since {', '.join(diverged)} diverged")
         return {}
-    found, seen = {}, {}
+    found: dict[str, Risks] = {}
+    seen: dict[str, set[int]] = {}
     for name, run, described in members:
         repeated = [kind for kind, seed in described.seeds.items() if seed in seen.setdefault(kind, set())]
         if states[name]["state"] != "finished":

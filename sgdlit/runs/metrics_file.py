@@ -48,18 +48,20 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": step, **{k: v if isinstance(v, int) else float(v) for k, v in metrics.items()}}
         new = [name for name in row if name not in self.columns]
-        if new or self._file is None:
+        table = self._file
+        if new or table is None:
             self.columns += new
-            self._open_again()
-        csv.DictWriter(self._file, self.columns, lineterminator="\n").writerow(row)
-        self._file.flush()
+            table = self._open_again()
+        csv.DictWriter(table, self.columns, lineterminator="\n").writerow(row)
+        table.flush()
         self.rows += 1
 
-    def _open_again(self) -> None:
+    def _open_again(self) -> TextIO:
         """Write the table with its present columns, and go on at its end."""
         self._close()
         write_table(self.path, read_table(self.path) if self.path.exists() else [], self.columns)
         self._file = self.path.open("a", newline="")
+        return self._file
 
     def _close(self) -> None:
         if self._file is not None:

@@ -49,13 +49,24 @@ class Cell:
         key: hash of its config without the seed, and the seed.
         point: the values of the axes, without the seed.
         seed: ``seed_everything``.
-        config: the whole ``fit`` config; None in a plan that was read from a file.
+        fit_config: the whole ``fit`` config; None in a plan that was read from a file.
     """
 
     key: str
     point: Point
     seed: int
-    config: "Namespace | None" = None
+    fit_config: "Namespace | None" = None
+
+    @property
+    def config(self) -> "Namespace":
+        """The whole ``fit`` config.
+
+        Raises:
+            RuntimeError: in a plan that was read from a file.
+        """
+        if self.fit_config is None:
+            raise RuntimeError(f"cell {self.key}: a plan that was read from a file has no configs")
+        return self.fit_config
 
 
 @dataclass(frozen=True)
@@ -166,7 +177,7 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
 # Keys
 
 
-def key_of(config: Mapping[str, Any]) -> str:
+def key_of(config: "Namespace") -> str:
     """``HASH-SEED`` of a ``fit`` config."""
     return f"{_digest(_deciding(config))}-{config['seed_everything']}"
 
@@ -176,7 +187,7 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
 
 
-def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+def _deciding(config: "Namespace") -> dict[str, Any]:
     """What decides the numbers of a config, but for the seed."""
     parts = {name: _plain(config.get(name)) for name in _DECIDING}
     trainer = {k: v for k, v in (parts["trainer"] or {}).items() if k not in _NOT_DECIDING}

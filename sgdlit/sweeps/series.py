@@ -13,7 +13,7 @@ import numpy as np
 
 from sgdlit.config.sections import check_name
 from sgdlit.sweeps.layout import Layout, by_point, layouts, tuned_values
-from sgdlit.sweeps.options import Metric, Panel, Statistic
+from sgdlit.sweeps.options import FilledPanel, Metric, Statistic
 from sgdlit.sweeps.plan import Cell, Plan
 from sgdlit.sweeps.statistics import Choice, Summary, choose, summarise
 from sgdlit.sweeps.store import Result, Store
@@ -89,7 +89,7 @@ class SweepResults:
         check_name(
             metric.name, result.metrics, "metric", f"{metric.name!r} was not logged by run {result.key}"
         )
-        if metric.when in ("final", "lowest", "highest"):
+        if metric.value is None:  # final, lowest, highest
             return result.metrics[metric.name].get(metric.when)
         steps, values = self.store.curve(result.key, metric.name)
         if metric.when == "mean_of_last":
@@ -137,7 +137,7 @@ def table(results: SweepResults, metric: Metric, statistic: Statistic) -> dict[s
     }
 
 
-def panel_series(results: SweepResults, panel: Panel, where: str) -> list[Series]:
+def panel_series(results: SweepResults, panel: FilledPanel, where: str) -> list[Series]:
     """The curves of one panel.
 
     Raises:
@@ -169,18 +169,18 @@ def _over_steps(results: SweepResults, layout: Layout, statistic: Statistic) -> 
 
 
 def _point(
-    results: SweepResults, x: Any, tried: list[list[Cell]], metric: Metric, panel: Panel
+    results: SweepResults, x: Any, tried: list[list[Cell]], metric: Metric, panel: FilledPanel
 ) -> PointSummary:
     """The only point at an x, or the best of those over the tuned keys."""
     found = [results.summary(cells, metric, panel.statistic, x) for cells in tried]
     if len(found) == 1:
         return found[0]
-    reached = [point for point in found if point.summary.center is not None]
+    reached = [(center, point) for point in found if (center := point.summary.center) is not None]
     if not reached:  # nothing there: the runs are counted all the same
         runs = [run for point in found for run in point.runs]
         nothing = replace(found[0].summary, runs=len(runs), valued=sum(p.summary.valued for p in found))
         return PointSummary(x, {}, runs, sum(point.planned for point in found), nothing)
-    best = (max if metric.higher_is_better else min)(reached, key=lambda point: point.summary.center)
+    _, best = (max if metric.higher_is_better else min)(reached, key=lambda pair: pair[0])
     values = [tuned_values(results.plan, cells, panel.tuned) for cells in tried]
     centers = {value: point.summary.center for value, point in zip(values, found, strict=True)}
     chosen = values[found.index(best)]
@@ -192,8 +192,10 @@ def _choices(
     keys: Sequence[str], centers: dict[tuple, float | None], chosen: tuple, higher_is_better: bool
 ) -> dict[str, Choice]:
     """For each tuned key the choice among the points that have the chosen values of the others."""
-    choices = {}
+    choices: dict[str, Choice] = {}
     for i, key in enumerate(keys):
         along = {v[i]: c for v, c in centers.items() if v[:i] + v[i + 1 :] == chosen[:i] + chosen[i + 1 :]}
-        choices[key] = choose(along, higher_is_better)
+        choice = choose(along, higher_is_better)
+        if choice is not None:
+            choices[key] = choice
     return choices

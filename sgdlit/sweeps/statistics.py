@@ -96,7 +96,7 @@ def _interval(ranked: np.ndarray, statistic: Statistic) -> tuple[float | None, f
     return _finite(low), _finite(high)
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: float | np.ndarray) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
@@ -131,7 +131,7 @@ def choose(tried: dict[float, float | None], higher_is_better: bool) -> Choice |
     reached = {value: center for value, center in tried.items() if center is not None}
     if not reached:
         return None
-    chosen = (max if higher_is_better else min)(reached, key=reached.get)
+    chosen = (max if higher_is_better else min)(reached, key=reached.__getitem__)
     order = sorted(value for value in tried if isinstance(value, int | float) or value == chosen)
     place = order.index(chosen)
     beside = tuple((order[i], tried[order[i]]) for i in (place - 1, place + 1) if 0 <= i < len(order))

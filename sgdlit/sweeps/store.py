@@ -150,7 +150,7 @@ class Store:
         arrays |= {f"{name}@step": steps for name, (steps, _) in columns.items()}
         path = self.folder / "curves" / f"{result.key}.npz"
         partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-        np.savez_compressed(partial, **arrays)
+        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # numpy: allow_pickle, no array's name
         os.replace(partial, path)
         write_atomically(self._run(result.key), json.dumps(asdict(result), allow_nan=False) + "\n")
 

@@ -54,12 +54,14 @@ class SweepFile:
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any] | None]:
     """The arguments of ``fit``, and the section of all files with ``--sweep.KEY VALUE`` applied."""
-    rest, section, changes, pending = [], None, [], list(arguments)
+    section: dict[str, Any] | None = None
+    rest, changes, pending = [], [], list(arguments)
     for path in _values_of("--config", arguments):
         own = read_config(path).get("sweep")
         if own is not None and not isinstance(own, Mapping):
             raise UserError(f"sweep: {own!r} is not allowed in {path}; allowed: options, such as grids")
-        section = own if section is None else _merged(section, own or {})
+        if own is not None:
+            section = _merged(section or {}, own)
     while pending:
         name, equals, value = pending.pop(0).partition("=")
         if name.startswith("--sweep."):

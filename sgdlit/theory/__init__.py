@@ -10,10 +10,55 @@
   ``least_squares``
 - online convex optimisation: ``online_convex``
 
-Each name is loaded when it is first used, so that importing this room costs nothing.
+Each name is loaded when it is first used, so that importing this room costs nothing; a type checker reads the
+same names from imports that never run.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+# Names for a type checker, the same as in _HOMES.
+# ruff: noqa: F401
+if TYPE_CHECKING:
+    from sgdlit.theory.draws import normal_matrix
+    from sgdlit.theory.epoch_orders import all_orders, mean_and_spread, paired_orders, sgd_endpoints
+    from sgdlit.theory.first_crossing import Best, best_constant_lr, lr_grid, steps_to_target
+    from sgdlit.theory.flow import gradient_flow
+    from sgdlit.theory.implicit_gradient import BarrettDherin, descent_path, modified_path, squared_norm
+    from sgdlit.theory.interpolation import Interpolation
+    from sgdlit.theory.kidambi import Discrete
+    from sgdlit.theory.least_squares import expected_error, minimum_norm_error
+    from sgdlit.theory.linear_regression import (
+        GaussianRegression,
+        gradient_covariance,
+        largest_stable_lr,
+        simulate_regression,
+    )
+    from sgdlit.theory.losses import flat_losses, flat_parameters, largest_curvature, mean_loss
+    from sgdlit.theory.lr_search import Search, best_lrs_and_schedules
+    from sgdlit.theory.minibatch_penalty import (
+        enumerated_square_norm,
+        expected_square_norm,
+        gradient_covariance_trace,
+        split_square_norm,
+    )
+    from sgdlit.theory.modified_flow import SlopeCurve, orders_for, penalty_identities, slope_curves
+    from sgdlit.theory.modified_losses import flat_modified_loss, flat_modified_loss_gd
+    from sgdlit.theory.noisy_quadratic import ExactRisk, NoisyQuadratic, risk
+    from sgdlit.theory.online_convex import best_lr, regret_bound, simulate_stream
+    from sgdlit.theory.optimizers import SGD, AveragedSGD, HeavyBall
+    from sgdlit.theory.problems import Problem, data_folder, fashion_mnist, random_regression
+    from sgdlit.theory.quadrature import quadrature_directions
+    from sgdlit.theory.randomized_kaczmarz import contraction, kaczmarz, proximal_step
+    from sgdlit.theory.recursion import risk_of_lrs
+    from sgdlit.theory.schedules import (
+        Schedule,
+        best_schedules,
+        optimise_schedule,
+        schedule_moments,
+        schedule_risk,
+    )
+    from sgdlit.theory.simulation import simulate
 
 _HOMES = {
     "draws": ("normal_matrix",),

@@ -22,12 +22,12 @@ HORIZON = 2**46
 
 @dataclass(frozen=True)
 class Best:
-    """The fewest steps to the target, and with what; None where it is never reached."""
+    """The fewest steps to the target, and with what."""
 
     batch_size: float
-    steps: int | None
-    lr: float | None
-    optimizer: Optimizer | None
+    steps: int
+    lr: float
+    optimizer: Optimizer
 
 
 def steps_to_target(exact: ExactRisk, batch_size: float, target: float) -> int | None:
@@ -57,16 +57,18 @@ def best_constant_lr(
     points: int = 100,
     decades: float = 9.0,
     on_progress: Callable[[], None] = lambda: None,
-) -> list[Best]:
+) -> list[Best | None]:
     """For each batch size, the fewest steps to the target over ``optimizers`` and a grid of rates each.
 
+    None stands for a batch size at which the target is never reached.
     Of several optimizers that take as few, the first is taken, and of its rates the smallest. A rate is given
     up as soon as its risk is certainly above the target up to the best number of steps so far.
     ``on_progress`` is called once per optimizer and rate.
     """
     check_target(target)
-    best = [Best(check_batch(b), None, None, None) for b in batch_sizes]
-    by_noise = sorted(range(len(best)), key=lambda i: best[i].batch_size)  # most steps first
+    sizes = [check_batch(b) for b in batch_sizes]
+    best: list[Best | None] = [None] * len(sizes)
+    by_noise = sorted(range(len(sizes)), key=lambda i: sizes[i])  # most steps first
     for optimizer in optimizers:
         too_small, steady = 0.0, optimizer.steady_below() / optimizer.stable_below()
         for lr in _spread_out(lr_grid(model, optimizer, points, decades)):
@@ -76,16 +78,19 @@ def best_constant_lr(
             search = _Search(ExactRisk(model, optimizer, float(lr)))
             for i in by_noise:
                 now = best[i]
-                limit = HORIZON if now.steps is None else now.steps
-                steps = search.first(now.batch_size, target, limit)
-                smaller = optimizer == now.optimizer and lr < now.lr
-                if steps is not None and (steps != now.steps or smaller):
-                    best[i] = Best(now.batch_size, steps, float(lr), optimizer)
+                steps = search.first(sizes[i], target, HORIZON if now is None else now.steps)
+                if steps is not None and _is_better(steps, lr, optimizer, now):
+                    best[i] = Best(sizes[i], steps, float(lr), optimizer)
             # A bias that alone is too large, and would be larger still at any smaller rate.
-            most = max(HORIZON if now.steps is None else now.steps for now in best)
+            most = max(HORIZON if now is None else now.steps for now in best)
             if search.clear >= most and lr <= steady * model.largest_lr(optimizer):
                 too_small = max(too_small, lr)
     return best
+
+
+def _is_better(steps: int, lr: float, optimizer: Optimizer, now: Best | None) -> bool:
+    """Whether a rate that takes at most as many steps as the best so far is to replace it."""
+    return now is None or steps != now.steps or (optimizer == now.optimizer and lr < now.lr)
 
 
 def _spread_out(rates: np.ndarray, stride: int = 10) -> Iterable[float]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgdlit.algorithms.rules.sgd import linear_map
 from sgdlit.foundations.errors import UserError
 
 Array = np.ndarray
@@ -50,17 +49,24 @@ class Discrete:
 
 def sgd_step(lr: float) -> Step:
     """w ← w − lr·g."""
-    return lambda c: linear_map(c, lr)[0][:1, :1]
+    step = _of_sgd(lr)
+    return lambda c: step(c)[:1, :1]
 
 
 def heavy_ball_step(lr: float, momentum: float) -> Step:
     """State (w, b) of SGD with momentum."""
-    return lambda c: linear_map(c, lr, momentum)[0]
+    return _of_sgd(lr, momentum)
 
 
 def nesterov_step(lr: float, momentum: float) -> Step:
     """State (w, b) of SGD with Nesterov's momentum."""
-    return lambda c: linear_map(c, lr, momentum, nesterov=True)[0]
+    return _of_sgd(lr, momentum, nesterov=True)
+
+
+def _of_sgd(lr: float, momentum: float = 0.0, nesterov: bool = False) -> Step:
+    from sgdlit.algorithms.rules.sgd import linear_map  # imports torch
+
+    return lambda c: linear_map(c, lr, momentum, nesterov)[0]
 
 
 def accelerated_step(lr: float, long_step: float, advantage: float) -> Step:

@@ -7,7 +7,7 @@ interpreter. A small search is done before a process has started, and stays in t
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.optimizers import Optimizer
 from sgdlit.theory.schedules import Schedule, best_schedules
 
-Families = dict[str, Sequence[Optimizer]]
-Found = tuple[dict[str, list[Best]], list[Schedule | None]]
+Families = Mapping[str, Sequence[Optimizer]]
+Found = tuple[dict[str, list[Best | None]], list[Schedule | None]]
 Progress = Callable[[str, int, int], None]
 
 _SMALL = 1_000_000  # directions times rates
@@ -107,7 +107,7 @@ def _in_processes(model: NoisyQuadratic, families: Families, plain: str, o: Sear
 
 def _constant(
     model: NoisyQuadratic, family: Sequence[Optimizer], o: Search, advance: Callable[[], None]
-) -> list[Best]:
+) -> list[Best | None]:
     return best_constant_lr(model, family, o.batch_sizes, o.target, o.points, o.decades, advance)
 
 
@@ -140,5 +140,5 @@ def _advance() -> None:
         counter.value += 1
 
 
-def _in_worker(model: NoisyQuadratic, family: Sequence[Optimizer], o: Search) -> list[Best]:
+def _in_worker(model: NoisyQuadratic, family: Sequence[Optimizer], o: Search) -> list[Best | None]:
     return _constant(model, family, o, _advance)

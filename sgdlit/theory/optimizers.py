@@ -38,7 +38,9 @@ class Response(Protocol):
 class Optimizer(Protocol):
     """SGD, HeavyBall or AveragedSGD."""
 
-    preconditioner: float
+    @property
+    def preconditioner(self) -> float:
+        """γ of H^γ; 0 for none."""
 
     def stable_below(self) -> float:
         """αh must stay below this."""

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sgdlit.algorithms.rules.sgd import linear_map
 from sgdlit.foundations.errors import UserError
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, check_batch
 from sgdlit.theory.two_roots import Array
@@ -33,6 +32,8 @@ def risk_of_lrs(
     Raises:
         UserError: a rate that is negative or not finite; risks that grow beyond every number, with the step.
     """
+    from sgdlit.algorithms.rules.sgd import linear_map  # imports torch
+
     wrong = [lr for lr in lrs if not 0 <= lr < float("inf")]
     if wrong:
         raise UserError(f"lr = {wrong[0]}: must be a number from 0 upwards")
@@ -47,6 +48,6 @@ def risk_of_lrs(
             risks.append(0.5 * h @ second[:, 0, 0])
     out = np.array(risks)
     if not np.isfinite(out).all():
-        step = int(np.isfinite(out).argmin())
-        raise UserError(f"lr = {lrs[step - 1]}: the risk exceeds every number at step {step}")
+        first = int(np.isfinite(out).argmin())
+        raise UserError(f"lr = {lrs[first - 1]}: the risk exceeds every number at step {first}")
     return out

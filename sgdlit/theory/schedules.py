@@ -112,13 +112,14 @@ def optimise_schedule(
 
 def best_schedules(
     model: NoisyQuadratic,
-    constant: Sequence[Best],
+    constant: Sequence[Best | None],
     target: float,
     pieces: int = 10,
     on_progress: Callable[[], None] = lambda: None,
 ) -> list[Schedule | None]:
     """A schedule for each batch size, none slower than its best constant rate, which is one schedule too.
 
+    None stands for a batch size at which no constant rate reaches the target.
     Each is the best of what is found from three guesses: the best constant rate bent into a slow and into a
     steep decay, and the optimum of the batch size before, stretched as the best constant rate's steps are.
     """
@@ -126,10 +127,11 @@ def best_schedules(
     if pieces < 1:
         raise UserError(f"pieces = {pieces}: a schedule has at least one")
     found: list[Schedule | None] = []
-    guess, before = None, None
+    guess: tuple[Array, Array] | None = None
+    before = 0
     for best in constant:
-        if best.steps is None or best.steps == 0:
-            found.append(None if best.steps is None else Schedule((), ()))
+        if best is None or best.steps == 0:
+            found.append(None if best is None else Schedule((), ()))
         else:
             starts = [_decay(model, best, pieces, fall) for fall in (5, 20)]
             if guess is not None:
@@ -137,8 +139,9 @@ def best_schedules(
             optima = [optimise_schedule(model, best.batch_size, target, start) for start in starts]
             reached = [optimum for optimum in optima if optimum is not None]
             schedule, before = Schedule((best.lr,), (best.steps,)), best.steps
-            if reached:
-                schedule, guess = min([(schedule, guess), *reached], key=lambda found: found[0].steps)
+            for other, optimum in reached:
+                if other.steps < schedule.steps:
+                    schedule, guess = other, optimum
             found.append(schedule)
         on_progress()
     return found

@@ -13,21 +13,24 @@ StepsPerCall = int | Literal["auto"]
 
 _SECONDS = 0.1  # that a call should last: Lightning's share is then below 1 %, and signals are heard at once
 _MOST = 2**16
+_OVER_RANKS = 64  # steps of a call where several processes have to end their calls at the same steps
 
 
 class BlockPlan:
     """step -> steps to take in the call that begins there: what a loader of blocks asks for.
 
-    Nothing that is computed depends on it.
+    Nothing that is computed depends on it. Several ranks end their calls at the same steps, because whatever
+    they exchange is exchanged there: none of them goes by its own clock.
 
     Args:
         trainer: whose clock and events end a block.
-        steps_per_call: the most steps of a call; ``auto`` doubles and halves it by the clock on the wall.
+        steps_per_call: the most steps of a call; ``auto`` doubles and halves it by the clock on the wall, in
+            a single process.
     """
 
     def __init__(self, trainer: Trainer, steps_per_call: StepsPerCall) -> None:
-        self.trainer, self.adapts = trainer, steps_per_call == "auto"
-        self.size = 1 if self.adapts else int(steps_per_call)
+        self.trainer, self.adapts = trainer, steps_per_call == "auto" and trainer.world_size == 1
+        self.size = 1 if self.adapts else _OVER_RANKS if steps_per_call == "auto" else int(steps_per_call)
         self._asked, self._length = time.perf_counter(), 0
 
     def __call__(self, step: int) -> int:

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
+from sgdlit.data.batches import Block
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
 from sgdlit.runs.checkpoint_files import save_checkpoint
@@ -84,6 +85,7 @@ class Checkpoints(Callback):
         self.stopped_by = 0
         self._due = False
         self._last_step: int | float = 0
+        self._saved_step = -1
         self._max_steps: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -94,6 +96,7 @@ class Checkpoints(Callback):
         self.folder = trainer.strategy.broadcast(self.folder)  # known to the first rank, which made it
         self._last_step = trainer.estimated_stepping_batches
         self.stopped_by, self._due, self._max_steps = 0, False, None
+        self._saved_step = trainer.global_step if trainer.global_step else -1
         repair_resumed_epoch(trainer)
         # Lightning has installed its own handlers by now, and restores what was there before at the end.
         self.signals.listen()
@@ -103,7 +106,7 @@ class Checkpoints(Callback):
     ) -> None:
         if not step_is_complete(trainer):
             return
-        signalled = self._heard(trainer)
+        signalled = self._heard(trainer, at_every_call=isinstance(batch, Block))
         if trainer.global_step >= self._last_step or trainer.should_stop:
             trainer.should_stop = self._due = True  # Lightning then validates once more, at the end
         else:
@@ -122,6 +125,8 @@ class Checkpoints(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.forget()
+        if self._saved_step != trainer.global_step and not diverged(trainer):
+            self._save_resume(trainer)  # another callback ended the run after its last step
         if self._max_steps is not None:
             trainer.fit_loop.epoch_loop.max_steps = self._max_steps
 
@@ -138,16 +143,19 @@ class Checkpoints(Callback):
         checkpoint["sgdlit_rows"] = tables[0].rows if tables else 0
 
     def _save_resume(self, trainer: Trainer) -> None:
-        self._due = False
+        self._due, self._saved_step = False, trainer.global_step
         trainer.save_checkpoint(self._path("resume"))
         if self.stopped_by:
             self._max_steps = end_training_here(trainer)
 
-    def _heard(self, trainer: Trainer) -> int:
-        """The signal that came, or 0: once all ranks know of it, so that they stop at the same step."""
+    def _heard(self, trainer: Trainer, at_every_call: bool) -> int:
+        """The signal that came, or 0: once all ranks know of it, so that they stop at the same step.
+
+        Calls of many steps end at the same steps on every rank, and are few.
+        """
         if trainer.world_size == 1:
             return self.signals.received
-        if trainer.global_step % _RANKS_AGREE_EVERY:
+        if trainer.global_step % _RANKS_AGREE_EVERY and not at_every_call:
             return 0
         number = torch.tensor(self.signals.received, device=trainer.strategy.root_device)
         torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)

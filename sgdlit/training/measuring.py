@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from sgdlit.algorithms import Member
 from sgdlit.data.batches import Batch, Block
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess, data_of
@@ -27,7 +28,7 @@ from sgdlit.measures.measure import (
     require_positive,
 )
 from sgdlit.measures.relative_squared_error import squared_sums
-from sgdlit.measures.undisturbed import Mode, undisturbed
+from sgdlit.measures.undisturbed import Mode, refuse_coupled_examples, undisturbed
 from sgdlit.training.clock import step_is_complete
 from sgdlit.training.log_spaced_validation import next_log_spaced
 from sgdlit.training.module import Training
@@ -121,11 +122,15 @@ class Measures(Callback):
                 "sgdlit.training.module.Training, with any network"
             )
         self._chosen = []
-        for member, data in zip(pl_module.members, data_of(trainer), strict=True):
+        for member, data in zip(pl_module.members, _keyed_data_of(trainer), strict=True):
             for measure in self.measures:
                 measure.check(member.network, data)
-            if self._needs(self.measures) & OF_EXAMPLES:
+            needs = self._needs(self.measures)
+            if needs & OF_EXAMPLES:
                 self._chosen.append(self._choose(data))
+            if needs & {"example_norms", "example_products"}:
+                with undisturbed(member.network, self.mode):
+                    refuse_coupled_examples(member.network)
 
     def _choose(self, data: KeyedData) -> Tensor:
         try:
@@ -197,7 +202,6 @@ class Measures(Callback):
         """One row of each member of this process."""
         step = trainer.global_step
         members = module.here() if module.several or trainer.is_global_zero else []
-
         needs = self._needs(due)
 
         def one(k: int) -> Row:
@@ -215,7 +219,7 @@ class Measures(Callback):
     def _run_at_step(self, trainer: Trainer, module: Training, k: int, needs: set[str]) -> RunAtStep:
         """Member k as it is, with whole sets of data whatever the number of ranks."""
         member, step, device = module.members[k], trainer.global_step, module.device
-        data = copy.copy(data_of(trainer)[k])
+        data = copy.copy(_keyed_data_of(trainer)[k])
         data.trainer = AsOneProcess(trainer)
 
         def batches(split: str, batch_size: int | None) -> Any:
@@ -278,10 +282,21 @@ class Measures(Callback):
             measure.restore([states[i] for states in state_dict["members"]])
 
 
+def _keyed_data_of(trainer: Trainer) -> list[KeyedData]:
+    found = data_of(trainer)
+    for data in found:
+        if not isinstance(data, KeyedData):
+            raise UserError(
+                f"Measures: cannot look at {type(data).__name__}; allowed: data that is made from seed and "
+                "step, such as that of sgdlit.data"
+            )
+    return [data for data in found if isinstance(data, KeyedData)]
+
+
 def _copy(network: nn.Module) -> Parameters:
     return {name: p.detach().clone() for name, p in network.named_parameters()}
 
 
-def _as_trained(batch: Batch, trainer: Trainer, member: Any) -> Batch:
+def _as_trained(batch: Batch, trainer: Trainer, member: Member) -> Batch:
     inputs, targets = trainer.precision_plugin.convert_input(batch)
     return member.in_memory_format(inputs), targets

@@ -24,6 +24,7 @@ from sgdlit.data.batches import Block
 from sgdlit.data.keyed_data import OnDeviceData
 from sgdlit.data.members import MembersData
 from sgdlit.foundations.console import say
+from sgdlit.foundations.errors import UserError
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
 from sgdlit.objectives.penalty import length
 from sgdlit.training import checks, rows
@@ -35,6 +36,7 @@ from sgdlit.training.rows import Row, Stopwatch, training_row
 LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output"]
 
 _MONITORED = ("train/loss", "train/accuracy")
+_NEVER = 2**62  # epochs between two steps of a schedule that Lightning is not to step
 
 
 class Training(LightningModule):
@@ -199,8 +201,8 @@ class Training(LightningModule):
         if not self.automatic_optimization or not schedulers:
             return optimizers, schedulers
         plan = {"scheduler": schedulers[0], "interval": "step"}
-        if isinstance(schedulers[0], ReduceLROnPlateau):  # it looks at an evaluation, not at a step
-            plan |= {"interval": "epoch", "monitor": vars(schedulers[0])["monitor"]}
+        if isinstance(schedulers[0], ReduceLROnPlateau):  # this module steps it, at each evaluation
+            plan |= {"interval": "epoch", "frequency": _NEVER, "monitor": _monitor(schedulers[0])}
         return {"optimizer": optimizers[0], "lr_scheduler": plan}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -356,8 +358,21 @@ class Training(LightningModule):
             better = [self.records[k].update(row, self.splits) for k, row in found.items()]
             self.improved = better[0] and not self.several
             found = {k: row | self.records[k].best for k, row in found.items()}
+            self._wait_for_plateau(found)
         found = {k: found[k] for k in self.here() if k in found}
         self.log_rows(found, list(dict.fromkeys(name for row in found.values() for name in row)))
+
+    def _wait_for_plateau(self, found: Mapping[int, Row]) -> None:
+        """Step a schedule that waits for evaluations: before the checkpoint of this step is written."""
+        for k, member in enumerate(self.members):
+            if isinstance(member.scheduler, ReduceLROnPlateau):
+                name = _monitor(member.scheduler)
+                known = {**self.trainer.callback_metrics, **found[k]}
+                if name not in known:
+                    raise UserError(
+                        f"model.scheduler.monitor: {name!r} is not evaluated; allowed: {', '.join(found[k])}"
+                    )
+                member.scheduler.step(float(known[name]))
 
     def on_test_epoch_end(self) -> None:
         self._latest = self.evaluations.results(self.splits, self.trainer)
@@ -383,6 +398,7 @@ class Training(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         engines = self._engines.description() if self._engines else self._engines_before
         checkpoint["sgdlit_best"], checkpoint["sgdlit_engines"] = self.reached(), engines
+        checkpoint["sgdlit_optimizers"] = [member.settings for member in self.members]
         if self.several and self.trainer.world_size > 1:
             rows.collect(checkpoint, self.owned, self.trainer.world_size)
 
@@ -395,3 +411,8 @@ class Training(LightningModule):
 def networks_of(module: LightningModule) -> Sequence[nn.Module]:
     """The networks of the runs that a module trains; a module of another kind is one run."""
     return list(module.networks) if isinstance(module, Training) else [module]
+
+
+def _monitor(scheduler: ReduceLROnPlateau) -> str:
+    """The metric that a schedule by Lightning's class waits for."""
+    return str(vars(scheduler)["monitor"])

@@ -58,21 +58,33 @@ def check_same_run(content: dict[str, Any], model: LightningModule, data: Lightn
             )
         data.load_state_dict(content[name])
     if isinstance(model, Training):
-        for member, kept in zip(model.members, content["optimizer_states"], strict=True):
-            _check_same_optimizer(kept, member.optimizer)
+        _check_same_optimizers(content, model)
 
 
-def _check_same_optimizer(there: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    own, kept = optimizer.state_dict()["param_groups"][0], there["param_groups"][0]
-    if not own.keys() <= kept.keys():
+def _check_same_optimizers(content: dict[str, Any], model: Training) -> None:
+    """Optimizers with the same settings as at the beginning, and as many schedules."""
+    kept, schedules = content.get("sgdlit_optimizers", []), content["lr_schedulers"]
+    expected = [member for member in model.members if member.scheduler is not None]
+    if len(kept) != len(model.members) or len(schedules) != len(expected):
         raise UserError(
-            f"ckpt_path: the checkpoint was made with another optimizer than {type(optimizer).__name__} "
-            f"and cannot be resumed: it has no {min(own.keys() - kept.keys())!r}; allowed: its own optimizer"
+            f"ckpt_path: the checkpoint holds {len(kept)} optimizers and {len(schedules)} schedules, the run "
+            f"has {len(model.members)} and {len(expected)}; allowed: a checkpoint of this run"
         )
-    started_with = kept | {"lr": kept.get("initial_lr", kept["lr"])}  # a schedule has moved the rate since
-    for name, value in own.items():
-        if name != "params" and value != started_with[name]:
+    for member, groups in zip(model.members, kept, strict=True):
+        own = member.optimizer  # built if it was not yet, which fills in the settings
+        for here, there in zip(member.settings, groups, strict=False):
+            _check_same_settings(here, there, type(own).__name__)
+
+
+def _check_same_settings(here: dict[str, Any], there: dict[str, Any], name: str) -> None:
+    if not here.keys() <= there.keys():
+        raise UserError(
+            f"ckpt_path: the checkpoint was made with another optimizer than {name} and cannot be resumed: "
+            f"it has no {min(here.keys() - there.keys())!r}; allowed: its own optimizer"
+        )
+    for setting, value in here.items():
+        if value != there[setting]:
             raise UserError(
-                f"model.optimizer.{name}: {value} here, {started_with[name]} in the checkpoint; "
+                f"model.optimizer.{setting}: {value} here, {there[setting]} in the checkpoint; "
                 "a resumed run goes on with the optimizer that it had"
             )

@@ -30,7 +30,7 @@ for command in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
         if program == "pytest":
             import pytest
-            code = pytest.main(["-p", "no:cacheprovider", *arguments])
+            code = pytest.main(["-p", "no:cacheprovider", "-n", "0", *arguments])
         else:
             from sgdlit.cli.main import main
             try:

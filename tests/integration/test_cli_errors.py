@@ -255,17 +255,17 @@ def test_the_last_of_several_configs_is_blamed(capsys):
 
 
 def test_a_constructor_of_another_package_that_refuses_is_quoted_with_its_place(capsys, monkeypatch):
-    Path("theirs.py").write_text(
+    Path("elsewhere.py").write_text(
         "from torch import nn\nclass Net(nn.Module):\n    def __init__(self, size: int):\n"
         "        super().__init__()\n        raise ValueError(f'size {size} is odd')\n"
     )
     monkeypatch.syspath_prepend(str(Path.cwd()))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     text = refused(
-        capsys, "--config", "cifar.yaml", "--model.network", "theirs.Net", "--model.network.size", "3"
+        capsys, "--config", "cifar.yaml", "--model.network", "elsewhere.Net", "--model.network.size", "3"
     )
     assert text.startswith("size 3 is odd\n(ValueError at ")
-    assert "theirs.py:5" in text
+    assert "elsewhere.py:5" in text
 
 
 def test_missing_data_names_the_two_ways_out(capsys):

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from conftest import REPOSITORY
-from fit_runs import Runs, differences, processes, wait_until
+from fit_runs import Runs, differences
 from lightning.pytorch import LightningDataModule
 
 from sgdlit.cli.main import main
@@ -145,28 +145,6 @@ def _same_bits(a: Any, b: Any) -> bool:
     if isinstance(a, list):
         return len(a) == len(b) and all(map(_same_bits, a, b))
     return a == b or (isinstance(a, float) and math.isnan(a) and math.isnan(b))
-
-
-def test_members_over_two_ranks_are_those_of_one_process(runs):
-    grid = "--ensemble=[{seed_everything: [0, 1, 2]}]"
-    arguments = [grid, "--model.steps_per_call=4", "--model.optimizer.momentum=0.9"]
-    assert runs.fit("one_rank", *arguments) == 0
-    ranks = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    command = ["-m", "sgdlit", *runs.arguments("two_ranks", *arguments, *ranks)]
-    (process,) = processes([command], [{}], runs.folder)
-    assert wait_until(lambda: process.poll() is not None or None, 120)
-    assert process.returncode == 0, (runs.folder / "out_0").read_text()
-    one, two = runs.checkpoint("one_rank"), runs.checkpoint("two_ranks")
-    assert differences(one["state_dict"], two["state_dict"], tolerance=1e-6) == []
-    assert differences(one["optimizer_states"], two["optimizer_states"], tolerance=1e-5) == []
-    assert differences(runs.rows("one_rank"), runs.rows("two_ranks"), tolerance=1e-4) == []
-    assert len(runs.status("two_ranks")["members"]) == 3
-    # The checkpoint of two ranks goes on in one process.
-    assert runs.resume("two_ranks", "--trainer.max_steps=30", "--trainer.devices=1") == 0
-    assert runs.resume("one_rank", "--trainer.max_steps=30") == 0
-    one, two = runs.checkpoint("one_rank"), runs.checkpoint("two_ranks")
-    assert two["global_step"] == 30
-    assert differences(one["state_dict"], two["state_dict"], tolerance=1e-5) == []
 
 
 def test_the_table_and_the_curves(runs):

@@ -1,5 +1,6 @@
 """Four ranks give the numbers of one process on the same global batch, for every scope of the penalty."""
 
+import multiprocessing
 from itertools import pairwise
 
 import pytest
@@ -83,7 +84,8 @@ def rank_main(rank, folder):
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(rank_main, args=(str(folder),), nprocs=WORLD)
+    multiprocessing.set_forkserver_preload(["torch", "torch.distributed", "torch.nn.parallel", "pytest"])
+    mp.start_processes(rank_main, args=(str(folder),), nprocs=WORLD, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 

@@ -55,7 +55,7 @@ def trained_by_hand(runs: Runs, reg_strength: float = 0.0, clip: float | None = 
 
 def largest_difference(runs: Runs, name: str, network: nn.Module) -> float:
     state = runs.checkpoint(name)["state_dict"]
-    return max(float((state[f"network.{k}"] - v).abs().max()) for k, v in network.state_dict().items())
+    return max(float((state[f"networks.0.{k}"] - v).abs().max()) for k, v in network.state_dict().items())
 
 
 def test_without_a_penalty_fit_is_plain_sgd_bit_for_bit(runs):

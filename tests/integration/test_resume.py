@@ -145,3 +145,24 @@ def test_epochs_cut_short_visit_the_same_steps(runs, stop):
     a, b = runs.checkpoint(name), runs.checkpoint(f"{name}_whole")
     assert a["global_step"] == 12
     assert differences(a["state_dict"], b["state_dict"]) == []
+
+
+def test_a_schedule_that_waits_for_evaluations_resumes(runs):
+    """It moves the rate, which is not the rate that the run was given."""
+    plateau = ["--model.scheduler=lightning.pytorch.cli.ReduceLROnPlateau"]
+    plateau += ["--model.scheduler.monitor=val/loss", "--model.scheduler.patience=0"]
+    plateau += ["--model.scheduler.threshold=0.9"]
+    assert runs.fit("plateau_straight", *plateau) == 0
+    assert runs.fit("plateau", *plateau, "--trainer.max_steps=12") == 0
+    assert runs.resume("plateau", "--trainer.max_steps=20") == 0
+    lr = runs.checkpoint("plateau")["optimizer_states"][0]["param_groups"][0]["lr"]
+    assert lr < runs.checkpoint("plateau")["sgdlit_optimizers"][0][0]["lr"]
+    assert run_differences(runs, "plateau_straight", "plateau") == []
+
+
+def test_an_early_stop_at_the_end_of_an_epoch_leaves_a_checkpoint(runs):
+    early = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=train/loss"]
+    early += ["--trainer.callbacks.patience=0", "--trainer.callbacks.min_delta=100.0"]
+    early += ["--trainer.callbacks.check_on_train_epoch_end=true"]
+    assert runs.fit("early", *early) == 0
+    assert runs.checkpoint("early")["global_step"] == runs.status("early")["step"] < 20

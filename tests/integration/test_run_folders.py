@@ -121,11 +121,11 @@ def test_the_checkpoint_is_the_best_unless_another_is_named(runs):
 
 def test_a_run_in_flight_is_not_resumed_by_another_process(runs, capsys):
     """The refusal names the folder and the process, and leaves the run as it is."""
-    slow = ["--trainer.max_steps=100000", "--checkpoints.every_n_steps=50"]
+    slow = ["--trainer.max_steps=100000000", "--checkpoints.every_n_steps=50"]
     (running,) = processes([["-m", "sgdlit", *runs.arguments("flight", *slow)]], [{}], runs.folder)
     try:
         folder = runs.path("flight")
-        wait_until((folder / "checkpoints" / "resume.ckpt").exists)
+        wait_until((folder / "checkpoints" / "resume.ckpt").exists, running)
         assert runs.resume("flight") == 2
         said = capsys.readouterr().err
         assert f"{folder}: process {running.pid} on " in said

@@ -22,13 +22,6 @@ def test_closed_form_of_a_linear_model():
     assert found.item() == pytest.approx(expected.item(), rel=1e-12)
 
 
-def test_running_statistics_stay():
-    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    c_reg(network, loss_by_name("cross_entropy"), [(torch.randn(6, 3), torch.zeros(6, dtype=torch.int64))])
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-
-
 @pytest.mark.parametrize("grid", [[], ["--ensemble=[{seed_everything: [3, 0]}]"]])
 def test_a_run_reports_it_and_evaluates_its_training_set(tmp_path, grid):
     runs = Runs(tmp_path)

@@ -236,3 +236,22 @@ def test_float32_stays_within_rounding_over_200_steps(case):
         train(engine, together, data, [200], torch.float32)
         for a, b in zip(single, together, strict=True):
             torch.testing.assert_close(parameters(a), parameters(b), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked", "rank_one", "fused"])
+@pytest.mark.parametrize("case", ["deep linear, one example, decay", "diagonal"])
+def test_a_small_weight_decay_counts_in_float32(case, engine):
+    """lr·wd = 2.8e-8 is below the resolution of 1 − lr·wd in float32; what it takes off the norm is that of
+    float64, to a fifth."""
+    if engine == "fused" and native.compiler() is None:
+        pytest.skip("no C compiler on this machine")
+    run, make_data, _ = CASES[case]
+    ends = {}
+    for dtype in (torch.float64, torch.float32):
+        for decay in (0.0, 1.8e-6):
+            one = member(dtype=dtype, **run | {"optimizer": sgd(1 / 64, weight_decay=decay)})
+            data = batches(make_data(0, steps=4000, dtype=str(dtype).removeprefix("torch.")))
+            train(engine, [one], [data], [4000], dtype)
+            ends[dtype, decay] = parameters(one).double().norm()
+    lost = {dtype: float(ends[dtype, 0.0] - ends[dtype, 1.8e-6]) for dtype in (torch.float64, torch.float32)}
+    assert lost[torch.float32] == pytest.approx(lost[torch.float64], rel=0.2)

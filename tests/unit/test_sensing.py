@@ -2,11 +2,13 @@
 
 import csv
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 
+from sgdlit.data.members import data_of
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.teachers import XOR
 from sgdlit.foundations.errors import UserError
@@ -278,6 +280,13 @@ def test_report_refuses_what_it_cannot_look_at(tmp_path):
             enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, max_steps=1,
         ).fit(Training(MLP([16, 4, 1]), "logistic"), data)  # fmt: skip
+
+
+def test_what_no_measure_can_look_at():
+    with pytest.raises(UserError, match="data: LightningDataModule cannot be measured"):
+        data_of(SimpleNamespace(datamodule=LightningDataModule()))
+    with pytest.raises(UserError, match="net: Linear has no `widths`"):
+        BilinearForm(torch.nn.Linear(4, 4))
 
 
 def test_cross_entropy_of_soft_labels():

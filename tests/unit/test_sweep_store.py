@@ -1,11 +1,8 @@
 """The store of a sweep, locks on its cells, and workers on it that are killed, stopped, or fail."""
 
 import json
-import random
 import subprocess
 import sys
-import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 import sweep_worker
 import yaml
+from kills import calls_of, kill_workers, start
 from sweep_worker import fit, grid
 
 from sgdlit import load_run
@@ -20,12 +18,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.locks import Locks
 from sgdlit.runs.folder import BeingWritten
 from sgdlit.sweeps import worker
-from sgdlit.sweeps.options import Metric, Statistic
-from sgdlit.sweeps.series import SweepResults, table
 from sgdlit.sweeps.store import Result, Store, summary_of
-from sgdlit.sweeps.table import rows_of
-
-PROGRAM = Path(sweep_worker.__file__)
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +35,6 @@ def result(key: str = "0a-1", **values) -> Result:
     numbers = {"test/loss": {"final": 0.5, "lowest": 0.25, "highest": 1.0}}
     defaults = {"point": {"lr": 0.1}, "seed": 1, "state": "finished", "step": 20, "reached": {}}
     return Result(key, **(defaults | {"metrics": numbers, "seconds": 1.5, "made_by": {}} | values))
-
-
-def rows(store: Store, count: int) -> list[dict]:
-    """The table of the sweep, without what is a matter of time."""
-    return rows_of(table(SweepResults(grid(count), store), Metric("test/loss"), Statistic(best=2)))
 
 
 # What a run left
@@ -164,11 +152,6 @@ def test_a_lock_keeps_others_out_until_it_is_dropped_or_its_process_is_killed(tm
 # Workers
 
 
-def start(store: Path, count: int, seconds: float) -> subprocess.Popen:
-    command = [sys.executable, str(PROGRAM), str(store), str(count), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
 def test_a_worker_runs_what_is_missing_once_and_leaves_nothing_else(store):
     done = worker.work(grid(9), store, fit)
     assert (done.ran, done.failed, done.elsewhere) == (9, {}, 0)
@@ -185,34 +168,16 @@ def test_a_worker_runs_what_is_missing_once_and_leaves_nothing_else(store):
     assert worker.work(grid(12), store, fit).ran == 3
 
 
-def test_killed_at_ten_random_moments_the_table_is_that_of_an_undisturbed_sweep(tmp_path):
-    rng, count = random.Random(5), 60
-    stored = []
-    for _ in range(10):
-        with start(tmp_path / "killed", count, 0.03) as process:
-            assert process.stdout.readline().startswith("ready")
-            time.sleep(rng.uniform(0.0, 0.3))
-            process.kill()
-        stored.append(len(Store(tmp_path / "killed").read()[0]))
-    killed = Store(tmp_path / "killed")
-    assert stored == sorted(stored)
-    assert 0 < stored[-1] < count, "the kills came too late or too early to show anything"
-    assert killed.read()[1] == []
-    assert worker.work(grid(count), killed, fit).ran == count - stored[-1]
-    undisturbed = Store(tmp_path / "undisturbed", create=True)
-    worker.work(grid(count), undisturbed, fit)
-    assert rows(killed, count) == rows(undisturbed, count)
-    assert len(rows(killed, count)) == 20
-    calls = Counter((tmp_path / "killed" / "calls").read_text().split())
-    assert sum(calls.values()) <= stored[-1] + 10, "more was lost than the runs in flight"
+def test_killed_at_random_moments_the_table_is_that_of_an_undisturbed_sweep(tmp_path):
+    kill_workers(tmp_path, kills=3)
 
 
 def test_several_workers_started_together_run_every_cell_once(tmp_path):
     count = 40
     Store(tmp_path / "shared", create=True)
-    workers = [start(tmp_path / "shared", count, 0.01) for _ in range(3)]
+    workers = [start(tmp_path / "shared", count, workers=3) for _ in range(3)]
     done = [json.loads(process.communicate()[0].splitlines()[-1]) for process in workers]
-    calls = Counter((tmp_path / "shared" / "calls").read_text().split())
+    calls = calls_of(tmp_path / "shared")
     assert sum(d["ran"] for d in done) == count
     assert min(d["ran"] for d in done) > 0
     assert len(calls) == count

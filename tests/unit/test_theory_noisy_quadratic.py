@@ -170,7 +170,7 @@ def test_a_target_below_every_floor_is_never_reached():
     exact = ExactRisk(model, SGD(), 0.5).floor(1)
     assert steps_to_target(ExactRisk(model, SGD(), 0.5), 1, exact * (1 - 1e-12)) is None
     best = best_constant_lr(model, [SGD()], [1], 1e-9, points=3, decades=1)
-    assert (best[0].steps, best[0].lr) == (None, None)
+    assert best == [None]
     assert best_schedules(model, best, 1e-9, pieces=2) == [None]
 
 

@@ -37,31 +37,31 @@ class FusedEngine(Engine):
 
     def run(self, block: Block) -> Losses:
         given = self.members[0].hyperparameters(self.rule, block.start, len(block))
-        keeps = 1 - given["lr"] * given["weight_decay"]
+        decays = given["lr"] * given["weight_decay"]
         costs = torch.empty(len(block), dtype=self.parameters[0].dtype)
         losses = torch.empty_like(costs) if self.form == "diagonal" else costs
         done = 0
         for piece in block.pieces(self.where.start):
             inputs, targets = (t.contiguous() for t in self.precision.convert_input(piece))
             part = slice(done, done + len(inputs))
-            rates, kept, strengths = given["lr"][part], keeps[part], given["reg_strength"][part]
+            rates, shrunk, strengths = given["lr"][part], decays[part], given["reg_strength"][part]
             if self.form == "diagonal":
-                failed = self._diagonal(inputs, targets, rates, kept, strengths, costs[part], losses[part])
+                failed = self._diagonal(inputs, targets, rates, shrunk, strengths, costs[part], losses[part])
             else:
-                failed = self._chain(inputs, targets, rates, kept, costs[part])
+                failed = self._chain(inputs, targets, rates, shrunk, costs[part])
             if failed:
                 raise MemoryError("no memory for a step of the network")
             done = part.stop
         return Losses(costs.unsqueeze(1), losses.unsqueeze(1))
 
-    def _chain(self, inputs: Tensor, targets: Tensor, rates: Tensor, keeps: Tensor, costs: Tensor) -> int:
+    def _chain(self, inputs: Tensor, targets: Tensor, rates: Tensor, decays: Tensor, costs: Tensor) -> int:
         weights = self.parameters
         widths = [weights[0].shape[1], *(weight.shape[0] for weight in weights)]
         return self.library.chain_steps(
             c_int64(len(weights)),
             (c_int64 * len(widths))(*widths),
             (c_void_p * len(weights))(*(weight.data_ptr() for weight in weights)),
-            *map(_pointer, (inputs, targets, rates, keeps, costs)),
+            *map(_pointer, (inputs, targets, rates, decays, costs)),
             c_int64(len(inputs)),
             c_int(self.form == "bilinear"),
         )
@@ -71,7 +71,7 @@ class FusedEngine(Engine):
         inputs: Tensor,
         targets: Tensor,
         rates: Tensor,
-        keeps: Tensor,
+        decays: Tensor,
         strengths: Tensor,
         costs: Tensor,
         losses: Tensor,
@@ -80,7 +80,7 @@ class FusedEngine(Engine):
         return self.library.diagonal_steps(
             c_int64(d),
             c_int64(size),
-            *map(_pointer, (*self.parameters, inputs, targets, rates, keeps, strengths)),
+            *map(_pointer, (*self.parameters, inputs, targets, rates, decays, strengths)),
             c_double(self.members[0].gradient_factor(size)),
             *map(_pointer, (costs, losses)),
             c_int64(steps),

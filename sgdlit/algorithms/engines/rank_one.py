@@ -37,15 +37,15 @@ class RankOneEngine(StackedEngine):
         def step(parameters, rest, state, inputs, targets, hyperparameters):
             given = dict(zip(names, hyperparameters.unbind(), strict=True))
             rate = given["lr"] * (factor / inputs.shape[1])
-            keep = 1 - given["lr"] * given["weight_decay"] if decays else None
+            decay = given["lr"] * given["weight_decay"] if decays else None
             strength = given["reg_strength"] if penalized else None
-            return form(parameters, inputs, targets, rate, keep, strength)
+            return form(parameters, inputs, targets, rate, decay, strength)
 
         return step
 
 
 def chain(
-    weights: list[Tensor], inputs: Tensor, targets: Tensor, rate: Tensor, keep: Tensor | None, _: None
+    weights: list[Tensor], inputs: Tensor, targets: Tensor, rate: Tensor, decay: Tensor | None, _: None
 ) -> _Found:
     """A deep linear network on ½‖W_L … W_1 x − y‖².
 
@@ -54,19 +54,19 @@ def chain(
         inputs: ``[K, B, n_0]``.
         targets: ``[K, B, n_L]``.
         rate: the learning rate over B, ``[K]``.
-        keep: 1 − learning rate · weight decay, ``[K]``; None for 1.
+        decay: learning rate · weight decay, ``[K]``; None for 0.
     """
     xs = [inputs.flatten(2)]
     for weight in weights:
         xs.append(torch.bmm(xs[-1], weight.transpose(1, 2)))
     error = xs.pop() - targets.reshape(*inputs.shape[:2], -1)
     cost = 0.5 * error.square().sum(2).mean(1)
-    _descend(weights, xs, [rate.view(-1, 1, 1) * error], keep)
+    _descend(weights, xs, [rate.view(-1, 1, 1) * error], decay)
     return cost, cost
 
 
 def bilinear(
-    weights: list[Tensor], inputs: Tensor, targets: Tensor, rate: Tensor, keep: Tensor | None, _: None
+    weights: list[Tensor], inputs: Tensor, targets: Tensor, rate: Tensor, decay: Tensor | None, _: None
 ) -> _Found:
     """Matrix sensing, ½(x_L·b − y)² with x_0 = a, where δ_L = e b and x_L·b = x_{L-1}·W_Lᵀb.
 
@@ -80,7 +80,7 @@ def bilinear(
     error = (through * xs[-1]).sum(2) - targets
     cost = _half_mean_square(error)
     scaled = (rate.unsqueeze(1) * error).unsqueeze(2)
-    _descend(weights, xs, [scaled * b, scaled * through], keep)
+    _descend(weights, xs, [scaled * b, scaled * through], decay)
     return cost, cost
 
 
@@ -90,14 +90,17 @@ def _half_mean_square(error: Tensor) -> Tensor:
     return squares[:, 0] * 0.5 if error.shape[1] == 1 else squares.sum(1) * (0.5 / error.shape[1])
 
 
-def _descend(weights: list[Tensor], xs: list[Tensor], deltas: list[Tensor], keep: Tensor | None) -> None:
-    """W_l ← keep·W_l − Σ_B δ_l x_{l-1}ᵀ, given the rate times δ_L, or δ_L and δ_{L-1}."""
+def _descend(weights: list[Tensor], xs: list[Tensor], deltas: list[Tensor], decay: Tensor | None) -> None:
+    """W_l ← W_l − (decay·W_l + Σ_B δ_l x_{l-1}ᵀ), given the rate times δ_L, or δ_L and δ_{L-1}.
+
+    Small decays count, as they would not in (1 − decay)·W_l.
+    """
     for weight in reversed(weights[1 : len(weights) + 1 - len(deltas)]):
         deltas.append(torch.bmm(deltas[-1], weight))
     for weight, x, delta in zip(weights, xs, reversed(deltas[: len(weights)]), strict=True):
-        if keep is not None:
-            weight.mul_(keep.view(-1, 1, 1))
-        if x.shape[1] == 1:  # an outer product is cheaper than a product of matrices
+        if decay is not None:
+            weight.sub_(torch.baddbmm(decay.view(-1, 1, 1) * weight, delta.transpose(1, 2), x))
+        elif x.shape[1] == 1:  # an outer product is cheaper than a product of matrices
             weight.addcmul_(delta.transpose(1, 2), x, value=-1)
         else:
             weight.baddbmm_(delta.transpose(1, 2), x, alpha=-1)
@@ -108,7 +111,7 @@ def diagonal(
     inputs: Tensor,
     targets: Tensor,
     rate: Tensor,
-    keep: Tensor | None,
+    decay: Tensor | None,
     strength: Tensor | None,
 ) -> _Found:
     """A diagonal linear network on the modified loss of C = 1/(2B) Σ (xᵀ(u∘v) − y)².
@@ -132,7 +135,5 @@ def diagonal(
     rate = rate.unsqueeze(1)
     down_u, down_v = rate * (toward * v + own * u), rate * (toward * u + own * v)
     for parameter, down in ((u, down_u), (v, down_v)):
-        if keep is not None:
-            parameter.mul_(keep.unsqueeze(1))
-        parameter.sub_(down)
+        parameter.sub_(down if decay is None else torch.addcmul(down, decay.unsqueeze(1), parameter))
     return cost, loss

@@ -36,7 +36,7 @@ class AdamRule(UpdateRule):
             "size": lr / (1 - first ** (step + 1)),
             "root": math.sqrt(1 - second ** (step + 1)),
             "weight_decay": decay,
-            "shrink": 1 - lr * decay,
+            "shrink": lr * decay,
         }
 
     def update(
@@ -46,7 +46,7 @@ class AdamRule(UpdateRule):
         for p, g, mean, square in zip(parameters, gradient, means, squares, strict=True):
             own = {name: spread(number, p) for name, number in given.items()}
             if self.decays and self.decoupled:
-                p.mul_(own["shrink"])
+                p.sub_(own["shrink"] * p)
             elif self.decays:
                 g = g.addcmul(p, own["weight_decay"])
             mean.mul_(own["keep_first"]).addcmul_(g, own["new_first"])

@@ -285,6 +285,7 @@ class Shapes(ImageShards):
     """
 
     small = ({"train_size": 40, "test_size": 12},)
+    train_size: int  # never None: there is no pool of which it could be the rest
 
     def __init__(
         self, train_size: int = 50000, test_size: int = 10000, data_seed: int = 0, **shard: Any

@@ -56,12 +56,13 @@ def library(name: str, *defines: str) -> ctypes.CDLL:
     path = library_path(name, *defines)
     if path.is_file():
         return ctypes.CDLL(str(path))
-    if compiler() is None:
+    built_by = compiler()
+    if built_by is None:
         raise NotBuilt("no C compiler was found (CC, cc, gcc, clang)")
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / path.name
         source = Path(__file__).with_name(f"{name}.c")
-        command = [compiler(), *_FLAGS, *(f"-D{d}" for d in defines), str(source), "-o", str(made)]
+        command = [built_by, *_FLAGS, *(f"-D{d}" for d in defines), str(source), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise NotBuilt(f"{' '.join(command)} failed: {done.stderr.strip().splitlines()[-1:]}")

@@ -39,31 +39,34 @@ static void add_multiple(REAL *restrict y, REAL c, const REAL *restrict x, int64
     for (int64_t j = 0; j < n; j++) y[j] += c * x[j];
 }
 
-/* row <- keep row - delta x, then its product with the next input */
-static REAL update_and_dot(REAL *restrict row, REAL keep, REAL delta, const REAL *restrict x,
+/* w - (decay w + step): small decays count, as they would not in (1 - decay) w. Without decay, w - step. */
+#define MOVED(w, decay, step) ((decay) != 0 ? (w) - ((decay) * (w) + (step)) : (w) - (step))
+
+/* row <- row - (decay row + delta x), then its product with the next input */
+static REAL update_and_dot(REAL *restrict row, REAL decay, REAL delta, const REAL *restrict x,
                            const REAL *restrict next, int64_t n) {
     vec s[4] = {{0}, {0}, {0}, {0}};
     int64_t j = 0;
     for (; j + 4 * WIDE <= n; j += 4 * WIDE)
         for (int k = 0; k < 4; k++) {
             const int64_t i = j + k * WIDE;
-            const vec w = keep * load(row + i) - delta * load(x + i);
+            const vec old = load(row + i), w = MOVED(old, decay, delta * load(x + i));
             store(row + i, w);
             s[k] += w * load(next + i);
         }
     REAL rest = 0;
     for (; j < n; j++) {
-        row[j] = keep * row[j] - delta * x[j];
+        row[j] = MOVED(row[j], decay, delta * x[j]);
         rest += row[j] * next[j];
     }
     return total(s[0], s[1], s[2], s[3]) + rest;
 }
 
-/* row <- keep row - delta x, then sum += c row */
-static void update_and_add(REAL *restrict row, REAL keep, REAL delta, const REAL *restrict x, REAL c,
+/* row <- row - (decay row + delta x), then sum += c row */
+static void update_and_add(REAL *restrict row, REAL decay, REAL delta, const REAL *restrict x, REAL c,
                            REAL *restrict sum, int64_t n) {
     for (int64_t j = 0; j < n; j++) {
-        row[j] = keep * row[j] - delta * x[j];
+        row[j] = MOVED(row[j], decay, delta * x[j]);
         sum[j] += c * row[j];
     }
 }
@@ -75,18 +78,18 @@ static void transposed_product(const REAL *restrict w, const REAL *restrict delt
     for (int64_t i = 0; i < rows; i++) add_multiple(out, delta[i], w + i * columns, columns);
 }
 
-/* What layer l has put off: W <- keep W - delta xᵀ. */
+/* What layer l has put off: W <- W - (decay W + delta xᵀ). */
 typedef struct {
     REAL *delta, *x, *out;
 } Layer;
 
 /* Steps of batch size 1 on ½‖W_L…W_1 a − y‖² (readout = 0), or on ½(aᵀ(W_L…W_1)ᵀ b − y)² of pairs (readout = 1).
  *
- * inputs: (steps, n_0), or pairs (steps, 2, d); targets: (steps, n_L), or (steps). rates, keeps: of each step, the
- * learning rate and 1 − rate · weight decay. costs: (steps), written. Returns 0, or 1 where memory is short.
+ * inputs: (steps, n_0), or pairs (steps, 2, d); targets: (steps, n_L), or (steps). rates, decays: of each step, the
+ * learning rate and that times the weight decay. costs: (steps), written. Returns 0, or 1 where memory is short.
  */
 int chain_steps(int64_t layers, const int64_t *widths, REAL **w, const REAL *inputs, const REAL *targets,
-                const double *rates, const double *keeps, REAL *costs, int64_t steps, int readout) {
+                const double *rates, const double *decays, REAL *costs, int64_t steps, int readout) {
     int64_t widest = 0;
     for (int64_t l = 0; l <= layers; l++)
         if (widths[l] > widest) widest = widths[l];
@@ -105,14 +108,14 @@ int chain_steps(int64_t layers, const int64_t *widths, REAL **w, const REAL *inp
     const REAL *zeros = memory + 3 * layers * widest;
     REAL *error = memory + (3 * layers + 1) * widest, *through = memory + (3 * layers + 2) * widest;
     const int64_t first = widths[0], last = widths[layers], pair = readout ? 2 * first : first;
-    REAL keep = 1;
+    REAL decay = 0;
     for (int64_t t = 0; t <= steps; t++) {
         const REAL *a = t < steps ? inputs + t * pair : zeros, *b = readout && t < steps ? a + first : zeros;
         const REAL *x = a;
         for (int64_t l = 0; l < layers - readout; l++) { /* forward, with the updates that were put off */
             const int64_t n = widths[l];
             for (int64_t i = 0; i < widths[l + 1]; i++)
-                layer[l].out[i] = update_and_dot(w[l] + i * n, keep, layer[l].delta[i], layer[l].x, x, n);
+                layer[l].out[i] = update_and_dot(w[l] + i * n, decay, layer[l].delta[i], layer[l].x, x, n);
             x = layer[l].out;
         }
         if (readout) { /* through = W_Lᵀ b, so that the prediction is its product with x */
@@ -120,11 +123,11 @@ int chain_steps(int64_t layers, const int64_t *widths, REAL **w, const REAL *inp
             const Layer *top = layer + layers - 1;
             for (int64_t j = 0; j < n; j++) through[j] = 0;
             for (int64_t i = 0; i < last; i++)
-                update_and_add(w[layers - 1] + i * n, keep, top->delta[i], top->x, b[i], through, n);
+                update_and_add(w[layers - 1] + i * n, decay, top->delta[i], top->x, b[i], through, n);
         }
         if (t == steps) break;
         REAL rate = (REAL)rates[t];
-        keep = (REAL)keeps[t];
+        decay = (REAL)decays[t];
         if (readout) {
             REAL e = dot(through, x, widths[layers - 1]) - targets[t];
             costs[t] = e * e / 2;
@@ -152,18 +155,18 @@ int chain_steps(int64_t layers, const int64_t *widths, REAL **w, const REAL *inp
  *
  * With q = ∇_β C at β = u∘v and A = XᵀX/B: ∇_u C = q∘v, ‖∇C‖² = Σ q²(u² + v²), and with z = A (q∘(u² + v²)),
  * ½∇_u ‖∇C‖² = z∘v + q²∘u; the same for v with u and v exchanged.
- * inputs: (steps, B, d); targets: (steps, B). rates, keeps, strengths: of each step, with rates times ``factor``
+ * inputs: (steps, B, d); targets: (steps, B). rates, decays, strengths: of each step, with rates times ``factor``
  * applied to the gradient. costs, losses: (steps), written: C and the modified loss. Returns as above.
  */
 int diagonal_steps(int64_t d, int64_t batch, REAL *restrict u, REAL *restrict v, const REAL *inputs,
-                   const REAL *targets, const double *rates, const double *keeps, const double *strengths,
+                   const REAL *targets, const double *rates, const double *decays, const double *strengths,
                    double factor, REAL *costs, REAL *losses, int64_t steps) {
     REAL *memory = calloc((size_t)(4 * d + batch), sizeof(REAL));
     if (!memory) return 1;
     REAL *beta = memory, *q = beta + d, *along = q + d, *z = along + d, *e = z + d;
     for (int64_t t = 0; t < steps; t++) {
         const REAL *x = inputs + t * batch * d, *y = targets + t * batch;
-        const REAL rate = (REAL)(rates[t] * factor), keep = (REAL)keeps[t], half = (REAL)(strengths[t] / 2);
+        const REAL rate = (REAL)(rates[t] * factor), decay = (REAL)decays[t], half = (REAL)(strengths[t] / 2);
         for (int64_t j = 0; j < d; j++) {
             beta[j] = u[j] * v[j];
             q[j] = z[j] = 0;
@@ -180,8 +183,8 @@ int diagonal_steps(int64_t d, int64_t batch, REAL *restrict u, REAL *restrict v,
         }
         for (int64_t j = 0; j < d; j++) {
             const REAL toward = q[j] + half * z[j], own = half * q[j] * q[j], a = u[j], b = v[j];
-            u[j] = keep * a - rate * (toward * b + own * a);
-            v[j] = keep * b - rate * (toward * a + own * b);
+            u[j] = MOVED(a, decay, rate * (toward * b + own * a));
+            v[j] = MOVED(b, decay, rate * (toward * a + own * b));
         }
     }
     free(memory);
