@@ -89,6 +89,7 @@ class BatchSharpness(Measure):
         "measure/batch_sharpness_of_means_high",
     )
     needs = ("examples",)
+    small = ({"minibatches": 4},)
 
     def __init__(self, minibatches: int = 50, batch_size: int | None = None, **cadence: Any) -> None:
         super().__init__(**cadence)

@@ -237,6 +237,13 @@ class Measure(ABC):
             UserError: naming the network or the data, and what is allowed.
         """
 
+    def check_optimizer(self, optimizer: Optimizer) -> None:
+        """Refuse an optimizer under which this cannot be measured.
+
+        Raises:
+            UserError: naming the optimizer, and what is allowed.
+        """
+
     def begin(self, members: int, device: torch.device) -> None:
         """Training begins, or goes on, with so many members."""
 

@@ -46,7 +46,7 @@ def adam_preconditioner(optimizer: Optimizer, parameters: Iterable[Tensor]) -> T
     Raises:
         UserError: another optimizer; no update so far.
     """
-    if type(optimizer) not in (Adam, AdamW) or len(optimizer.param_groups) > 1:
+    if not is_adam(optimizer):
         raise UserError(
             f"preconditioned sharpness: not known of {type(optimizer).__name__}; allowed: Adam, AdamW, of "
             "one group of parameters"
@@ -62,6 +62,11 @@ def adam_preconditioner(optimizer: Optimizer, parameters: Iterable[Tensor]) -> T
         root = (state[square].double() / (1 - beta2**t)).sqrt() + group["eps"]
         found.append(((1 - beta1**t) * root).reshape(-1))
     return torch.cat(found)
+
+
+def is_adam(optimizer: Optimizer) -> bool:
+    """Whether D is known of an optimizer."""
+    return type(optimizer) in (Adam, AdamW) and len(optimizer.param_groups) == 1
 
 
 def preconditioned_sharpness(
@@ -126,9 +131,6 @@ class PreconditionedSharpness(Measure):
     Args:
         tolerance: relative error.
         cadence: see :class:`Measure`.
-
-    Raises:
-        UserError: in ``take``, another optimizer.
     """
 
     formula = "λ₁(D^(−1/2)HD^(−1/2)), D = (1 − β₁ᵗ)(√v̂ + ε_A)"
@@ -146,8 +148,14 @@ class PreconditionedSharpness(Measure):
         require_tolerance(self, tolerance)
         self.tolerance = tolerance
 
+    def check_optimizer(self, optimizer: Optimizer) -> None:
+        if not is_adam(optimizer):
+            raise UserError(
+                f"PreconditionedSharpness: not known of {type(optimizer).__name__}; allowed: "
+                "model.optimizer: torch.optim.Adam or torch.optim.AdamW, of one group of parameters"
+            )
+
     def take(self, run: RunAtStep, member: int) -> Values:
-        assert run.optimizer is not None, "a run has an optimizer"
         if run.step == 0:
             return {}
         limit = stability_limit(run.optimizer)

@@ -93,7 +93,7 @@ class Products(ABC, Generic[Graph]):
         """The matrix for scipy: takes and gives arrays of float64 on the host, computed as here."""
         from scipy.sparse.linalg import LinearOperator
 
-        def product(vector):  # type: ignore[no-untyped-def]
+        def product(vector):
             return (self @ torch.from_numpy(vector.reshape(-1)).to(self.device)).double().cpu().numpy()
 
         return LinearOperator((self.size, self.size), matvec=product, rmatvec=product, dtype="float64")

@@ -58,7 +58,7 @@ def spectral_density(
     starts: int = 10,
     seed: int = 0,
 ) -> Spectrum:
-    """Stochastic Lanczos quadrature: nodes and weights that stand for the P eigenvalues of the Hessian.
+    """(1/P)Σ_i δ(λ − λ_i) of the Hessian by stochastic Lanczos quadrature: nodes and weights.
 
     From each start vector, normal and made a unit, m products give a tridiagonal T; its eigenvalues are the
     nodes, the squared first components of its eigenvectors the weights.
@@ -118,6 +118,7 @@ class SpectralDensity(Measure):
         "measure/spectrum_smallest",
     )
     needs = ("examples",)
+    small = ({"steps": 6, "starts": 2},)
 
     def __init__(self, steps: int = 40, starts: int = 10, **cadence: Any) -> None:
         super().__init__(**cadence)

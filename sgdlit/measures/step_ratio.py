@@ -81,7 +81,7 @@ class StepRatio(Measure):
         "measure/step_predicted",
         "measure/update_sharpness",
     )
-    needs = ("examples", "previous_parameters")
+    needs = ("examples", "parameters", "previous_parameters")
     looks_back = 1
 
     def take(self, run: RunAtStep, member: int) -> Values:

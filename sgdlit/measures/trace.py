@@ -70,7 +70,7 @@ def trace_of(matrix: Products, probes: int = 12, seed: int = 0, step: int = 0) -
 
 class Trace(Measure):
     """``measure/trace`` tr H, ``measure/squared_frobenius_norm`` ‖H‖²_F, both with ``_low`` and ``_high``,
-    and ``measure/effective_rank`` (tr H)²/‖H‖²_F, of the examples.
+    and ``measure/hessian_effective_rank`` (tr H)²/‖H‖²_F, of the examples.
 
     Args:
         probes: random vectors.
@@ -87,9 +87,10 @@ class Trace(Measure):
         "measure/squared_frobenius_norm",
         "measure/squared_frobenius_norm_low",
         "measure/squared_frobenius_norm_high",
-        "measure/effective_rank",
+        "measure/hessian_effective_rank",
     )
     needs = ("examples",)
+    small = ({"probes": 3},)
 
     def __init__(self, probes: int = 12, **cadence: Any) -> None:
         super().__init__(**cadence)
@@ -99,5 +100,5 @@ class Trace(Measure):
     def take(self, run: RunAtStep, member: int) -> Values:
         found = trace_of(run.once(hessian_of), self.probes, run.data.seed, run.step)
         norm = found.squared_norm.under("measure/squared_frobenius_norm")
-        rank = {"measure/effective_rank": found.effective_rank}
+        rank = {"measure/hessian_effective_rank": found.effective_rank}
         return found.trace.under("measure/trace") | norm | rank

@@ -125,6 +125,7 @@ class Measures(Callback):
         for member, data in zip(pl_module.members, _keyed_data_of(trainer), strict=True):
             for measure in self.measures:
                 measure.check(member.network, data)
+                measure.check_optimizer(member.optimizer)
             needs = self._needs(self.measures)
             if needs & OF_EXAMPLES:
                 self._chosen.append(self._choose(data))

@@ -8,13 +8,13 @@ import inspect
 import math
 import sys
 from collections.abc import Iterable
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from cases import MEASURES, RUNS, seeded
-from engine_runs import machine, sgd
+from engine_runs import machine
 from fake_trainer import attach
 from torch import Tensor, nn
 
@@ -54,7 +54,7 @@ class Trained(NamedTuple):
 def trained(case: str) -> Trained:
     network, data = seeded(RUNS[case].network), attach(RUNS[case].data())
     data.setup()
-    member = Member(network.train(), loss_by_name(RUNS[case].loss), sgd(0.01))
+    member = Member(network.train(), loss_by_name(RUNS[case].loss), partial(RUNS[case].optimizer, lr=0.01))
     batches, where = data.batches(torch.device("cpu")), machine()
     block = Block(0, STEPS, [batches])
     targets = [where.precision.convert_input(block.batch(k, WHOLE))[1] for k in range(STEPS)]
@@ -122,10 +122,15 @@ def at_step(case: str, *measures: str) -> Watched:
 
 def accepts(measure: Measure, case: str) -> bool:
     try:
-        measure.check(trained(case).member.network, trained(case).data)
+        check(measure, case)
     except UserError:
         return False
     return True
+
+
+def check(measure: Measure, case: str) -> None:
+    measure.check(trained(case).member.network, trained(case).data)
+    measure.check_optimizer(trained(case).member.optimizer)
 
 
 def begun(name: str, case: str) -> Measure:
@@ -170,7 +175,7 @@ def test_a_run_that_is_refused_is_told_what_is_allowed(name):
     measure = MEASURES[name]()
     for case in (case for case in RUNS if (name, case) not in ACCEPTED):
         with pytest.raises(UserError, match=f"^{type(measure).__name__}: .*allowed"):
-            measure.check(trained(case).member.network, trained(case).data)
+            check(measure, case)
 
 
 @pytest.mark.parametrize(("name", "case"), ACCEPTED)
