@@ -220,6 +220,7 @@ class RunCase:
     network: Callable[[], nn.Module]
     loss: str
     data: Callable[[], KeyedData]
+    optimizer: type[torch.optim.Optimizer] = torch.optim.SGD
 
 
 def _shard(data: Callable[..., StreamData], **given: Any) -> Callable[[], KeyedData]:
@@ -239,6 +240,7 @@ RUNS: dict[str, RunCase] = {
         _shard(MLPTeacher, widths=[6, 8, 3], labels="hard", shard_size=None, last_batch="error"),
     ),
     "MLP, numbers": RunCase(NETWORKS["MLP, ReLU"].make, "half_squared_error", _numbers),
+    "MLP under Adam": RunCase(NETWORKS["MLP"].make, "cross_entropy", _classes, torch.optim.Adam),
     "dropout": RunCase(with_dropout, "cross_entropy", _classes),
     "batchnorm": RunCase(with_batchnorm, "cross_entropy", _classes),
     "partly frozen": RunCase(partly_frozen, "cross_entropy", _classes),

@@ -102,7 +102,7 @@ def fitted(d: int, steps: int, lr: float, engine: str = "auto") -> float:
 
 def report(every: int) -> Measures:
     """What the configs of matrix sensing measure."""
-    return Measures([RelativeError(), SensingRisk(), SensingSpectrum(1000)], every)
+    return Measures([RelativeError(), SensingRisk(), SensingSpectrum(every_n_steps=1000)], every)
 
 
 def one_run(rounds: int, compiled: bool) -> list[Row]:

@@ -26,6 +26,10 @@ COMMANDS = {
         "a member of an ensemble as a run of its own: export --run logs/NAME/version_0 --member 3",
     ),
     "data": ("sgdlit.cli.data:main", "download and verify a data set: data cifar10 --root data"),
+    "measures": (
+        "sgdlit.cli.measures:main",
+        "list what can be measured of a run, with formulas and prices: measures GradientNoise",
+    ),
     "reproduce": (
         "sgdlit.cli.reproduce:main",
         "check claims of papers, or list them: reproduce smith2021:M1",

@@ -15,6 +15,9 @@ from sgdlit.data.loaders import BlockLoader, EvaluationLoader, StepLoader, check
 from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
 from sgdlit.data.shards import Shard, Subset
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key, permutation
+
+_UNSEEN = 2**40  # the first example of a stream that no step sees
 
 
 class Substitute(NamedTuple):
@@ -191,6 +194,42 @@ class KeyedData(OnDeviceData):
     def augmentation(self) -> CropAndFlip | None:
         """What happens to inputs that are trained on before they are prepared."""
         return None
+
+    # What measures look at
+
+    @property
+    def training_size(self) -> int | None:
+        """N, the number of training examples; None where they never end."""
+        return self.size("train_set") if self.is_finite else None
+
+    def choose(self, count: int | None, purpose: str) -> Tensor:
+        """Some training examples: the first of a permutation with the key (seed, purpose); int64 ``[n]``.
+
+        Of a stream they are examples that no step sees.
+
+        Args:
+            count: n; None for all.
+            purpose: what they are for.
+
+        Raises:
+            UserError: more than there are; all of a stream. It names no key.
+        """
+        if self.training_size is None:
+            if count is None:
+                raise UserError("null is not possible for a stream, which never ends; allowed: a number")
+            return torch.arange(_UNSEEN, _UNSEEN + count)
+        if count is not None and not 1 <= count <= self.training_size:
+            raise UserError(
+                f"{count} is not possible for a training set of {self.training_size} examples; allowed: 1 to "
+                f"{self.training_size}, or null for all"
+            )
+        return permutation(derive_key(self.seed, purpose), self.training_size)[:count]
+
+    def chosen(self, indices: Tensor, device: torch.device) -> Batch:
+        """The training examples of some indices, not augmented, as the network is given them."""
+        examples = self.examples("train_set", device)
+        inputs, targets = examples.take(indices.to(examples.device))
+        return self.prepare(inputs.to(device)), targets.to(device)
 
     # What follows from that
 

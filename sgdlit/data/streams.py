@@ -164,6 +164,12 @@ class StreamData(KeyedData):
             self._held[held] = Shard(torch.cat(inputs), torch.cat(targets))
         return self._held[held]
 
+    def chosen(self, indices: Tensor, device: torch.device) -> Batch:
+        if self.is_finite:
+            return super().chosen(indices, device)
+        inputs, targets = self.draw("train", indices.to(device))
+        return self.prepare(inputs), targets
+
 
 class StreamBatches(KeyedBatches):
     """The minibatches of a stream, made a page of consecutive ones at a time and kept until the next.

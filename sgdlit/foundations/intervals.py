@@ -1,5 +1,6 @@
 """What independent values say about their mean, and how far from theory is too far."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -54,6 +55,49 @@ def bootstrap_interval(
     tail = (1 - level) / 2
     low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)
+
+
+def jackknife_covariance(left_out: Array, sampled: float = 0.0) -> Array:
+    """Covariance of k estimates from the values that they have without each of n examples: ``[k, k]``.
+
+    (1 − f)·(n − 1)/n·Σ_i d_i d_iᵀ, with deviations d_i from the mean. Source: Efron & Stein, "The jackknife
+    estimate of variance", Annals of Statistics 1981.
+
+    Args:
+        left_out: float64 ``[n, k]``.
+        sampled: f, the part of a finite population that was drawn without replacement.
+    """
+    apart = left_out - left_out.mean(0)
+    n = len(left_out)
+    return (1 - sampled) * (n - 1) / n * (apart.T @ apart)
+
+
+def fieller_interval(
+    estimates: tuple[float, float], covariance: Array, degrees_of_freedom: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a ratio a/b ≥ 0 of two normal estimates; its upper end is infinite where b may be 0.
+
+    It holds those r for which a − r·b does not differ significantly from 0. Source: Fieller, "Some problems
+    in interval estimation", JRSS B 1954.
+
+    Args:
+        estimates: a and b.
+        covariance: of the estimates, ``[2, 2]``.
+        degrees_of_freedom: of the covariance.
+        level: coverage.
+    """
+    a, b = estimates
+    (var_a, cov), (_, var_b) = _student_quantile(0.5 + level / 2, degrees_of_freedom) ** 2 * covariance
+    # The ends solve square·r² − 2·middle·r + constant = 0.
+    square, middle, constant = b**2 - var_b, a * b - cov, a**2 - var_a
+    root = math.sqrt(max(b**2 * var_a - 2 * a * b * cov + a**2 * var_b + cov**2 - var_a * var_b, 0.0))
+    if math.isnan(root + square + constant):
+        return math.nan, math.nan
+    if square > 0 and b > 0:
+        return float(max((middle - root) / square, 0.0)), float(max((middle + root) / square, 0.0))
+    if square >= 0 or constant <= 0:  # b is not positive, or a may be 0 too
+        return 0.0, math.inf
+    return float((middle - root) / square), math.inf
 
 
 def distance_in_errors(mean: Array, error: Array, theory: Array) -> float:

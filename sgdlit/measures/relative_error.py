@@ -34,6 +34,10 @@ class SensingMeasure(Measure):
 class RelativeError(SensingMeasure):
     """``sensing/relative_error`` ‖M − T‖_F/‖T‖_F of the network's matrix M, and ``sensing/samples`` seen."""
 
+    formula = "‖M − T‖_F / ‖T‖_F"
+    answers = "how far is a linear network's matrix from the target of matrix sensing"
+    price = "0"
+    logged = ("sensing/relative_error", "sensing/samples")
     headline = "sensing/relative_error"
 
     def take(self, run: RunAtStep, member: int) -> Values:

@@ -39,15 +39,19 @@ class UnseenError(Measure):
     seen.
 
     Args:
-        every_n_steps: see :class:`Measure`.
         window: steps over which the errors of minibatches are averaged.
+        cadence: see :class:`Measure`.
     """
 
+    formula = "Σ(y − p)² / Σy² of minibatches before their update, mean of the last window steps"
+    answers = "how large is the error on examples not yet seen"
+    price = "0"
+    logged = ("sensing/relative_squared_error", "sensing/samples")
     headline = "sensing/relative_squared_error"
 
-    def __init__(self, every_n_steps: int | None = None, window: int = 20) -> None:
-        super().__init__(every_n_steps)
-        require_positive(self, window=window)
+    def __init__(self, window: int = 20, **cadence: Any) -> None:
+        super().__init__(**cadence)
+        require_positive(type(self).__name__, window=window)
         self.window = window
         self.errors = torch.zeros(window, 1)  # of the last steps' minibatches, by member: a ring, by step
 

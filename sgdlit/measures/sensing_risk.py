@@ -25,6 +25,11 @@ def sensing_risk(matrix: Tensor, target: Tensor, label_noise: float = 0.0) -> Te
 class SensingRisk(SensingMeasure):
     """``sensing/population_risk`` of the network's matrix."""
 
+    formula = "E ½(y − aᵀMb)² = ½‖M − T‖²_F + ½σ²"
+    answers = "what does matrix sensing cost on all examples there could be"
+    price = "0"
+    logged = ("sensing/population_risk",)
+
     def take(self, run: RunAtStep, member: int) -> Values:
         risk = sensing_risk(run.matrix, run.target, run.data.label_noise)
         return {"sensing/population_risk": float(risk)}

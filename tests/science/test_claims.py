@@ -18,6 +18,7 @@ SLOW = {
     "blog:B1",
     "blog:B3+B4+B5",
     "blog:B6+B7",
+    "cohen2021:ES1+ES2+ES3",
     "glasgow2023:X1",
     "grosse2021:G3",
     "nakkiran2020:DB1+DB2+DB3",

@@ -9,13 +9,13 @@ import inspect
 import math
 import sys
 from collections.abc import Iterable
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from cases import MEASURES, RUNS, seeded
-from engine_runs import machine, sgd
+from engine_runs import machine
 from fake_trainer import attach
 from torch import Tensor, nn
 
@@ -23,8 +23,9 @@ from sgdlit.algorithms import EngineGroup, Member
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.loaders import Batch, Block
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.measure import Measure, RunAtStep, undisturbed
+from sgdlit.measures.measure import Examples, Measure, Parameters, RunAtStep
 from sgdlit.measures.relative_squared_error import squared_sums
+from sgdlit.measures.undisturbed import undisturbed
 from sgdlit.objectives import loss_by_name
 
 STEPS = 5
@@ -47,19 +48,27 @@ class Trained(NamedTuple):
     data: KeyedData
     costs: Tensor
     targets: list[Tensor]
+    parameters: list[Parameters]  # before each step, and after the last
 
 
 @cache
 def trained(case: str) -> Trained:
     network, data = seeded(RUNS[case].network), attach(RUNS[case].data())
     data.setup()
-    member = Member(network.train(), loss_by_name(RUNS[case].loss), sgd(0.01))
+    member = Member(network.train(), loss_by_name(RUNS[case].loss), partial(RUNS[case].optimizer, lr=0.01))
     batches, where = data.batches(torch.device("cpu")), machine()
     block = Block(0, STEPS, [batches])
     targets = [where.precision.convert_input(block.batch(k, WHOLE))[1] for k in range(STEPS)]
-    costs = EngineGroup([member], "loop", where).run(block).cost
+    engines, costs, parameters = EngineGroup([member], "loop", where), [], [copied(network)]
+    for k in range(STEPS):
+        costs.append(engines.run(Block(k, 1, [batches])).cost)
+        parameters.append(copied(network))
     data.trainer.global_step = STEPS
-    return Trained(member, data, costs, targets)
+    return Trained(member, data, torch.cat(costs), targets, parameters)
+
+
+def copied(network: nn.Module) -> Parameters:
+    return {name: p.detach().clone() for name, p in network.named_parameters()}
 
 
 class Watched(RunAtStep):
@@ -69,10 +78,10 @@ class Watched(RunAtStep):
         name for name, value in vars(RunAtStep).items() if isinstance(value, property | cached_property)
     )
 
-    def __init__(self, *given: Any) -> None:
+    def __init__(self, *given: Any, **named: Any) -> None:
         self.seen: set[str] = set()
         self.inside = 0
-        super().__init__(*given)
+        super().__init__(*given, **named)
 
     def __getattribute__(self, name: str) -> Any:
         if name not in Watched.properties:
@@ -86,23 +95,43 @@ class Watched(RunAtStep):
             self.inside -= 1
 
 
-def at_step(case: str) -> Watched:
-    """The run as it is, with batches in its precision."""
-    run = trained(case)
+def at_step(case: str, *measures: str) -> Watched:
+    """The run as it is for some measures, with batches in its precision and 17 examples in chunks of 5."""
+    run, precision = trained(case), machine().precision
+    chosen = run.data.choose(17, "measures")
 
     def batches(split: str, batch_size: int | None) -> Iterable[Batch]:
         loader = run.data.evaluation_loader(split, batch_size)
-        return (machine().precision.convert_input(batch) for batch in loader)
+        return (precision.convert_input(batch) for batch in loader)
 
-    return Watched(STEPS, run.member.network, run.member.loss, run.data, batches)
+    def examples(part: slice) -> Batch:
+        return precision.convert_input(run.data.chosen(chosen[part], torch.device("cpu")))
+
+    return Watched(
+        STEPS,
+        run.member.network,
+        run.member.loss,
+        run.data,
+        batches,
+        examples=Examples(examples, 17, 5, run.data.training_size or math.inf),
+        optimizer=run.member.optimizer,
+        needs={need for name in measures for need in MEASURES[name]().needs},
+        initial_parameters=run.parameters[0],
+        previous_parameters=(run.parameters[-2], run.parameters[-3]),
+    )
 
 
 def accepts(measure: Measure, case: str) -> bool:
     try:
-        measure.check(trained(case).member.network, trained(case).data)
+        check(measure, case)
     except UserError:
         return False
     return True
+
+
+def check(measure: Measure, case: str) -> None:
+    measure.check(trained(case).member.network, trained(case).data)
+    measure.check_optimizer(trained(case).member.optimizer)
 
 
 def begun(name: str, case: str) -> Measure:
@@ -147,25 +176,27 @@ def test_a_run_that_is_refused_is_told_what_is_allowed(name):
     measure = MEASURES[name]()
     for case in (case for case in RUNS if (name, case) not in ACCEPTED):
         with pytest.raises(UserError, match=f"^{type(measure).__name__}: .*allowed"):
-            measure.check(trained(case).member.network, trained(case).data)
+            check(measure, case)
 
 
 @pytest.mark.parametrize(("name", "case"), ACCEPTED)
 def test_it_is_finite_and_the_same_each_time(name, case):
     """Also after draws of others from torch's generator, and taken twice by the same measure."""
     measure = begun(name, case)
-    values = taken(measure, at_step(case))
+    values = taken(measure, at_step(case, name))
     assert values, "a value at a step at which the run is finite"
-    assert all(isinstance(value, int | float) and math.isfinite(value) for value in values.values())
+    for key, value in values.items():
+        assert isinstance(value, int | float)
+        assert math.isfinite(value) or (key.endswith("_high") and value == math.inf), "no upper end"
     assert all("/" in key for key in values), "a value's name begins with its group"
-    assert taken(measure, at_step(case), seed=1) == values
-    assert taken(begun(name, case), at_step(case), seed=2) == values
+    assert taken(measure, at_step(case, name), seed=1) == values
+    assert taken(begun(name, case), at_step(case, name), seed=2) == values
 
 
 @pytest.mark.parametrize("given_gradients", [False, True])
 @pytest.mark.parametrize(("name", "case"), ACCEPTED)
 def test_it_leaves_the_run_as_it_was(name, case, given_gradients):
-    measure, run = begun(name, case), at_step(case)
+    measure, run = begun(name, case), at_step(case, name)
     for p in run.network.parameters():
         p.grad = torch.ones_like(p) if given_gradients and p.requires_grad else None
     torch.manual_seed(0)
@@ -176,7 +207,7 @@ def test_it_leaves_the_run_as_it_was(name, case, given_gradients):
 
 @pytest.mark.parametrize(("name", "case"), ACCEPTED)
 def test_it_looks_only_at_what_it_declares(name, case):
-    measure, run = begun(name, case), at_step(case)
+    measure, run = begun(name, case), at_step(case, name)
     taken(measure, run)
     assert set(measure.needs) <= Watched.properties, "needs names properties of RunAtStep"
     assert run.seen <= set(measure.needs)
@@ -185,20 +216,20 @@ def test_it_looks_only_at_what_it_declares(name, case):
 @pytest.mark.parametrize(("name", "case"), ACCEPTED)
 def test_what_is_shared_is_not_changed(name, case):
     """Beside all others, in both orders, a measure has the values that it has alone."""
-    alone = taken(begun(name, case), at_step(case))
+    alone = taken(begun(name, case), at_step(case, name))
     others = [other for other, accepted in ACCEPTED if accepted == case]
     for names in (others, others[::-1]):
-        run = at_step(case)
+        run = at_step(case, *names)
         assert {other: taken(begun(other, case), run) for other in names}[name] == alone
 
 
 @pytest.mark.parametrize(("name", "case"), ACCEPTED)
 def test_a_resumed_run_goes_on_with_its_state(name, case):
     measure, again = begun(name, case), MEASURES[name]()
-    values = taken(measure, at_step(case))
+    values = taken(measure, at_step(case, name))
     again.restore([copy.deepcopy(measure.state(0))])
     again.begin(1, torch.device("cpu"))
-    assert taken(again, at_step(case)) == values
+    assert taken(again, at_step(case, name)) == values
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -217,4 +248,4 @@ def test_its_file_states_a_formula(name):
 def test_its_headline_is_one_of_its_values(name):
     for case in (case for other, case in ACCEPTED if other == name):
         measure = begun(name, case)
-        assert measure.headline is None or measure.headline in taken(measure, at_step(case))
+        assert measure.headline is None or measure.headline in taken(measure, at_step(case, name))

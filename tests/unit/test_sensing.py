@@ -166,7 +166,11 @@ def train(folder, data, network, steps=40, ckpt=None, every=5, **given):
     trainer = {k: given.pop(k) for k in ("accumulate_grad_batches", "precision") if k in given}
     run = Training(network, **{**options, **given})
     linear = isinstance(network, BilinearForm) and network.matrix is not None
-    own = [RelativeError(), SensingRisk(), SensingSpectrum(10)] if linear else [UnseenError(window=8)]
+    own = (
+        [RelativeError(), SensingRisk(), SensingSpectrum(every_n_steps=10)]
+        if linear
+        else [UnseenError(window=8)]
+    )
     report = Measures(own, every)
     callbacks = [report] if isinstance(data, MatrixSensing) else []
     keeper = Checkpoints()
