@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgdlit.config.axes import expand
 from sgdlit.foundations.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,8 +27,11 @@ def check_values(config: "Namespace") -> None:
             "of an epoch between 0.0 and 1.0"
         )
     _check_seeds(config)
-    for point in expand(config.get("ensemble") or [], "ensemble"):
-        _check_seeds(point)
+    if config.get("ensemble"):
+        from sgdlit.config.axes import expand
+
+        for point in expand(config["ensemble"], "ensemble"):
+            _check_seeds(point)
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise UserError(f"name: {name!r} is not allowed; allowed: the name of a folder to be made in logs")
 
