@@ -17,7 +17,7 @@ import torch
 from benchmarks import ensembles, fit, penalty, sensing
 from benchmarks.common import DEVICE
 
-from sgdlit.training.memory import keep_freed_memory
+from sgdlit.foundations.memory import keep_freed_memory
 
 GROUPS = {
     "start": fit.start_up,

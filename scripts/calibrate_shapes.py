@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from sgdlit.data.philox import derive_key, permutation
-from sgdlit.data.shapes import CLASS_NAMES, draw
+from sgdlit.data.finite.shapes import CLASS_NAMES, draw
+from sgdlit.foundations.philox import derive_key, permutation
 from sgdlit.models import WideResNet
 
 TEST_SIZE = 10_000
@@ -81,7 +81,7 @@ def train(name: str, recipe: Recipe, seed: int, device: str) -> tuple[float, flo
     order_key, steps = derive_key(seed, "order"), recipe.train_size // recipe.batch_size
     started = time.monotonic()
     for epoch in range(recipe.epochs):
-        order = permutation(order_key, recipe.train_size, stream=epoch, device=device)
+        order = permutation(order_key, recipe.train_size, substream=epoch, device=device)
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = recipe.lr * lr_factor((epoch + step / steps) / recipe.epochs)
             batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]

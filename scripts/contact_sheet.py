@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sgdlit.data.philox import derive_key
-from sgdlit.data.shapes import CLASS_NAMES, draw
+from sgdlit.data.finite.shapes import CLASS_NAMES, draw
+from sgdlit.foundations.philox import derive_key
 
 
 def first_of_each_class(seed: int, count: int) -> Tensor:

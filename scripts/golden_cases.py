@@ -3,6 +3,7 @@
 What a restructuring changes stands first: class paths, the layout of checkpoints, the commands.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -29,25 +30,30 @@ class Outcome(NamedTuple):
 Case = Callable[[Path], Outcome]
 
 PATHS = {
-    "sgdlit.training.single_run": "SingleRun",
+    "sgdlit.training.module": "Training",
     "sgdlit.models": "MLP DeepLinear SimpleCNN WideResNet",
     "sgdlit.models.sensing": "BilinearForm NormalizedStack",
     "sgdlit.models.diagonal": "DiagonalLinear",
     "sgdlit.models.quadratic": "Quadratic",
-    "sgdlit.objectives": "ExactPenalty FiniteDifferencePenalty CompiledPenalty",
+    "sgdlit.objectives": "ExactPenalty FiniteDifferencePenalty",
     "sgdlit.objectives.strength": "PiecewiseStrength LinearRampStrength TiedToLearningRate",
-    "sgdlit.data.modules": "CIFAR10 FashionMNIST Shapes",
+    "sgdlit.data.finite.cifar10": "CIFAR10",
+    "sgdlit.data.finite.fashion_mnist": "FashionMNIST",
+    "sgdlit.data.finite.shapes": "Shapes",
     "sgdlit.data.orders": "RandomReshuffling SingleShuffle WithReplacement FixedList ForwardThenReversed",
     "sgdlit.data.sensing": "MatrixSensing",
     "sgdlit.data.teachers": "LinearTeacher MLPTeacher XOR GaussianMixture",
     "sgdlit.data.image_stream": "ShapesStream",
     "sgdlit.data.gradient_noise": "GradientNoise",
     "sgdlit.training.schedules": "SampleWarmUp",
-    "sgdlit.training.sensing_report": "SensingReport",
+    "sgdlit.training.measuring": "Measures",
+    "sgdlit.measures.relative_error": "RelativeError",
+    "sgdlit.measures.sensing_risk": "SensingRisk",
+    "sgdlit.measures.singular_values": "SensingSpectrum",
+    "sgdlit.measures.relative_squared_error": "UnseenError",
     "sgdlit.training.iterate_average": "IterateAverage",
     "sgdlit.training.log_spaced_validation": "LogSpacedValidation",
     "sgdlit.training.stop_at_target": "StopAtTarget",
-    "sgdlit.figures.deep_bootstrap": "DeepBootstrapFigure",
     "torch.optim": "SGD Adam AdamW",
     "torch.optim.lr_scheduler": "MultiStepLR CosineAnnealingLR",
 }
@@ -59,8 +65,8 @@ def parameters_of(run: Path) -> dict[str, list[torch.Tensor]]:
     content = torch.load(run / "checkpoints" / "resume.ckpt", map_location="cpu", weights_only=True)
     found: dict[str, list[torch.Tensor]] = {}
     for key, tensor in content["state_dict"].items():
-        if match := re.match(r"(?:members\.(\d+)\.)?network\.", key):
-            found.setdefault(match[1] or "0", []).append(tensor)
+        if match := re.match(r"networks\.(\d+)\.", key):
+            found.setdefault(match[1], []).append(tensor)
     return found
 
 
@@ -94,11 +100,40 @@ def sweep(folder: Path, config: dict[str, Any]) -> list[Path]:
     return [folder / "store" / name for name in ("table.csv", "figures/loss.csv")]
 
 
+REPRODUCED = {
+    "modified-flow": {
+        "smith2021:M1": ("", "m halvings n_steps order_pairs"),
+        "barrett2021": ("", ""),
+    },
+    "noisy-quadratic": {"zhang2019:G2": ("", "dimensions rates pieces batch_sizes target")},
+    "noisy-quadratic-runs": {"zhang2019:F5": ("", "runs")},
+    "rate-drop": {"grosse2021:G3": ("drop.", "dimensions steps simulations runs")},
+    "linear-regression": {
+        "grosse2021:G12": ("regression.", "covariance_samples runs steps"),
+        "strohmer2009": ("", "runs"),
+        "ma2018": ("", "weights examples"),
+        "kidambi2018": ("", "conditions"),
+    },
+    "online-convex": {"blog:B10": ("convex.", "steps runs")},
+    "least-squares": {"blog:B2": ("least_squares.", "d")},
+}
+"""By what was one study: claims, what stands before their options now, and which options are theirs."""
+
+
 def theory(folder: Path, name: str, *arguments: str) -> Outcome:
-    """The study's tables, and the claims that it printed."""
-    printed = sgdlit(folder, "theory", name, "--out", str(folder / "out"), *arguments)
-    claims = sorted(line for line in printed.splitlines() if "; holds: " in line)
-    return Outcome(tables=sorted((folder / "out").glob("*.csv")), claims=claims)
+    """The tables of a study, and the findings of its claims."""
+    given, out = dict(argument[2:].split("=", 1) for argument in arguments), folder / "out"
+    for target, (prefix, names) in REPRODUCED[name].items():
+        own = [f"--{prefix}{key}={given[key]}" for key in names.split() if key in given]
+        own += [f"--data={given['data']}"] if "data" in given else []
+        sgdlit(folder, "reproduce", target, "--scale=full", "--out", str(out), *own)
+    claims = []
+    for path in out.glob("*/claims.json"):
+        for claim in json.loads(path.read_text()).values():
+            for f in claim["findings"]:
+                text = f"{f['claim']:5} {f['statement']}: predicted {f['predicted']}; found {f['found']}"
+                claims.append(f"{text}; holds: {'yes' if f['holds'] else 'NO'}")
+    return Outcome(tables=sorted(out.glob("*/*.csv")), claims=sorted(claims))
 
 
 def sgdlit(folder: Path, *arguments: str) -> str:
@@ -144,7 +179,7 @@ def config(
         "devices": 1,
         "enable_progress_bar": False,
     }
-    run = new("SingleRun", network=network, optimizer=optimizer, **model)
+    run = new("Training", network=network, optimizer=optimizer, **model)
     trainer = clock | (trainer or {})
     return {"seed_everything": 3, "ensemble": ensemble, "model": run, "data": data, "trainer": trainer}
 
@@ -194,7 +229,10 @@ def cases(data: str) -> dict[str, Case]:
         return new("FashionMNIST", root=data, **{"pool": 4, "val_size": 10, "batch_size": 10, **arguments})
 
     small, half, double = mlp(49, 16, 10), {"loss": "half_squared_error"}, {"precision": "64-true"}
-    report, ranks = {"callbacks": [new("SensingReport", every_n_steps=30)]}, {"devices": 2, "strategy": "ddp"}
+    ranks = {"devices": 2, "strategy": "ddp"}
+    of_matrix = [new("RelativeError"), new("SensingRisk"), new("SensingSpectrum", every_n_steps=1000)]
+    linear = {"callbacks": [new("Measures", every_n_steps=30, measures=of_matrix)]}
+    unseen = {"callbacks": [new("Measures", every_n_steps=30, measures=[new("UnseenError")])]}
     log_spaced, average = new("LogSpacedValidation", first=4), new("IterateAverage", decay=0.8)
     target = new("StopAtTarget", metric="train_set/accuracy", at_least=0.5)
     worlds = {"data.shard_size": [16, 30, None], "data.evaluate_train": [True, True, False]}
@@ -203,14 +241,14 @@ def cases(data: str) -> dict[str, Case]:
     # fmt: off
     found: dict[str, Case] = {
         "sensing_fused": trains(
-            *sensing(24), sgd(3e-5), 300, 60, **half, engine="fused", trainer=report),
+            *sensing(24), sgd(3e-5), 300, 60, **half, engine="fused", trainer=linear),
         "sensing_fused_float64": trains(
             *sensing(16), sgd(4e-5), 200, 60, **half, engine="fused", steps_per_call=7, trainer=double),
         "sensing_rank_one": trains(
             *sensing(16, batch_size=4, distribution="sparse"), sgd(2e-5, weight_decay=0.1), 120, 30, **half,
             engine="rank_one", reduction="sum", scheduler=new("SampleWarmUp", samples=200, batch_size=4)),
         "sensing_batchnorm": trains(
-            *stack("batchnorm"), sgd(1e-4, momentum=0.9), 40, **half, reduction="sum", trainer=report),
+            *stack("batchnorm"), sgd(1e-4, momentum=0.9), 40, **half, reduction="sum", trainer=unseen),
         "sensing_layernorm_adam": trains(
             *stack("layernorm"), new("Adam", lr=4e-3), 40, **half, reduction="sum", engine="stacked"),
         "linear_auto_float64": trains(
@@ -240,8 +278,8 @@ def cases(data: str) -> dict[str, Case]:
         "mixture_compiled_penalty": trains(
             mlp(16, 24, 5),
             new("GaussianMixture", d=16, classes=5, batch_size=8, val_size=20, shard_size=40,
-                order=new("FixedList", rows=[*range(0, 40, 2), 1, 3, 5, 7])),
-            sgd(0.1), 24, reg_strength=0.2, objective=new("CompiledPenalty", penalty_batch_size=4),
+                order=new("FixedList", indices=[*range(0, 40, 2), 1, 3, 5, 7])),
+            sgd(0.1), 24, reg_strength=0.2, objective=new("ExactPenalty", penalty_batch_size=4),
             scheduler=new("CosineAnnealingLR", T_max=24)),
         "shapes_stream_bf16": trains(
             new("SimpleCNN", channels=[4, 8], hidden=16, in_channels=3, image_size=32),
@@ -272,10 +310,10 @@ def cases(data: str) -> dict[str, Case]:
         "deep_bootstrap": trains(
             mlp(16, 24, 5), classes(temperature=0.0, last_batch="drop"), sgd(0.1), 64,
             ensemble=[worlds, two_seeds],
-            trainer={"val_check_interval": 64, "callbacks": [log_spaced, new("DeepBootstrapFigure")]}),
+            trainer={"val_check_interval": 64, "callbacks": [log_spaced]}),
         "theory_modified_flow": studies(
             "modified-flow", "--m=3", "--halvings=3", "--n_steps=[1,2]", "--order_pairs=2",
-            f"--data_dir={data}"),
+            f"--data={data}"),
         "theory_noisy_quadratic": studies(
             "noisy-quadratic", "--dimensions=2500", "--rates=24", "--pieces=3",
             "--batch_sizes=[1.0,16.0,256.0]", "--target=0.05"),

@@ -6,8 +6,8 @@ python scripts/plot_runs.py docs/curves.png "λ = 0=logs/plain/version_0" "λ = 
 import sys
 from pathlib import Path
 
-from sgdlit.errors import UserError
 from sgdlit.figures.run_curves import draw_runs
+from sgdlit.foundations.errors import UserError
 
 
 def main(arguments: list[str]) -> int:

@@ -1,31 +1,31 @@
 """Runs without a Trainer: engines on real networks and data, and how their results are compared."""
 
-from types import SimpleNamespace
-
 import torch
 from fake_trainer import attach
 from lightning.pytorch.plugins.precision import DoublePrecision, Precision
 
-from sgdlit.data.loaders import Block
-from sgdlit.training.engines import Crew, Member
-from sgdlit.training.single_run import SingleRun
+from sgdlit.algorithms import EngineGroup, Machine, Member
+from sgdlit.data.batches import Block
+from sgdlit.objectives import ConstantStrength, ExactPenalty, Strength, loss_by_name
 
 
-def trainer(dtype=torch.float64, steps=10**6):
-    """What engines ask of a trainer."""
-    return SimpleNamespace(
-        precision_plugin=DoublePrecision() if dtype == torch.float64 else Precision(),
-        estimated_stepping_batches=steps,
-        strategy=SimpleNamespace(root_device=torch.device("cpu")),
-    )
+def machine(dtype=torch.float64, steps=10**6):
+    """Where engines compute in these tests."""
+    precision = DoublePrecision() if dtype == torch.float64 else Precision()
+    return Machine(precision=precision, last_step=steps)
 
 
-def member(network, seed=0, dtype=torch.float64, optimizer=None, scheduler=None, **run):
-    """A run whose network is drawn from a seed, with its optimizer."""
+def member(
+    network, seed=0, dtype=torch.float64, optimizer=None, scheduler=None, loss="cross_entropy",
+    reg_strength=0.0, objective=None, **run,
+):  # fmt: skip
+    """A run whose network is drawn from a seed."""
     torch.manual_seed(seed)
-    run = SingleRun(network().to(dtype), optimizer=optimizer or sgd(0.01), scheduler=scheduler, **run)
-    built, schedule = run._optimizers()
-    return Member(run, built, schedule)
+    strength = reg_strength if isinstance(reg_strength, Strength) else ConstantStrength(reg_strength)
+    return Member(
+        network().to(dtype), loss_by_name(loss), optimizer or sgd(0.01), scheduler,
+        objective or ExactPenalty(), strength, **run,
+    )  # fmt: skip
 
 
 def sgd(lr, **settings):
@@ -40,17 +40,15 @@ def batches(data):
 
 
 def train(engine, members, data, cuts, dtype=torch.float64):
-    """Take the blocks that the steps ``cuts`` end; costs and losses ``[steps, members]``, and the crew."""
-    crew, costs, losses = None, [], []
+    """Take the blocks that the steps ``cuts`` end; costs and losses ``[steps, members]``, and the engines."""
+    engines, costs, losses = EngineGroup(members, engine, machine(dtype, cuts[-1])), [], []
     for start, end in zip([0, *cuts], cuts, strict=False):
-        block = Block(start, end - start, data)
-        crew = crew or Crew(members, engine, trainer(dtype, cuts[-1]), block)
-        found = crew.run(block)
+        found = engines.run(Block(start, end - start, data))
         costs.append(found.cost)
         losses.append(found.loss)
-    return torch.cat(costs), torch.cat(losses), crew
+    return torch.cat(costs), torch.cat(losses), engines
 
 
 def parameters(member):
     """All parameters of a run as one vector."""
-    return torch.cat([p.detach().flatten() for p in member.run.network.parameters()])
+    return torch.cat([p.detach().flatten() for p in member.network.parameters()])

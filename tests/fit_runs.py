@@ -20,8 +20,8 @@ import yaml
 from lightning.pytorch import Callback
 from official_formats import write_fashion_mnist
 
-from sgdlit.__main__ import main
-from sgdlit.data.modules import FashionMNIST
+from sgdlit.cli.main import main
+from sgdlit.data.finite.fashion_mnist import FashionMNIST
 
 
 class SignalAt(Callback):
@@ -32,10 +32,19 @@ class SignalAt(Callback):
         number: the signal.
         rank: the only rank that is sent it; None for all.
         times: how often.
+        mark: a file that the first signal makes; where it is, no other is sent.
     """
 
-    def __init__(self, steps: list[int], number: int = 15, rank: int | None = None, times: int = 1) -> None:
+    def __init__(
+        self,
+        steps: list[int],
+        number: int = 15,
+        rank: int | None = None,
+        times: int = 1,
+        mark: str | None = None,
+    ) -> None:
         self.steps, self.number, self.rank, self.times = steps, number, rank, times
+        self.mark = mark and Path(mark)
 
     def next_due(self, step: int) -> int | None:
         return min((s for s in self.steps if s > step), default=None)
@@ -44,6 +53,10 @@ class SignalAt(Callback):
         complete = trainer.fit_loop.epoch_loop.batch_progress.current.ready % trainer.accumulate_grad_batches
         meant = self.rank in (None, trainer.global_rank)
         if meant and trainer.global_step in self.steps and complete == 0:
+            if self.mark:
+                if self.mark.exists():
+                    return
+                self.mark.touch()
             for _ in range(self.times):
                 os.kill(os.getpid(), self.number)
 
@@ -102,10 +115,10 @@ def base_config(folder: Path) -> dict[str, Any]:
     return {
         "logs": str(folder / "logs"),
         "model": {
-            "class_path": "sgdlit.training.single_run.SingleRun",
+            "class_path": "sgdlit.training.module.Training",
             "init_args": {"network": network, "optimizer": optimizer},
         },
-        "data": {"class_path": "sgdlit.data.modules.FashionMNIST", "init_args": data},
+        "data": {"class_path": "sgdlit.data.finite.fashion_mnist.FashionMNIST", "init_args": data},
         "trainer": {
             "max_steps": 20,
             "accelerator": "cpu",
@@ -184,15 +197,23 @@ def processes(
     return started
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 90.0) -> Any:
-    """The first true value of ``condition()``; an error when there is none in time."""
-    end = time.monotonic() + seconds
+PATIENCE = 900.0
+"""Seconds after which a process is taken to hang: no machine is so busy that what works needs as many."""
+
+
+def wait_until(condition: Callable[[], Any], process: subprocess.Popen | None = None) -> Any:
+    """The first true value of ``condition()``; an error where the process that is to bring it about ends
+    without, or where all seems to hang."""
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
+        over = process is not None and process.poll() is not None
         value = condition()
         if value:
             return value
+        if over:
+            raise ChildProcessError(f"it ended with code {process.returncode} before")
         time.sleep(0.05)
-    raise TimeoutError(f"nothing came of it in {seconds} s")
+    raise TimeoutError(f"nothing came of it in {PATIENCE} s")
 
 
 if __name__ == "__main__":  # several runs in one process: the lists of their arguments as JSON

@@ -1,4 +1,4 @@
-"""Writes tiny valid files in the official formats of CIFAR-10 (binary) and Fashion-MNIST (IDX), for any test.
+"""Writes tiny valid files in the official formats of finite sets (binary records and IDX), for any test.
 
 The pixels are hashed noise around a brightness that rises with the label, so that a model can learn them;
 they depend on the arguments alone.
@@ -13,6 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sgdlit.data.official_files import OfficialFiles
+from sgdlit.data.reading import Idx, Records
+
 CIFAR10_FILES = (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin")
 
 
@@ -25,9 +28,10 @@ def examples(count: int, shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndar
     return noise.reshape(count, *shape) // 2 + brightness, labels
 
 
-def cifar10_bytes(images: np.ndarray, labels: np.ndarray) -> bytes:
-    """The content of one binary file: records of a label byte and 3072 pixel bytes."""
-    return np.concatenate([labels[:, None], images.reshape(len(images), -1)], 1).astype(np.uint8).tobytes()
+def cifar10_bytes(images: np.ndarray, labels: np.ndarray, label_bytes: int = 1) -> bytes:
+    """The content of one binary file: records of the label in each of some bytes, and the pixels."""
+    columns = [labels[:, None]] * label_bytes
+    return np.concatenate([*columns, images.reshape(len(images), -1)], 1).astype(np.uint8).tobytes()
 
 
 def write_cifar10(root: Path, per_file: int = 20, test: int | None = None, seed: int = 0) -> Path:
@@ -75,3 +79,22 @@ def write_fashion_mnist(root: Path, train: int = 60, test: int = 20, gz: bool = 
     for name, content in fashion_mnist_files(train, test, gz, seed).items():
         (folder / name).write_bytes(content)
     return folder
+
+
+def write_official(files: OfficialFiles, root: Path, train: int = 40, test: int = 20) -> Path:
+    """Makes the files of any set in a known format below ``root``, which it returns."""
+    folder = Path(root) / files.folders[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, (names, count) in enumerate(((files.train, train), (files.test, test))):
+        images, labels = examples(count, files.format.shape, k)
+        match files.format:
+            case Records(label_bytes=width):
+                parts = zip(
+                    np.array_split(images, len(names)), np.array_split(labels, len(names)), strict=True
+                )
+                contents = [cifar10_bytes(x, y, width) for x, y in parts]
+            case Idx():
+                contents = [idx_bytes(images[:, 0]), idx_bytes(labels)]
+        for name, content in zip(names, contents, strict=True):
+            (folder / name).write_bytes(content)
+    return Path(root)

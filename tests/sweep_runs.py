@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 CONFIG = """
 name: tiny
 model:
-  class_path: sgdlit.training.single_run.SingleRun
+  class_path: sgdlit.training.module.Training
   init_args:
     network: {class_path: sgdlit.models.diagonal.DiagonalLinear, init_args: {d: 8}}
     loss: half_squared_error

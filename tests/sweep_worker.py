@@ -1,12 +1,12 @@
 """A worker on cells whose ``fit`` takes some milliseconds, in processes that tests may kill.
 
-python sweep_worker.py STORE COUNT [SECONDS]: run the cells of ``grid(COUNT)``, each taking about SECONDS;
-every call of ``fit`` is noted in STORE/calls.
+python sweep_worker.py STORE COUNT WORKERS CALLS: run the cells of ``grid(COUNT)``. Every call of ``fit`` is
+noted in STORE/calls and printed. The first waits until so many workers have made a call, and the one after
+CALLS waits for ever, so that nothing depends on how fast a machine is.
 """
 
 import json
 import os
-import random
 import sys
 import time
 from pathlib import Path
@@ -30,22 +30,44 @@ def grid(count: int, seeds: int = 3) -> Plan:
     return Plan({"rate": cells}, {"model.lr": 1.0, "seed_everything": 0}, "inputs")
 
 
-def fit(arguments: list[str], seconds: float = 0.0, calls: Path | None = None) -> int:
+def fit(arguments: list[str]) -> int:
     """Write the folder of a run whose loss is rate + seed/10 at step 20, or that diverged at step 7."""
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
     config = yaml.safe_load(Path(options["--config"]).read_text())
     rate, seed = config["model"]["lr"], config["seed_everything"]
-    if calls is not None:
-        with calls.open("a") as file:
-            file.write(f"{Path(options['--config']).stem}\n")
     folder = Path(options["--logs"]) / options["--name"] / "version_0"
     folder.mkdir(parents=True)
     rows = ["step,train/loss,test/loss", "10,0.5,", f"10,,{rate + 1}", f"20,0.25,{rate + seed / 10}"]
     (folder / "metrics.csv").write_text("\n".join(rows[:2] if rate == 1 else rows) + "\n")
-    time.sleep(seconds * random.uniform(0.5, 1.5))
     state = {"state": "diverged", "step": 7} if rate == 1 else {"state": "finished", "step": 20}
     (folder / "status.json").write_text(json.dumps({**state, "test/lowest_loss": rate}))
     return 0
+
+
+class Noted:
+    """Calls of ``fit``, each of them noted in a file as the cell and the process.
+
+    Args:
+        path: of the file.
+        workers: processes that have to have made a call before any of them goes on.
+        most: calls of this process that end.
+    """
+
+    def __init__(self, path: Path, workers: int, most: int) -> None:
+        self.path, self.workers, self.left = path, workers, most
+
+    def fit(self, arguments: list[str]) -> int:
+        cell = Path(arguments[arguments.index("--config") + 1]).stem
+        with self.path.open("a") as file:
+            file.write(f"{cell} {os.getpid()}\n")
+        print(cell, flush=True)
+        while self.left == 0 or len({line.split()[1] for line in self.lines()}) < self.workers:
+            time.sleep(0.01)
+        self.left -= 1
+        return fit(arguments)
+
+    def lines(self) -> list[str]:
+        return self.path.read_text().splitlines()
 
 
 def made_by(accelerator: object) -> dict[str, object]:
@@ -54,8 +76,7 @@ def made_by(accelerator: object) -> dict[str, object]:
 
 if __name__ == "__main__":
     worker.made_by = made_by  # which imports torch
-    folder, count, seconds = Path(sys.argv[1]), int(sys.argv[2]), float((*sys.argv[3:], 0)[0])
+    folder, (count, workers, calls) = Path(sys.argv[1]), map(int, sys.argv[2:])
     store = Store(folder, create=True)
-    print("ready", os.getpid(), flush=True)
-    done = worker.work(grid(count), store, lambda arguments: fit(arguments, seconds, folder / "calls"))
+    done = worker.work(grid(count), store, Noted(folder / "calls", workers, calls).fit)
     print(json.dumps({"ran": done.ran, "failed": done.failed, "elsewhere": done.elsewhere}))

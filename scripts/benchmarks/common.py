@@ -11,10 +11,10 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from sgdlit.console import track
+from sgdlit.foundations.progress import track
+from sgdlit.runs.metrics_file import MetricsFile
 from sgdlit.training.checkpoints import Checkpoints
 from sgdlit.training.divergence import DivergenceGuard
-from sgdlit.training.metrics_file import MetricsFile
 from sgdlit.training.progress import StepProgress
 
 DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")

@@ -9,12 +9,11 @@ from torch.nn import functional as F
 
 from benchmarks.common import DEVICE, Row, best_measured, relative_to_first, seconds_in_fit, synchronize
 from benchmarks.networks import RandomImages
-from sgdlit.data.ensemble_data import EnsembleData
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.members import MembersData
 from sgdlit.data.teachers import MLPTeacher
 from sgdlit.models import MLP, DeepLinear, WideResNet
-from sgdlit.training.ensemble import Ensemble
-from sgdlit.training.single_run import SingleRun
+from sgdlit.training.module import Training
 
 LR = 2.0**-10
 Cost = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -48,7 +47,7 @@ def together(
 ) -> float:
     """Seconds for a step of an ensemble in fit, logging every 200 steps."""
     runs = [
-        SingleRun(
+        Training(
             network(),
             loss=loss,
             optimizer=lambda parameters: torch.optim.SGD(parameters, lr=LR),
@@ -56,8 +55,8 @@ def together(
         )
         for _ in data
     ]
-    ensemble = Ensemble(runs, [{"seed_everything": seed} for seed in range(len(data))])
-    return seconds_in_fit(ensemble, EnsembleData(data), steps, 200)
+    ensemble = Training.joined(runs, [{"seed_everything": seed} for seed in range(len(data))])
+    return seconds_in_fit(ensemble, MembersData(data), steps, 200)
 
 
 def small_networks(rounds: int, compiled: bool) -> list[Row]:

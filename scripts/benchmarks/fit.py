@@ -28,7 +28,7 @@ from benchmarks.networks import (
     plain_step,
 )
 from sgdlit.objectives import ExactPenalty
-from sgdlit.training.single_run import SingleRun
+from sgdlit.training.module import Training
 
 
 def start_up(rounds: int, compiled: bool) -> list[Row]:
@@ -89,7 +89,7 @@ def bare_step(case: Case, strength: float) -> float:
 
 
 def fit_step(case: Case, strength: float, steps_per_call: int | str = "auto") -> float:
-    model = SingleRun(
+    model = Training(
         case.make(),
         reg_strength=strength,
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=LR),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.common import DEVICE, StandIn
-from sgdlit.data.modules import ImageShards
+from sgdlit.data.image_shards import ImageShards
 from sgdlit.data.shards import PerChannel, PerImage, Shard, Subset, whole
 from sgdlit.models import MLP, WideResNet
 from sgdlit.objectives import Objective, loss_by_name

@@ -5,10 +5,9 @@ from torch import nn
 from torch.func import functional_call, grad, jvp
 from torch.nn import functional as F
 
-from benchmarks.common import DEVICE, Row, best_of, relative_to_first
+from benchmarks.common import Row, best_of, relative_to_first
 from benchmarks.networks import CASES, STRENGTH, batches, build, objective_step, plain_step
 from sgdlit.objectives import (
-    CompiledPenalty,
     ExactPenalty,
     FiniteDifferencePenalty,
     Objective,
@@ -22,10 +21,6 @@ def penalty(rounds: int, compiled: bool) -> list[Row]:
         (network, optimizer), batch = build(case), batches(case)(0)
         objectives: dict[str, Objective] = {"exact (the default)": ExactPenalty()}
         objectives["finite difference"] = FiniteDifferencePenalty()
-        if compiled:
-            objectives["exact, compiled"] = CompiledPenalty()
-        if compiled and DEVICE.type == "cuda":
-            objectives["exact, CUDA graph"] = CompiledPenalty(mode="reduce-overhead")
         given = (network, optimizer, batch)
         work = {"plain step": lambda g=given: plain_step(*g)}
         work |= {name: lambda o=o, g=given: objective_step(o, *g) for name, o in objectives.items()}

@@ -21,13 +21,16 @@ from benchmarks.common import (
     seconds_in_fit,
     synchronize,
 )
-from sgdlit.data.ensemble_data import EnsembleData
+from sgdlit.data.members import MembersData
 from sgdlit.data.sensing import MatrixSensing
+from sgdlit.measures.relative_error import RelativeError
+from sgdlit.measures.relative_squared_error import UnseenError
+from sgdlit.measures.sensing_risk import SensingRisk
+from sgdlit.measures.singular_values import SensingSpectrum
 from sgdlit.models import DeepLinear
 from sgdlit.models.sensing import BilinearForm, NormalizedStack
-from sgdlit.training.ensemble import Ensemble
-from sgdlit.training.sensing_report import SensingReport
-from sgdlit.training.single_run import SingleRun
+from sgdlit.training.measuring import Measures
+from sgdlit.training.module import Training
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE, REPORT_EVERY = 1024, 100
@@ -81,10 +84,10 @@ def by_hand(w1: Tensor, w2: Tensor, lr: float) -> Update:
 
 def member(
     d: int, steps: int, lr: float, seed: int = 0, engine: str = "auto"
-) -> tuple[SingleRun, MatrixSensing]:
+) -> tuple[Training, MatrixSensing]:
     """A run of configs/matrix_sensing/simple.yaml at another size."""
     torch.manual_seed(seed)
-    run = SingleRun(
+    run = Training(
         BilinearForm(DeepLinear([d, d, d])),
         loss="half_squared_error",
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=lr),
@@ -94,9 +97,12 @@ def member(
 
 
 def fitted(d: int, steps: int, lr: float, engine: str = "auto") -> float:
-    return seconds_in_fit(
-        *member(d, steps, lr, engine=engine), steps, 1024, (SensingReport(REPORT_EVERY),), 8192
-    )
+    return seconds_in_fit(*member(d, steps, lr, engine=engine), steps, 1024, (report(REPORT_EVERY),), 8192)
+
+
+def report(every: int) -> Measures:
+    """What the configs of matrix sensing measure."""
+    return Measures([RelativeError(), SensingRisk(), SensingSpectrum(every_n_steps=1000)], every)
 
 
 def one_run(rounds: int, compiled: bool) -> list[Row]:
@@ -176,13 +182,13 @@ def wide_networks(rounds: int, compiled: bool) -> list[Row]:
 
     def fit() -> float:
         network, data = parts()
-        run = SingleRun(
+        run = Training(
             network,
             loss="half_squared_error",
             reduction="sum",
             optimizer=lambda parameters: torch.optim.SGD(parameters, lr, momentum),
         )
-        return seconds_in_fit(run, data, steps, 16, (SensingReport(16),))
+        return seconds_in_fit(run, data, steps, 16, (Measures([UnseenError()], 16),))
 
     return relative_to_first(
         best_measured({"bare loop": bare, "fit": fit}, min(rounds, 3)), f"sensing d={d}, B=256"
@@ -199,8 +205,8 @@ def ensembles(rounds: int, compiled: bool) -> list[Row]:
             engine: str, d: int = d, members: int = members, steps: int = steps, lr: float = lr
         ) -> float:
             runs, data = zip(*(member(d, steps, lr, seed, engine) for seed in range(members)), strict=True)
-            ensemble = Ensemble(runs, [{"seed_everything": seed} for seed in range(members)])
-            return seconds_in_fit(ensemble, EnsembleData(data), steps, 1024)
+            ensemble = Training.joined(runs, [{"seed_everything": seed} for seed in range(members)])
+            return seconds_in_fit(ensemble, MembersData(data), steps, 1024)
 
         work = {
             "scripts in turn, autograd": lambda d=d, k=members, lr=lr: k * script(d, 1024, lr, by_autograd),

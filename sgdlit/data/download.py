@@ -1,120 +1,68 @@
-"""Fetches the official files of a dataset: resumable, verified by hash, nothing of the user's overwritten.
+"""Fetches the official files of a set: verified by hash, nothing of the user's overwritten.
 
-A file is collected under ``NAME.part``, which an interruption leaves in place and the next call continues
-(HTTP Range). It gets its final name only after its md5 matched; a file that does not match is removed. Files
-that are already there are kept; one that contradicts the official hash stops the download instead of being
-replaced.
+A file gets its name only when its md5 has matched, so an interrupted or damaged download leaves nothing.
+Files that are already there are kept; one that contradicts the official hash stops the download instead of
+being replaced.
 """
 
 import gzip
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from sgdlit.data import readers
-from sgdlit.errors import UserError
+from sgdlit.data.official_files import OfficialFiles
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.progress import Progress
 
 CONNECT_SECONDS, SILENCE_SECONDS = 10, 60
-_CHUNK = 1 << 16
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Where a dataset comes from and where it goes.
-
-    Attributes:
-        title: its name in print.
-        base_url: the folder on the server.
-        hashes: for each file on the server, its md5 in hexadecimal.
-        folders: where, relative to the root, its readers look.
-        home: the one of them that a download fills when there is nothing yet.
-        members: for an archive, the files that are taken out of it; empty where files are read as they are.
-    """
-
-    title: str
-    base_url: str
-    hashes: dict[str, str]
-    folders: tuple[str, ...]
-    home: str
-    members: tuple[str, ...] = ()
-
-
-CIFAR10 = Dataset(
-    title="CIFAR-10",
-    base_url="https://www.cs.toronto.edu/~kriz/",
-    hashes={"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"},
-    folders=readers.CIFAR10_FOLDERS,
-    home="cifar-10-batches-bin",
-    members=readers.CIFAR10_TRAIN + readers.CIFAR10_TEST,
-)
-FASHION_MNIST = Dataset(
-    title="Fashion-MNIST",
-    base_url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    hashes={
-        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
-    },
-    folders=readers.FASHION_MNIST_FOLDERS,
-    home="fashion-mnist",
-)
-DATASETS = {"cifar10": CIFAR10, "fashion-mnist": FASHION_MNIST}
 
 
 def fetch(
-    dataset: Dataset, root: Path | str, base_url: str | None = None, progress: bool = True
+    files: OfficialFiles, root: Path | str, base_url: str | None = None, progress: bool = True
 ) -> tuple[Path, list[str]]:
-    """Completes ``dataset`` under ``root``; where it is complete, nothing is fetched and no server asked.
+    """Completes a set under ``root``; where it is complete, nothing is fetched and no server asked.
 
     Args:
-        dataset: one of :data:`DATASETS`.
-        root: the folder that the readers are given; made if it is not there.
+        files: of the set.
+        root: the folder that the set is read from; made if it is not there.
         base_url: another server's folder with the same files; default: the official one.
         progress: show a bar with the expected time on standard error.
 
     Returns:
-        The folder of the dataset's files, and the names of those that this call added.
+        The folder of the set's files, and the names of those that this call added.
 
     Raises:
-        UserError: no network, an interrupted transfer (the same call continues it), a wrong hash, a file in
-            the way, a full disk, no permission; with the file or address and the reason.
+        UserError: no network, an interrupted transfer, a wrong hash, a file in the way, a full disk, no
+            permission; with the file or address and the reason.
     """
-    root, base_url = Path(root), (base_url or dataset.base_url).rstrip("/")
-    names = dataset.members or tuple(dataset.hashes)
-    known = [form for name in names for form in _forms(name)]
-    folder = readers.locate(root, dataset.folders, known) or root / dataset.home
-    missing = [name for name in names if not any((folder / form).is_file() for form in _forms(name))]
-    if not missing:
+    root, base_url = Path(root), (base_url or files.base_url).rstrip("/")
+    folder = files.locate(root) or root / files.folders[0]
+    if all(files.path(folder, name) for name in files.names):
         return folder, []
-    if dataset.members:
-        [(archive, md5)] = dataset.hashes.items()
+    if files.archived:
+        [(archive, md5)] = files.hashes.items()
         _obtain(f"{base_url}/{archive}", root / archive, md5, progress)
-        return folder, _unpack(root / archive, folder, names)
-    for name in set(names) - set(missing):
-        _check_official(folder, name, dataset.hashes[name])
+        return folder, _unpack(root / archive, folder, files.names)
+    there = {name: files.path(folder, _unpacked(name)) for name in files.hashes}
+    for name, path in there.items():
+        if path is not None:
+            _check_official(path, name, files.hashes[name])
+    missing = [name for name, path in there.items() if path is None]
     for name in missing:
-        _obtain(f"{base_url}/{name}", folder / name, dataset.hashes[name], progress)
+        _obtain(f"{base_url}/{name}", folder / name, files.hashes[name], progress)
     return folder, missing
 
 
-def official(dataset: Dataset, folder: Path) -> bool | None:
+def official(files: OfficialFiles, folder: Path) -> bool | None:
     """Whether every file in ``folder`` has its official hash; None where only the archive has one."""
-    if dataset.members:
+    if files.archived:
         return None
-    return all(
-        (folder / name).is_file() and _md5(folder / name) == md5 for name, md5 in dataset.hashes.items()
-    )
+    return all((folder / name).is_file() and _md5(folder / name) == md5 for name, md5 in files.hashes.items())
 
 
-def _forms(name: str) -> set[str]:
-    """The names under which the readers take a file: as it is and, if it is gzipped, unpacked."""
-    return {name, name.removesuffix(".gz")}
+def _unpacked(name: str) -> str:
+    return name.removesuffix(".gz")
 
 
 def _md5(path: Path) -> str:
@@ -123,9 +71,8 @@ def _md5(path: Path) -> str:
     return pooch.file_hash(str(path), alg="md5")
 
 
-def _check_official(folder: Path, name: str, md5: str) -> None:
+def _check_official(path: Path, name: str, md5: str) -> None:
     """Refuses to complete a set that was begun with other files: images and labels would not match."""
-    path = readers.plain_or_gzipped(folder, name.removesuffix(".gz"))
     if path.name != name or _md5(path) != md5:
         raise UserError(
             f"{path}: not the official {name} (md5 {_md5(path)}, expected {md5}), so the official files that "
@@ -135,21 +82,29 @@ def _check_official(folder: Path, name: str, md5: str) -> None:
 
 def _obtain(url: str, path: Path, md5: str, progress: bool) -> None:
     """Makes ``path`` the file with this md5: it is there, or it is downloaded."""
-    import pooch
+    if not path.exists():
+        _download(url, path, md5, progress)
+    elif _md5(path) != md5:
+        raise UserError(
+            f"{path}: not the official file (md5 {_md5(path)}, expected {md5}). Nothing was overwritten: "
+            "move it away and run the same command again"
+        )
 
-    if path.exists():
-        if _md5(path) != md5:
-            raise UserError(
-                f"{path}: not the official file (md5 {_md5(path)}, expected {md5}). Nothing was overwritten: "
-                "move it away and run the same command again"
-            )
-        return
+
+def _download(url: str, path: Path, md5: str, progress: bool) -> None:
+    import pooch
+    import requests
+
     pooch.get_logger().setLevel("WARNING")
-    part = path.with_name(path.name + ".part")
+    timeout = CONNECT_SECONDS, SILENCE_SECONDS
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        downloader = partial(_download, part=part, progress=progress)
-        pooch.retrieve(url, f"md5:{md5}", path.name, path.parent, downloader=downloader)
+        with _Bar(path.name, hidden=not progress) as bar:
+            downloader = pooch.HTTPDownloader(progressbar=bar, timeout=timeout)
+            pooch.retrieve(url, f"md5:{md5}", path.name, path.parent, downloader=downloader)
+        path.chmod(0o666 & ~_umask())  # pooch makes files that only their owner may read
+    except requests.RequestException as error:
+        raise UserError(f"{url}: download failed: {_reason(error)}") from error
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written: {error.strerror or error} (downloading {url})"
@@ -158,65 +113,43 @@ def _obtain(url: str, path: Path, md5: str, progress: bool) -> None:
         raise UserError(f"{url}: {error}") from error
 
 
-def _download(url: str, output_file: str, _pooch: Any, *, part: Path, progress: bool) -> None:
-    """A pooch downloader that collects the file in ``part`` and hands it over when it is whole."""
-    import requests
-    import urllib3
+class _Bar:
+    """How many MB of a file have arrived, as pooch asks for it."""
 
-    try:
-        _transfer(url, part, progress)
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        kept = part.stat().st_size if part.exists() else 0
-        advice = f"\n{kept} bytes are kept in {part}: the same command continues from there" if kept else ""
-        raise UserError(f"{url}: download failed: {_reason(error)}{advice}") from error
-    os.replace(part, output_file)
+    def __init__(self, name: str, hidden: bool) -> None:
+        self.progress = Progress(f"{name}, MB", hidden=hidden)
+        self.arrived = 0
 
+    def __enter__(self) -> "_Bar":
+        self.progress.start()
+        return self
 
-def _transfer(url: str, part: Path, progress: bool) -> None:
-    """Appends to ``part`` what it still lacks, or starts it again where the server cannot continue."""
-    import requests
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    offset = part.stat().st_size if part.exists() else 0
-    # "identity": the bytes on disk must be the file's own, or the offset would mean nothing.
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
-    timeout = (CONNECT_SECONDS, SILENCE_SECONDS)
-    with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
-        content_range = response.headers.get("Content-Range", "")
-        if offset and response.status_code == 416 and content_range == f"bytes */{offset}":
-            return
-        unusable = response.status_code == 206 and not content_range.startswith(f"bytes {offset}-")
-        if offset and (response.status_code == 416 or unusable):
-            part.unlink()
-            return _transfer(url, part, progress)
-        response.raise_for_status()
-        if response.status_code != 206:
-            offset = 0
-        length = response.headers.get("Content-Length")
-        total = None if length is None else offset + int(length)
-        with open(part, "ab" if offset else "wb") as file:
-            for chunk in _with_progress(response.raw, part.stem, offset, total, progress):
-                file.write(chunk)
-    if total is not None and part.stat().st_size < total:
-        raise requests.ConnectionError(f"the connection ended after {part.stat().st_size} of {total} bytes")
+    @property
+    def total(self) -> float | None:
+        return self.progress.total
+
+    @total.setter
+    def total(self, size: int) -> None:
+        self.progress.total = size / 1e6 or None
+
+    def update(self, size: int) -> None:
+        self.arrived += size
+        self.progress.update(self.arrived / 1e6)
+
+    def reset(self) -> None:
+        self.arrived = 0
+
+    def close(self) -> None:
+        self.progress.stop()
 
 
-def _with_progress(raw: Any, name: str, offset: int, total: int | None, progress: bool) -> Iterator[bytes]:
-    """The chunks of a response as they come, beside a bar with size, speed and expected time."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        "{task.description}",
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
-        task = bar.add_task(name, total=total, completed=offset)
-        for chunk in raw.stream(_CHUNK, decode_content=False):
-            bar.update(task, advance=len(chunk))
-            yield chunk
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _reason(error: BaseException) -> str:
@@ -225,11 +158,11 @@ def _reason(error: BaseException) -> str:
 
     if isinstance(error, requests.ConnectTimeout):
         return f"no answer within {CONNECT_SECONDS} s"
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answers {error.response.status_code} {error.response.reason}"
     while error.__context__ is not None:
         error = error.__context__
-    return getattr(error, "strerror", None) or str(error)
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _unpack(archive: Path, folder: Path, names: tuple[str, ...]) -> list[str]:
@@ -238,20 +171,20 @@ def _unpack(archive: Path, folder: Path, names: tuple[str, ...]) -> list[str]:
     A file that is already in ``folder`` must equal its member, or nothing is written.
     """
     try:
-        for name, member in _members(archive, names):
-            path = folder / name
-            if path.exists() and path.read_bytes() != member:
+        members = _members(archive, names)
+        missing = [name for name in members if not (folder / name).exists()]
+        for name in members.keys() - missing:
+            if (folder / name).read_bytes() != members[name]:
                 raise UserError(
-                    f"{path}: differs from the official file in {archive}, so the set would be mixed. "
-                    "Nothing was overwritten: move it away and run the same command again"
+                    f"{folder / name}: differs from the official file in {archive}, so the set would be "
+                    "mixed. Nothing was overwritten: move it away and run the same command again"
                 )
         folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for name, member in _members(archive, names):
-            if not (folder / name).exists():
-                _write_atomically(folder / name, member)
-                written.append(name)
-        return written
+        for name in missing:
+            temporary = folder / f".{name}.tmp-{os.getpid()}"
+            temporary.write_bytes(members[name])
+            os.replace(temporary, folder / name)
+        return missing
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{archive}: not a readable tar.gz: {error}") from error
     except OSError as error:
@@ -260,26 +193,16 @@ def _unpack(archive: Path, folder: Path, names: tuple[str, ...]) -> list[str]:
         ) from error
 
 
-def _members(archive: Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the archive's regular files of these names, in its order, whatever their folder."""
-    left = set(names)
+def _members(archive: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The contents of the archive's regular files of these names, in its order, whatever their folder."""
+    found: dict[str, bytes] = {}
     with tarfile.open(archive, "r:gz") as tar:
         for info in tar:
             name = info.name.rsplit("/", 1)[-1]
-            if info.isreg() and name in left:
-                left.remove(name)
-                yield name, tar.extractfile(info).read()
-    if left:
+            wanted = info.isreg() and name in names and name not in found
+            content = tar.extractfile(info) if wanted else None
+            if content is not None:
+                found[name] = content.read()
+    if left := set(names) - found.keys():
         raise UserError(f"{archive}: holds no {', '.join(sorted(left))}")
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return found

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgdlit.data.loaders import Batch
-from sgdlit.data.philox import normal
+from sgdlit.data.batches import Batch
+from sgdlit.data.keyed_data import require
 from sgdlit.data.spectra import Spectrum, eigenvalues
-from sgdlit.data.streams import Split, StreamData, require
+from sgdlit.data.streams import Split, StreamData
+from sgdlit.foundations.philox import normal
 
 
 class GradientNoise(StreamData):
@@ -33,6 +34,7 @@ class GradientNoise(StreamData):
     """
 
     key_name = "gradient noise"
+    small = ({"d": 30, "exponent": 0.5},)
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class GradientNoise(StreamData):
         self.variances = torch.from_numpy(eigenvalues("data.variance", d, variance, exponent))
 
     @property
-    def numbers(self) -> int:
+    def draws_per_example(self) -> int:
         return self.d
 
     def describe(self) -> dict[str, Any]:

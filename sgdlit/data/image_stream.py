@@ -1,23 +1,21 @@
 """The built-in image distribution as a stream: every picture is seen once."""
 
-from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from sgdlit.data import shapes
 from sgdlit.data.augmentation import CropAndFlip
-from sgdlit.data.loaders import Batch
+from sgdlit.data.batches import Batch
+from sgdlit.data.finite import shapes
 from sgdlit.data.shards import PerChannel
 from sgdlit.data.streams import Split, StreamData
 
 
 class ShapesStream(StreamData):
-    """Pictures of ``sgdlit.data.shapes``, standardised: inputs ``[n, 3, 32, 32]``, labels int64 ``[n]``.
+    """The built-in pictures, standardised: inputs ``[n, 3, 32, 32]``, labels int64 ``[n]``.
 
-    Its splits are those of the finite :class:`sgdlit.data.modules.Shapes` whose ``data_seed`` equals ``seed``
-    here: the same test set, and a training set that is the beginning of this stream.
+    Its splits are those of :class:`sgdlit.data.finite.shapes.Shapes` with ``data_seed`` = ``seed`` here: the
+    same test set, and a training set that is the beginning of this stream.
 
     Args:
         augment: random crops (zero-padding 4) and horizontal flips of the training examples.
@@ -25,16 +23,16 @@ class ShapesStream(StreamData):
     """
 
     key_name = "shapes"
-    num_classes = 10
+    num_classes = len(shapes.CLASS_NAMES)
+    small = ({}, {"augment": True})
 
     def __init__(self, augment: bool = False, **stream: Any) -> None:
         super().__init__(**stream)
-        pixel = (0.5,) * shapes.CHANNELS, (0.25,) * shapes.CHANNELS
-        self.standardise, self.augment = PerChannel(*pixel), augment
-        self._crop_and_flip = CropAndFlip(4, True, self.order_seed, self.batch_size)
+        self.augment = augment
+        self.standardise = PerChannel((0.5,) * shapes.CHANNELS, (0.25,) * shapes.CHANNELS)
 
     @property
-    def numbers(self) -> int:
+    def draws_per_example(self) -> int:
         return shapes.CHANNELS * shapes.SIZE**2
 
     def describe(self) -> dict[str, Any]:
@@ -49,9 +47,5 @@ class ShapesStream(StreamData):
     def prepare(self, inputs: Tensor) -> Tensor:
         return self.standardise(inputs).to(self.dtype)
 
-    def prepare_training(self, inputs: Tensor, minibatches: Iterable[int], part: slice) -> Tensor:
-        if self.augment:
-            shape, device = inputs.shape[1:], inputs.device
-            starts = [self._crop_and_flip.row_starts(m, shape, device)[part] for m in minibatches]
-            inputs = self._crop_and_flip(inputs, torch.cat(starts))
-        return self.prepare(inputs)
+    def augmentation(self) -> CropAndFlip | None:
+        return CropAndFlip(4, True, self.order_seed, self.batch_size) if self.augment else None

@@ -1,38 +1,44 @@
 """In which order are the examples of a shard visited?
 
-An order is a recipe: for each epoch it names the rows of the shard, which are then cut into minibatches.
+An order is a recipe: for each epoch it names the examples of the shard, which are then cut into minibatches.
 It holds no state. An :class:`Itinerary` joins an order with the numbers of a run (examples, batch size,
-repeats, seed) and answers the one question of a training step: which rows does step t see? The answer is a
-pure function of (seed, t), so it does not depend on ranks, restarts or on how many steps a call takes.
+repeats, seed) and answers the one question of a training step: which examples does step t see? The answer
+is a pure function of (seed, t), so it does not depend on ranks, restarts or on how many steps a call takes.
 """
 
 import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from sgdlit.data.philox import Key, derive_key, integers, permutation
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import Key, derive_key, integers, permutation
 
 LastBatch = Literal["error", "short", "drop"]
 Count = TypeVar("Count", int, Tensor)
 
-_PAGE = 8192  # rows visited that are made together, and at least one epoch
+_PAGE = 8192  # visits whose indices are made together, and at least one epoch
 
 
 class Order(ABC):
-    """The rows that an epoch visits, one after another."""
+    """The indices of the examples that an epoch visits, one after another.
+
+    ``small`` holds the arguments of some small ones for a shard of at least four examples: all of them are
+    tested.
+    """
+
+    small: ClassVar[tuple[dict[str, Any], ...]] = ({},)
 
     def length(self, examples: int) -> int:
-        """Number of rows visited in one epoch over a shard of ``examples``."""
+        """Number of visits in one epoch over a shard of ``examples``."""
         return examples
 
     @abstractmethod
-    def rows(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
-        """Rows of some epochs, int64 ``[E]``, before they are cut into minibatches.
+    def indices(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
+        """What some epochs, int64 ``[E]``, visit, before it is cut into minibatches.
 
         Returns:
             int64 ``[E, length(examples)]`` on the epochs' device.
@@ -48,60 +54,64 @@ class Order(ABC):
 
     @property
     def description(self) -> str:
-        """Equal for orders that visit the same rows, given the seed; kept in checkpoints."""
+        """Equal for orders that visit the same examples, given the seed; kept in checkpoints."""
         return type(self).__name__
 
 
 class RandomReshuffling(Order):
     """A new permutation in every epoch: each example exactly once per epoch."""
 
-    def rows(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
-        return permutation(key, examples, stream=epochs, device=epochs.device)
+    def indices(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
+        return permutation(key, examples, substream=epochs, device=epochs.device)
 
 
 class SingleShuffle(Order):
     """One permutation, drawn once, used in every epoch."""
 
-    def rows(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
+    def indices(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
         return permutation(key, examples, device=epochs.device).expand(len(epochs), -1)
 
 
 class WithReplacement(Order):
     """Independent draws from the shard; an epoch is as many draws as there are examples."""
 
-    def rows(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
+    def indices(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
         index = torch.arange(examples, device=epochs.device)
-        return integers(key, index, 1, examples, stream=epochs.unsqueeze(-1)).squeeze(-1)
+        return integers(key, index, 1, examples, substream=epochs.unsqueeze(-1)).squeeze(-1)
 
 
 class FixedList(Order):
-    """The same given rows in every epoch.
+    """The same given examples in every epoch.
 
     Args:
-        rows: row numbers (0-based), or the path of a text file with one row number per line.
+        indices: of the examples, from 0 on, or the path of a text file with one index per line.
 
     Raises:
-        UserError: the list is empty, unreadable, or names a row that the shard does not have.
+        UserError: the list is empty, unreadable, or names an example that the shard does not have.
     """
 
-    def __init__(self, rows: list[int] | str) -> None:
-        self._rows = _read_rows(rows) if isinstance(rows, str) else list(rows)
-        if not self._rows:
-            raise UserError("data.order.rows: the list is empty; it must name at least one row")
+    small = ({"indices": [3, 1, 1, 0]},)
+
+    def __init__(self, indices: list[int] | str) -> None:
+        self._indices = _read_indices(indices) if isinstance(indices, str) else list(indices)
+        if not self._indices:
+            raise UserError("data.order.indices: the list is empty; it must name at least one example")
 
     @property
     def description(self) -> str:
-        text = " ".join(map(str, self._rows))
+        text = " ".join(map(str, self._indices))
         return f"FixedList({hashlib.blake2b(text.encode(), digest_size=8).hexdigest()})"
 
     def length(self, examples: int) -> int:
-        return len(self._rows)
+        return len(self._indices)
 
-    def rows(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
-        outside = [r for r in self._rows if not 0 <= r < examples]
+    def indices(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
+        outside = [i for i in self._indices if not 0 <= i < examples]
         if outside:
-            raise UserError(f"data.order.rows: row {outside[0]} does not exist; allowed: 0 to {examples - 1}")
-        return torch.tensor(self._rows, device=epochs.device).expand(len(epochs), -1)
+            raise UserError(
+                f"data.order.indices: example {outside[0]} does not exist; allowed: 0 to {examples - 1}"
+            )
+        return torch.tensor(self._indices, device=epochs.device).expand(len(epochs), -1)
 
 
 class ForwardThenReversed(Order):
@@ -116,8 +126,8 @@ class ForwardThenReversed(Order):
     def length(self, examples: int) -> int:
         return self._forward.length(examples)
 
-    def rows(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
-        return self._forward.rows(epochs // 2, examples, key)
+    def indices(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
+        return self._forward.indices(epochs // 2, examples, key)
 
     def origin(self, epoch: Count) -> Count:
         return epoch // 2
@@ -131,7 +141,7 @@ class ForwardThenReversed(Order):
 
 
 class Itinerary:
-    """Which rows of a shard each step of a run sees.
+    """Which examples of a shard each step of a run sees.
 
     Each minibatch is visited ``repeats`` times in a row before the next one comes (n-step SGD, Smith et al.
     2021, section 4), so an epoch has ``batches * repeats`` steps.
@@ -191,14 +201,14 @@ class Itinerary:
         epoch, position = self._place(step)
         return self.order.origin(epoch) * self.batches + position
 
-    def rows(self, step: int, device: torch.device | str = "cpu") -> Tensor:
-        """Rows of the shard that ``step`` sees: int64 ``[B]``, fewer in a short last minibatch."""
+    def indices(self, step: int, device: torch.device | str = "cpu") -> Tensor:
+        """Indices of the examples that ``step`` sees: int64 ``[B]``, fewer in a short last minibatch."""
         page = self._page_of(step)
         start = int(self._starts(step, page))
-        return self._page_rows(page, device)[start : start + self.size(step)]
+        return self._page_indices(page, device)[start : start + self.size(step)]
 
     def stack(self, first: int, count: int, device: torch.device | str = "cpu") -> Tensor:
-        """Rows that some steps from ``first`` on see, all of the same size: int64 ``[k, B]``, 1 ≤ k ≤ count.
+        """What some steps from ``first`` on see, all of one size: indices int64 ``[k, B]``, 1 ≤ k ≤ count.
 
         k is smaller than ``count`` at the end of a page of epochs and where a short minibatch begins or ends.
         """
@@ -207,24 +217,24 @@ class Itinerary:
         if self.smallest != self.batch_size:
             end = next((step for step in range(first, end) if self.size(step) != size), end)
         starts = self._starts(torch.arange(first, end, device=device), page)
-        return self._page_rows(page, device)[starts.unsqueeze(-1) + torch.arange(size, device=device)]
+        return self._page_indices(page, device)[starts.unsqueeze(-1) + torch.arange(size, device=device)]
 
     def _page_of(self, step: int) -> int:
         return step // (self._per_page * self.steps_per_epoch)
 
     def _starts(self, step: Count, page: int) -> Count:
-        """Where in its page the rows of a step start."""
+        """Where in its page the examples of a step start."""
         epoch, position = self._place(step)
         return (epoch - page * self._per_page) * self._length + position * self.batch_size
 
-    def _page_rows(self, page: int, device: torch.device | str) -> Tensor:
-        for held, rows in self._held:
-            if held == page and rows.device == torch.device(device):
-                return rows
+    def _page_indices(self, page: int, device: torch.device | str) -> Tensor:
+        for held, indices in self._held:
+            if held == page and indices.device == torch.device(device):
+                return indices
         epochs = torch.arange(page * self._per_page, (page + 1) * self._per_page, device=device)
-        rows = self.order.rows(epochs, self.examples, self._key).flatten()
-        self._held = (*self._held[-1:], (page, rows))  # two, for the runs that share a block across both
-        return rows
+        indices = self.order.indices(epochs, self.examples, self._key).flatten()
+        self._held = (*self._held[-1:], (page, indices))  # two, for the runs that share a block across both
+        return indices
 
     def _place(self, step: Count) -> tuple[Count, Count]:
         """The epoch of a step, and which of its minibatches the step sees."""
@@ -233,10 +243,8 @@ class Itinerary:
         return epoch, self.order.position(epoch, k, self.batches)
 
 
-def _read_rows(path: str) -> list[int]:
+def _read_indices(path: str) -> list[int]:
     try:
         return [int(line) for line in Path(path).read_text().split()]
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"data.order.rows: cannot read {path!r} as one row number per line: {error}"
-        ) from error
+        raise UserError(f"data.order.indices: cannot read {path!r} as one index per line: {error}") from error

@@ -5,10 +5,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sgdlit.data.loaders import Batch
-from sgdlit.data.philox import Key, normal, uniform, words
-from sgdlit.data.streams import Split, TeacherStream, require
-from sgdlit.data.sums import dot
+from sgdlit.data.batches import Batch
+from sgdlit.data.keyed_data import require
+from sgdlit.data.streams import Split, TeacherStream
+from sgdlit.foundations.exact_sums import dot
+from sgdlit.foundations.philox import Key, normal, uniform, words
 
 Distribution = Literal["gaussian", "rademacher", "sparse"]
 
@@ -34,6 +35,11 @@ class MatrixSensing(TeacherStream):
     """
 
     key_name = "matrix sensing"
+    small = (
+        {"d": 24, "r": 3, "gamma": 2.0, "label_noise": 0.1},
+        {"d": 33, "r": 3, "gamma": 2.0, "distribution": "rademacher"},
+        {"d": 24, "r": 3, "gamma": 2.0, "distribution": "sparse"},
+    )
 
     def __init__(
         self,
@@ -50,10 +56,10 @@ class MatrixSensing(TeacherStream):
         require(0 < gamma < float("inf"), "gamma", gamma, "a number above 0")
         require(0 < density <= 1, "density", density, "above 0, at most 1")
         self.d, self.r, self.gamma, self.distribution, self.density = d, r, gamma, distribution, density
-        rows = torch.arange(d)
-        # Row k of each holds the k-th factor: T = γ Σ_k left[k] right[k]ᵀ.
-        self.left = normal(self.teacher_key, rows, r, stream=0, dtype=self.dtype).T.contiguous()
-        self.right = normal(self.teacher_key, rows, r, stream=1, dtype=self.dtype).T.contiguous()
+        lines = torch.arange(d)
+        # T = γ Σ_k left[k] right[k]ᵀ.
+        self.left = normal(self.teacher_key, lines, r, substream=0, dtype=self.dtype).T.contiguous()
+        self.right = normal(self.teacher_key, lines, r, substream=1, dtype=self.dtype).T.contiguous()
 
     @property
     def target(self) -> Tensor:
@@ -61,7 +67,7 @@ class MatrixSensing(TeacherStream):
         return self.gamma * (self.left.double().T @ self.right.double())
 
     @property
-    def numbers(self) -> int:
+    def draws_per_example(self) -> int:
         return 2 * self.d
 
     def describe(self) -> dict[str, Any]:
@@ -82,10 +88,10 @@ class MatrixSensing(TeacherStream):
 
     def _entries(self, key: Key, index: Tensor) -> Tensor:
         if self.distribution == "rademacher":
-            return signs(key, index, self.numbers, self.dtype)
-        entries = normal(key, index, self.numbers, dtype=self.dtype)
+            return signs(key, index, self.draws_per_example, self.dtype)
+        entries = normal(key, index, self.draws_per_example, dtype=self.dtype)
         if self.distribution == "sparse":
-            chosen = uniform(key, index, self.numbers, stream=1, dtype=self.dtype) < self.density
+            chosen = uniform(key, index, self.draws_per_example, substream=1, dtype=self.dtype) < self.density
             entries = torch.where(chosen, entries * self.density**-0.5, torch.zeros_like(entries))
         return entries
 

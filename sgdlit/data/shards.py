@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgdlit.data.philox import derive_key, permutation
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key, permutation
 
 Storage = Literal["device", "host"]
 
@@ -46,66 +46,66 @@ class PerImage:
 
 @dataclass
 class Shard:
-    """Examples as bytes: ``images`` uint8 ``[N, C, H, W]``, ``labels`` int64 ``[N]``."""
+    """Examples: ``inputs`` ``[N, ...]``, for images uint8 ``[N, C, H, W]``, and ``targets`` ``[N, ...]``."""
 
-    images: Tensor
-    labels: Tensor
+    inputs: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     @property
     def device(self) -> torch.device:
-        """Where row numbers have to be."""
-        return self.labels.device
+        """Where indices have to be."""
+        return self.targets.device
 
     @property
     def shape(self) -> torch.Size:
-        """(C, H, W) of an image."""
-        return self.images.shape[1:]
+        """Of one input."""
+        return self.inputs.shape[1:]
 
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Images uint8 ``[b, C, H, W]`` and labels ``[b]`` of the given rows, where the shard lies."""
-        return self.images.index_select(0, rows), self.labels.index_select(0, rows)
+    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs ``[b, ...]`` and targets ``[b, ...]`` of the given examples, where the shard lies."""
+        return self.inputs.index_select(0, indices), self.targets.index_select(0, indices)
 
 
 @dataclass
 class Subset:
-    """Some rows of a shard that may be a file too large for memory: only what is asked for is read."""
+    """Some examples of a shard that may be a file too large for memory: only what is asked for is read."""
 
     shard: Shard
-    rows: Tensor
+    indices: Tensor
     _copies: dict[torch.device, Shard] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.indices)
 
     @property
     def shape(self) -> torch.Size:
-        """(C, H, W) of an image."""
+        """Of one input."""
         return self.shard.shape
 
     @property
     def device(self) -> torch.device:
-        """Where row numbers have to be."""
-        return self.rows.device
+        """Where indices have to be."""
+        return self.indices.device
 
-    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Images uint8 ``[b, C, H, W]`` and labels ``[b]`` of the given rows of the subset."""
-        return self.shard.take(self.rows.index_select(0, rows))
+    def take(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs ``[b, ...]`` and targets ``[b, ...]`` of the given examples of the subset."""
+        return self.shard.take(self.indices.index_select(0, indices))
 
     def stored(self, storage: Storage, device: torch.device) -> "Shard | Subset":
         """The same examples where training wants them: copied to the device, once, or left where they are."""
         if storage == "host":
             return self
         if device not in self._copies:
-            images, labels = self.take(torch.arange(len(self), device=self.device))
-            self._copies[device] = Shard(images.to(device), labels.to(device))
+            inputs, targets = self.take(torch.arange(len(self), device=self.device))
+            self._copies[device] = Shard(inputs.to(device), targets.to(device))
         return self._copies[device]
 
 
 def whole(shard: Shard) -> Subset:
-    """Every row of a shard."""
+    """Every example of a shard."""
     return Subset(shard, torch.arange(len(shard), device=shard.device))
 
 
@@ -119,9 +119,9 @@ def shard_from_arrays(images: np.ndarray, labels: np.ndarray) -> Shard:
 def split(
     labels: Tensor, val_size: int, train_size: int | None, seed: int, balanced: bool
 ) -> tuple[Tensor, Tensor]:
-    """Rows of a training and a validation set that do not overlap.
+    """Indices of a training and a validation set that do not overlap.
 
-    The validation rows do not depend on ``train_size``, and the training set of a smaller size is contained
+    The validation set does not depend on ``train_size``, and the training set of a smaller size is contained
     in that of a larger one, so runs on different amounts of data can be compared.
 
     Args:
@@ -141,17 +141,17 @@ def split(
             f"data.train_size: {train_size} with data.val_size: {val_size} is not possible; "
             f"allowed: at least 1 and 0, together at most the {total} examples there are"
         )
-    rows = permutation(derive_key(seed, "split"), total)
+    indices = permutation(derive_key(seed, "split"), total)
     if balanced:
-        rows = _interleave_classes(rows, labels[rows])
-    return rows[val_size : val_size + train_size], rows[:val_size]
+        indices = _interleave_classes(indices, labels[indices])
+    return indices[val_size : val_size + train_size], indices[:val_size]
 
 
-def _interleave_classes(rows: Tensor, labels: Tensor) -> Tensor:
+def _interleave_classes(indices: Tensor, labels: Tensor) -> Tensor:
     """Reorder so that every prefix holds the classes in equal numbers, as far as they last."""
     by_class = torch.argsort(labels, stable=True)
     counts = torch.bincount(labels)
     first = torch.cumsum(counts, 0) - counts
     rank = torch.empty_like(labels)
     rank[by_class] = torch.arange(len(labels)) - first[labels[by_class]]
-    return rows[torch.argsort(rank, stable=True)]
+    return indices[torch.argsort(rank, stable=True)]

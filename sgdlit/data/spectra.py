@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 Spectrum = Literal["isotropic", "power_law"]
 

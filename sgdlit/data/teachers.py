@@ -7,12 +7,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sgdlit.data.loaders import Batch
-from sgdlit.data.philox import derive_key, integers, normal, permutation, uniform
+from sgdlit.data.batches import Batch
+from sgdlit.data.keyed_data import require
 from sgdlit.data.sensing import signs
 from sgdlit.data.spectra import Spectrum, eigenvalues
-from sgdlit.data.streams import Split, StreamData, TeacherStream, require
-from sgdlit.data.sums import dot, grid_product, pairwise_sum
+from sgdlit.data.streams import Split, StreamData, TeacherStream
+from sgdlit.foundations.exact_sums import dot, grid_product, pairwise_sum
+from sgdlit.foundations.philox import derive_key, integers, normal, permutation, uniform
 
 
 class LinearTeacher(TeacherStream):
@@ -35,6 +36,7 @@ class LinearTeacher(TeacherStream):
     """
 
     key_name = "linear teacher"
+    small = ({"d": 50, "spectrum": "power_law", "label_noise": 0.5}, {"d": 50, "nonzero": 5})
 
     def __init__(
         self,
@@ -59,14 +61,14 @@ class LinearTeacher(TeacherStream):
         """w*, float64 ``[d]``."""
         weights = normal(self.teacher_key, torch.arange(1), self.d, dtype=torch.float64)[0]
         if self.nonzero is not None:
-            chosen = permutation(self.teacher_key, self.d, stream=1)[: self.nonzero]
+            chosen = permutation(self.teacher_key, self.d, substream=1)[: self.nonzero]
             weights = torch.zeros_like(weights).index_copy(0, chosen, weights[chosen].abs())
         signal = (self.eigenvalues * weights.square()).sum()
         require(bool(signal > 0), "spectrum", self.spectrum, "one under which the teacher's output varies")
         return weights / signal.sqrt()
 
     @property
-    def numbers(self) -> int:
+    def draws_per_example(self) -> int:
         return self.d
 
     def describe(self) -> dict[str, Any]:
@@ -103,6 +105,11 @@ class MLPTeacher(TeacherStream):
     """
 
     key_name = "MLP teacher"
+    small = (
+        {"widths": [50, 40, 2], "label_noise": 0.1},
+        {"widths": [50, 40, 5], "labels": "soft", "temperature": 0.5},
+        {"widths": [50, 40, 5], "labels": "hard"},
+    )
 
     def __init__(
         self,
@@ -123,13 +130,13 @@ class MLPTeacher(TeacherStream):
         require(warm and temperature < float("inf"), "temperature", temperature, coldest)
         self.widths, self.labels, self.temperature = list(widths), labels, temperature
         self.layers = [
-            normal(self.teacher_key, torch.arange(fan_out), fan_in, stream=layer, dtype=torch.float64)
+            normal(self.teacher_key, torch.arange(fan_out), fan_in, substream=layer, dtype=torch.float64)
             * math.sqrt((2 if layer else 1) / fan_in)
             for layer, (fan_in, fan_out) in enumerate(pairwise(self.widths))
         ]
 
     @property
-    def numbers(self) -> int:
+    def draws_per_example(self) -> int:
         return sum(self.widths)
 
     def describe(self) -> dict[str, Any]:
@@ -175,6 +182,7 @@ class XOR(StreamData):
     """
 
     key_name = "XOR"
+    small = ({"d": 70, "i": 3, "j": 5},)
 
     def __init__(self, d: int, i: int = 0, j: int = 1, **stream: Any) -> None:
         super().__init__(**stream)
@@ -185,7 +193,7 @@ class XOR(StreamData):
         self.d, self.i, self.j = d, i, j
 
     @property
-    def numbers(self) -> int:
+    def draws_per_example(self) -> int:
         return self.d
 
     def describe(self) -> dict[str, Any]:
@@ -211,6 +219,7 @@ class GaussianMixture(StreamData):
     """
 
     key_name = "Gaussian mixture"
+    small = ({"d": 30, "classes": 3},)
 
     def __init__(
         self,
@@ -233,7 +242,7 @@ class GaussianMixture(StreamData):
         self.means = (separation * means / means.norm(dim=1, keepdim=True)).to(self.dtype)
 
     @property
-    def numbers(self) -> int:
+    def draws_per_example(self) -> int:
         return self.d
 
     def describe(self) -> dict[str, Any]:
@@ -246,6 +255,6 @@ class GaussianMixture(StreamData):
 
     def draw(self, split: Split, index: Tensor) -> Batch:
         key = self.key(split)
-        labels = integers(key, index, 1, self.classes, stream=1).squeeze(-1)
+        labels = integers(key, index, 1, self.classes, substream=1).squeeze(-1)
         noise = normal(key, index, self.d, dtype=self.dtype)
         return self.means.to(index.device)[labels] + noise, labels

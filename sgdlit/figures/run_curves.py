@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sgdlit.figures import style
-from sgdlit.run_files import read_column
+from sgdlit.runs.reading import load_run
 
 PANELS = (
     ("train/loss", "training loss of minibatches", ""),
@@ -27,7 +27,7 @@ def draw_runs(folders: Sequence[Path], names: Sequence[str], target: Path, svg: 
     for ax, (column, title, log) in zip(axes, PANELS, strict=True):
         noisy = column.startswith("train/")
         for folder, name, color in zip(folders, names, style.COLORS, strict=False):
-            steps, values = read_column(folder, column)
+            steps, values = (part.tolist() for part in load_run(folder).column(column))
             if noisy:
                 ax.plot(steps, values, color=color, alpha=0.2, linewidth=0.6)
             shown = running_mean(values, _WINDOW) if noisy else values

@@ -7,35 +7,39 @@ Drawn from stored results alone. Every number that is drawn is also in ``NAME.cs
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgdlit.console import warn
 from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, finish, label_short_log_axes, panels, save
+from sgdlit.foundations.console import warn
+from sgdlit.foundations.files import write_table
 from sgdlit.sweeps.expressions import Expression, power_of_two, shown_number
-from sgdlit.sweeps.options import Line, Panel, Statistic, SweepOptions, panels_of
-from sgdlit.sweeps.series import Numbers, PointSummary, Series, panel_series
-from sgdlit.sweeps.statistics import interval_in_words, rule_of
-from sgdlit.sweeps.table import numbers_of, write_csv
+from sgdlit.sweeps.options import FilledPanel, Line, Statistic, SweepOptions, panels_of
+from sgdlit.sweeps.series import PointSummary, Series, SweepResults, panel_series
+from sgdlit.sweeps.statistics import Summary, interval_in_words, rule_of
+from sgdlit.sweeps.table import summary_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Drawn = Sequence[tuple[FilledPanel, Sequence[Series]]]  # the panels of a figure with their curves
+Placed = Sequence[tuple[float, PointSummary]]  # the points of a curve with their place on the x axis
 
 _CHARACTERS_PER_PANEL = 72  # of a caption
 _CHARACTERS_OF_A_HEADING = 46
 
 
-def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: bool) -> list[Path]:
+def draw(name: str, options: SweepOptions, results: SweepResults, folder: Path, svg: bool) -> list[Path]:
     """Draw one figure of a sweep file and write its numbers; the files that were written.
 
     Raises:
         UserError: the figure asks for a key, a grid or a metric that there is not.
     """
     described = panels_of(options, name)
-    drawn = [(panel, panel_series(numbers, panel, where)) for where, panel in described]
+    drawn = [(panel, panel_series(results, panel, where)) for where, panel in described]
     columns = min(len(drawn), max(1, options.figures[name].columns))
     rows = -(-len(drawn) // columns)
     figure, axes = panels(rows, columns, width=4.6, height=3.6)
@@ -43,9 +47,9 @@ def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: 
         draw_panel(ax, panel, series)
     for ax in axes[len(drawn) :]:
         ax.remove()
-    if options.figures[name].heading:
-        heading = textwrap.fill(options.figures[name].heading, _CHARACTERS_OF_A_HEADING * columns)
-        figure.suptitle(heading, fontsize=11)
+    heading = options.figures[name].heading
+    if heading:
+        figure.suptitle(textwrap.fill(heading, _CHARACTERS_OF_A_HEADING * columns), fontsize=11)
     caption = _caption(drawn)
     figure.supxlabel(textwrap.fill(caption, _CHARACTERS_PER_PANEL * columns), fontsize=7.5)
     for line in _tuning(drawn):
@@ -54,18 +58,19 @@ def draw(name: str, options: SweepOptions, numbers: Numbers, folder: Path, svg: 
     points, runs = _tables(drawn)
     return [
         *save(figure, folder, name, svg),
-        write_csv(folder / f"{name}.csv", points),
-        write_csv(folder / f"{name}_runs.csv", runs),
+        write_table(folder / f"{name}.csv", points),
+        write_table(folder / f"{name}_runs.csv", runs),
     ]
 
 
 # One panel
 
 
-def draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
-    places = _Places(panel, drawn)
+def draw_panel(ax: "Axes", panel: FilledPanel, curves: Sequence[Series]) -> None:
+    """The curves of one panel, their reference lines, and its axes."""
+    places = _Places(panel, curves)
     placed = []
-    for i, series in enumerate(drawn):
+    for i, series in enumerate(curves):
         color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
         points = [(places.of(point.x), point) for point in series.points if places.has(point.x)]
         placed.append(points)
@@ -78,9 +83,13 @@ def draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
         _draw_lost(ax, points, color, i)
     for line, style in zip(panel.lines, ("--", ":", "-.") * len(panel.lines), strict=False):
         _draw_line(ax, line, placed, {"color": "black", "linestyle": style, "linewidth": 1})
-    words = dict.fromkeys(series.metric.words for series in drawn)
-    y_label = panel.y_label or ", ".join(words)
-    there = any(point.summary.center is not None for series in drawn for point in series.points)
+    _finish(ax, panel, curves, places)
+
+
+def _finish(ax: "Axes", panel: FilledPanel, curves: Sequence[Series], places: "_Places") -> None:
+    """Title, labels, scales and ticks."""
+    y_label = panel.y_label or ", ".join(dict.fromkeys(series.metric.words for series in curves))
+    there = any(point.summary.center is not None for series in curves for point in series.points)
     log = panel.log.replace("none", "") if there else ""  # nothing has no logarithm
     if places.categories:
         log = log.replace("x", "")
@@ -91,19 +100,30 @@ def draw_panel(ax: "Axes", panel: Panel, drawn: Sequence[Series]) -> None:
         ax.set_ylim(*panel.y_range)
 
 
-def _draw_line(ax: "Axes", line: Line, drawn: "Sequence[Placed]", look: dict[str, Any]) -> None:
+def _draw_line(ax: "Axes", line: Line, curves: Sequence[Placed], look: dict[str, Any]) -> None:
     """A reference line; one through the first point is left out as long as there is none."""
     look = look | {"label": line.name}
     if line.y is not None:
         ax.axhline(line.y, **look)
     elif line.x is not None:
         ax.axvline(line.x, **look)
-    else:
-        valued = [[(x, p) for x, p in placed if x > 0 and p.summary.center is not None] for placed in drawn]
+    elif line.power is not None:
+        valued = [[(x, center) for x, center, _ in _valued(placed) if x > 0] for placed in curves]
         if valued[0]:
-            (first, point), last = valued[0][0], max(x for placed in valued for x, _ in placed)
+            (first, center), last = valued[0][0], max(x for placed in valued for x, _ in placed)
             xs = np.geomspace(first, last)
-            ax.plot(xs, point.summary.center * (xs / first) ** line.power, **look)
+            ax.plot(xs, center * (xs / first) ** line.power, **look)
+
+
+def _valued(points: Placed) -> list[tuple[float, float, Summary]]:
+    """The points that show something: x, centre and summary."""
+    return [(x, center, p.summary) for x, p in points if (center := p.summary.center) is not None]
+
+
+def _intervals(points: Placed) -> list[tuple[float, float, float, float]]:
+    """The points that have an interval: x, centre and both ends."""
+    valued = _valued(points)
+    return [(x, c, s.low, s.high) for x, c, s in valued if s.low is not None and s.high is not None]
 
 
 def _raised(label: str) -> str:
@@ -121,12 +141,12 @@ def _on_binary_grid(value: float) -> bool:
 class _Places:
     """Where on the x axis a value is drawn: at itself, or in its turn where values are no numbers."""
 
-    def __init__(self, panel: Panel, drawn: Sequence[Series]) -> None:
-        self.values = list(dict.fromkeys(point.x for series in drawn for point in series.points))
+    def __init__(self, panel: FilledPanel, curves: Sequence[Series]) -> None:
+        self.values = list(dict.fromkeys(point.x for series in curves for point in series.points))
         numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in self.values)
         self.categories = [] if numeric else self.values
         self._log = "x" in panel.log and numeric
-        self.words = Expression(panel.x or panel.curves[0].x, "x").words
+        self.words = Expression(panel.x or panel.x_of(panel.curves[0]), "x").words
         lost = [v for v in self.values if not self.has(v)]
         if lost:
             warn(f"x = {', '.join(map(str, lost))} has no place on a logarithmic axis, and is not drawn")
@@ -147,11 +167,8 @@ class _Places:
                 binary_ticks(ax, whole)
 
 
-Placed = Sequence[tuple[float, PointSummary]]
-
-
 def _draw_points(
-    ax: "Axes", points: Placed, panel: Panel, label: str, color: str, marker: str, size: float
+    ax: "Axes", points: Placed, panel: FilledPanel, label: str, color: str, marker: str, size: float
 ) -> None:
     if panel.runs:
         single = [(x, run.value) for x, point in points for run in point.runs if run.value is not None]
@@ -159,33 +176,33 @@ def _draw_points(
             [x for x, _ in single], [value for _, value in single],
             marker, color=color, alpha=0.22, markersize=3, markeredgewidth=0, zorder=1,
         )  # fmt: skip
-    there = [(x, point.summary) for x, point in points if point.summary.center is not None]
+    there = _valued(points)
     ax.plot(
-        [x for x, _ in there], [summary.center for _, summary in there],
+        [x for x, _, _ in there], [center for _, center, _ in there],
         color=color, marker=marker, markersize=size, linewidth=1.4, label=label, zorder=3,
         markeredgecolor="white", markeredgewidth=0.5,
     )  # fmt: skip
-    barred = [(x, s) for x, s in there if s.low is not None and s.high is not None]
+    barred = _intervals(points)
     if barred:
+        xs, centers, lows, highs = map(np.array, zip(*barred, strict=True))
         ax.errorbar(
-            [x for x, _ in barred], [s.center for _, s in barred],
-            [[s.center - s.low for _, s in barred], [s.high - s.center for _, s in barred]],
+            xs, centers, [centers - lows, highs - centers],
             fmt="none", ecolor=color, capsize=2.5, elinewidth=1, zorder=2,
         )  # fmt: skip
 
 
-def _draw_over_steps(ax: "Axes", points: Placed, panel: Panel, label: str, color: str) -> None:
+def _draw_over_steps(ax: "Axes", points: Placed, panel: FilledPanel, label: str, color: str) -> None:
     if panel.runs and points:
         for seed in dict.fromkeys(run.seed for _, point in points for run in point.runs):
             own = [(x, r.value) for x, point in points for r in point.runs if r.seed == seed]
-            there = [(x, value) for x, value in own if value is not None]
-            ax.plot([x for x, _ in there], [v for _, v in there], color=color, alpha=0.25, lw=0.7, zorder=1)
-    there = [(x, point.summary) for x, point in points if point.summary.center is not None]
-    ax.plot([x for x, _ in there], [s.center for _, s in there], color=color, lw=1.6, label=label, zorder=3)
-    banded = [(x, s) for x, s in there if s.low is not None and s.high is not None]
+            single = [(x, value) for x, value in own if value is not None]
+            ax.plot([x for x, _ in single], [v for _, v in single], color=color, alpha=0.25, lw=0.7, zorder=1)
+    there = _valued(points)
+    ax.plot([x for x, *_ in there], [c for _, c, _ in there], color=color, lw=1.6, label=label, zorder=3)
+    banded = _intervals(points)
     if banded:
-        ends = [s.low for _, s in banded], [s.high for _, s in banded]
-        ax.fill_between([x for x, _ in banded], *ends, color=color, alpha=0.15, linewidth=0, zorder=1)
+        xs, _, lows, highs = map(np.array, zip(*banded, strict=True))
+        ax.fill_between(xs, lows, highs, color=color, alpha=0.15, linewidth=0, zorder=1)
 
 
 def _draw_lost(ax: "Axes", points: Placed, color: str, i: int) -> None:
@@ -202,13 +219,11 @@ def _draw_lost(ax: "Axes", points: Placed, color: str, i: int) -> None:
 # What is said about it
 
 
-def _caption(drawn: Iterable[tuple[Panel, Sequence[Series]]]) -> str:
+def _caption(drawn: Drawn) -> str:
     """What points, bars and crosses are."""
-    drawn = list(drawn)
-    points = [point for _, every in drawn for series in every for point in series.points]
-    rules = dict.fromkeys(
-        _rule(panel.statistic, point.planned) for panel, every in drawn for s in every for point in s.points
-    )
+    shown = [(panel, point) for panel, curves in drawn for series in curves for point in series.points]
+    points = [point for _, point in shown]
+    rules = dict.fromkeys(_rule(panel.statistic, point.planned) for panel, point in shown)
     parts = [f"Points: {'; '.join(rules)}"]
     if any(panel.runs for panel, _ in drawn) and any(point.planned > 1 for point in points):
         parts.append("faint: single runs")
@@ -232,34 +247,34 @@ def _rule(statistic: Statistic, planned: int) -> str:
     return f"{rule_of(statistic, planned)}{' runs' if planned > 1 else ''}{bars}"
 
 
-def _tuning(drawn: Iterable[tuple[Panel, Sequence[Series]]]) -> list[str]:
+def _tuning(drawn: Drawn) -> list[str]:
     """The choices that tuning made, with their neighbours; a warning for each at the edge of its grid."""
     lines = []
-    for series, point in ((s, p) for _, every in drawn for s in every for p in s.points):
+    for series, point in ((s, p) for _, curves in drawn for s in curves for p in s.points):
         for key, choice in point.choices.items():
             place, value = f"{series.label}, x = {shown_number(point.x)}", shown_number(choice.chosen)
-            beside = [f"{shown_number(v)}: {_number(center)}" for v, center in choice.neighbours]
+            beside = [f"{shown_number(v)}: {_shown(center)}" for v, center in choice.neighbours]
             others = f"beside it {', '.join(beside)}" if beside else "no other was tried"
-            lines.append(f"{place}: best {key} {value}: {_number(choice.center)} ({others})")
+            lines.append(f"{place}: best {key} {value}: {_shown(choice.center)} ({others})")
             if choice.at_edge:
                 warn(f"{place}: the best {key}, {value}, lies at the edge of what was tried")
     return lines
 
 
-def _number(center: float | None) -> str:
+def _shown(center: float | None) -> str:
     return "nothing" if center is None else f"{center:.4g}"
 
 
-def _tables(drawn: Iterable[tuple[Panel, Sequence[Series]]]) -> tuple[list[dict], list[dict]]:
+def _tables(drawn: Drawn) -> tuple[list[dict], list[dict]]:
     """Every point, and every single run, that is drawn."""
     points, runs = [], []
-    for i, (panel, every) in enumerate(drawn):
-        for series in every:
+    for i, (panel, curves) in enumerate(drawn):
+        for series in curves:
             for point in series.points:
                 place = {"panel": panel.title or i, "curve": series.label, "metric": series.metric.words}
                 place |= {"x_is": panel.x or "", "x": point.x}
                 chosen = {f"best {key}": choice.chosen for key, choice in point.choices.items()}
-                points.append({**place, **chosen, **numbers_of(point)})
+                points.append({**place, **chosen, **summary_columns(point)})
                 for run in point.runs:
                     runs.append({**place, "seed": run.seed, "state": run.state, "value": run.value})
     return points, runs

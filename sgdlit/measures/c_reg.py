@@ -1,26 +1,168 @@
-"""C_reg: a quarter of the mean squared norm of minibatch gradients."""
+"""C_reg: a quarter of the mean squared norm of minibatch gradients, and the two parts of its expectation."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sgdlit.objectives import Loss, frozen_statistics
-from sgdlit.objectives.modified_loss import squared_length
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.errors import UserError
+from sgdlit.measures.example_gradients import example_gradients
+from sgdlit.measures.gradient_noise import noise_of_parts
+from sgdlit.measures.mean_gradient import mean_gradient, squared_norm
+from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.undisturbed import preserved
+from sgdlit.objectives import Loss
+from sgdlit.objectives.penalty import c_reg_of, squared_gradient_norm
 
 
 def c_reg(network: nn.Module, loss: Loss, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """C_reg = 1/(4m) Σ_k ‖∇Ĉ_k‖², a scalar (Smith et al. 2021, 2101.12176, section 2.3).
+
+    A batch that is smaller than the first is left out: its gradient is noisier, so it would not count as one
+    of m. In expectation over partitions the others give equation 22 of the paper.
 
     Args:
         network: its parameters that require a gradient are what ∇ differentiates by; nothing of it changes.
         loss: Ĉ_k is its mean over batch k.
         batches: inputs ``[B, ...]`` and targets ``[B, ...]`` of each of the m minibatches, at least one.
     """
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    norms = []
-    with frozen_statistics(network), torch.enable_grad():
+    norms, size = [], None
+    with preserved(network):
         for inputs, targets in batches:
-            gradient = torch.autograd.grad(loss(network(inputs), targets), trainable, materialize_grads=True)
-            norms.append(squared_length(list(gradient)).double())
-    return torch.stack(norms).mean() / 4
+            size = len(inputs) if size is None else size
+            if len(inputs) == size:
+                norms.append(squared_gradient_norm(network, loss, inputs, targets).double())
+    return c_reg_of(torch.stack(norms).mean())
+
+
+class CRegParts(NamedTuple):
+    """C_reg(B) = ``of_gradient`` + ``of_noise[B]``, in C²/θ²."""
+
+    of_gradient: float
+    of_noise: dict[int, float]
+
+
+def expected_c_reg(
+    norms: Tensor, squared_norm_of_mean: float, batch_sizes: Iterable[int], population: float
+) -> CRegParts:
+    """¼‖∇C‖² and ¼·(N − B)/(N − 1)·Γ/B for several B, from the gradients of n single examples.
+
+    Γ = Σ_i‖g_i − g‖²/N. Their sum is the expectation of C_reg over all partitions of N examples into batches
+    of B (Smith et al. 2021, 2101.12176, equation 22). With all N examples it is exact, and with n of them
+    without bias: Γ = S²(N − 1)/N, see :func:`sgdlit.measures.gradient_noise.noise_of_parts`.
+
+    Args:
+        norms: ‖g_i‖², ``[n]``, n ≥ 2.
+        squared_norm_of_mean: ‖ḡ‖².
+        batch_sizes: B, each from 1 to N.
+        population: N; infinite for a stream.
+    """
+    noise = noise_of_parts(norms, torch.ones(len(norms)), squared_norm_of_mean, population)
+    weights = {size: 1 / size - 1 / population for size in batch_sizes}
+    return CRegParts(
+        c_reg_of(noise.squared_gradient),
+        {size: c_reg_of(weight * noise.covariance_trace) for size, weight in weights.items()},
+    )
+
+
+def c_reg_parts(
+    network: nn.Module,
+    loss: Loss,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    batch_sizes: Sequence[int],
+    population: float | None = None,
+) -> CRegParts:
+    """The two parts of E C_reg for several batch sizes at once, see :func:`expected_c_reg`.
+
+    Args:
+        network: in the mode in which it is; nothing of it changes.
+        loss: of each example.
+        batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, which decide nothing but the
+            memory that is used. They are gone through twice.
+        batch_sizes: B.
+        population: N, from which the examples were drawn without replacement; None: there are no others.
+
+    Raises:
+        UserError: a loss that has no value per example; BatchNorm that takes the statistics of the batch.
+    """
+    batches = list(batches)
+    norms = example_gradients(network, loss, batches).squared_norms
+    of_mean = squared_norm(mean_gradient(network, loss, batches).gradient)
+    return expected_c_reg(norms, of_mean, batch_sizes, len(norms) if population is None else population)
+
+
+class CReg(Measure):
+    """``train_set/C_reg`` of the training set, not augmented, with the network in evaluation mode.
+
+    Args:
+        batch_size: examples in a minibatch; None for the step's batch size.
+        batches: minibatches that are looked at, the first ones of the training set; None for all.
+        cadence: see :class:`Measure`.
+    """
+
+    formula = "C_reg = ¼ mean_k ‖∇Ĉ_k‖² over full minibatches k"
+    answers = "what does the implicit regularizer of SGD measure, on the minibatches of the set's own order"
+    price = "N"
+    logged = ("train_set/C_reg",)
+    small = ({}, {"batch_size": 3, "batches": 2})
+
+    def __init__(self, batch_size: int | None = None, batches: int | None = None, **cadence: Any) -> None:
+        super().__init__(**cadence)
+        require_positive(type(self).__name__, batch_size=batch_size, batches=batches)
+        self.batch_size, self.batches = batch_size, batches
+
+    def check(self, network: nn.Module, data: KeyedData) -> None:
+        if not data.is_finite:
+            raise UserError(
+                f"CReg: {type(data).__name__} has no finite training set; allowed: image shards, or a stream "
+                "with data.shard_size"
+            )
+
+    def take(self, run: RunAtStep, member: int) -> Values:
+        batches = run.batches("train_set", self.batch_size or run.data.batch_size)
+        return {"train_set/C_reg": float(c_reg(run.network, run.loss, islice(batches, self.batches)))}
+
+
+class ExpectedCReg(Measure):
+    """``measure/C_reg_at_B`` of minibatches of B examples, in expectation over all partitions of the training
+    set, and its parts ``measure/C_reg_of_gradient`` ¼‖∇C‖² and ``measure/C_reg_of_noise_at_B``.
+
+    Args:
+        batch_sizes: B, one or more; None for the step's batch size.
+        cadence: see :class:`Measure`.
+    """
+
+    formula = "C_reg(B) = ¼‖∇C‖² + ¼·(N − B)/(N − 1)·Γ/B, with Γ = Σ‖∇C_i − ∇C‖²/N"
+    answers = "which part do the regularizer and the learning rate lower: the gradient or its noise"
+    price = "2.3 n (linear layers), 2.5 n and more elsewhere"
+    logged = ("measure/C_reg_of_gradient", "measure/C_reg_of_noise_at_B", "measure/C_reg_at_B")
+    needs = ("examples", "gradient", "example_norms")
+    small = ({}, {"batch_sizes": [1, 7]})
+
+    def __init__(self, batch_sizes: list[int] | None = None, **cadence: Any) -> None:
+        super().__init__(**cadence)
+        for size in batch_sizes or []:
+            require_positive("ExpectedCReg", batch_sizes=size)
+        self.batch_sizes = batch_sizes
+
+    def check(self, network: nn.Module, data: KeyedData) -> None:
+        most = math.inf if data.training_size is None else data.training_size
+        for size in self.batch_sizes or []:
+            if size > most:
+                raise UserError(f"ExpectedCReg: batch_sizes: {size} is not possible; allowed: 1 to {most}")
+
+    def take(self, run: RunAtStep, member: int) -> Values:
+        if run.examples.count < 2:
+            return {}
+        sizes = self.batch_sizes or [run.data.batch_size]
+        of_mean = squared_norm(run.gradient)
+        parts = expected_c_reg(run.example_norms, of_mean, sizes, run.examples.population)
+        found = {"measure/C_reg_of_gradient": parts.of_gradient}
+        for size, noise in parts.of_noise.items():
+            found[f"measure/C_reg_of_noise_at_{size}"] = noise
+            found[f"measure/C_reg_at_{size}"] = parts.of_gradient + noise
+        return found

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from sgdlit.measures.measure import RunAtStep, Values
+from sgdlit.measures.relative_error import SensingMeasure
+
 
 def sensing_risk(matrix: Tensor, target: Tensor, label_noise: float = 0.0) -> Tensor:
     """E ½(y − aᵀMb)² = ½‖M − T‖²_F + ½σ², a float64 scalar, for y = aᵀTb + σ·noise.
@@ -17,3 +20,16 @@ def sensing_risk(matrix: Tensor, target: Tensor, label_noise: float = 0.0) -> Te
     """
     missed = torch.linalg.vector_norm(matrix - target, dtype=torch.float64)
     return 0.5 * (missed.square() + label_noise**2)
+
+
+class SensingRisk(SensingMeasure):
+    """``sensing/population_risk`` of the network's matrix."""
+
+    formula = "E ½(y − aᵀMb)² = ½‖M − T‖²_F + ½σ²"
+    answers = "what does matrix sensing cost on all examples there could be"
+    price = "0"
+    logged = ("sensing/population_risk",)
+
+    def take(self, run: RunAtStep, member: int) -> Values:
+        risk = sensing_risk(run.matrix, run.target, run.data.label_noise)
+        return {"sensing/population_risk": float(risk)}

@@ -1,9 +1,122 @@
-"""The largest singular values of a matrix."""
+"""Singular values of matrices, and three kinds of rank that they give."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
+from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.relative_error import SensingMeasure
 
 
-def singular_values(matrix: Tensor, count: int) -> Tensor:
-    """The ``count`` largest singular values of a matrix (m, n), from the largest down."""
+def singular_values(matrix: Tensor, count: int | None = None) -> Tensor:
+    """The ``count`` largest singular values of a matrix (m, n), from the largest down; None for all."""
     return torch.linalg.svdvals(matrix)[:count]
+
+
+def stable_rank(values: Tensor) -> Tensor:
+    """‖W‖²_F/‖W‖² = Σσ²/σ₁², a scalar, of all singular values ``[r]``, the largest first."""
+    return values.square().sum() / values[0].square()
+
+
+def effective_rank(values: Tensor) -> Tensor:
+    """exp(−Σ p ln p) with p = σ/Σσ, a scalar, of all singular values ``[r]`` (Roy & Vetterli 2007)."""
+    p = values / values.sum()
+    return torch.special.entr(p).sum().exp()
+
+
+def numerical_rank(values: Tensor, tolerance: float) -> int:
+    """The number of singular values ``[r]`` above ``tolerance`` times the largest."""
+    return int((values > tolerance * values.max()).sum())
+
+
+def weight_matrices(network: nn.Module) -> dict[str, Tensor]:
+    """The trained weights of a network as matrices, by name: ``[out, in]``, of a convolution with in = inputs
+    × kernel; no biases or other vectors."""
+    return {
+        n: p.detach().flatten(1) for n, p in network.named_parameters() if p.requires_grad and p.dim() > 1
+    }
+
+
+def chosen_matrices(owner: str, network: nn.Module, weights: list[str] | None) -> Mapping[str, Tensor]:
+    """Some of a network's weights by name; None for all.
+
+    Raises:
+        UserError: a name that there is not, or a network without matrices.
+    """
+    found = weight_matrices(network)
+    if not found:
+        raise UserError(
+            f"{owner}: {type(network).__name__} has no trained matrices; allowed: a network with some"
+        )
+    for name in weights or []:
+        if name not in found:
+            problem = f"{owner}: there is no matrix {name!r}{did_you_mean(name, found)}"
+            raise UserError(with_allowed(problem, list(found)))
+    return found if weights is None else {name: found[name] for name in weights}
+
+
+class SingularValues(Measure):
+    """``measure/singular_value_K/WEIGHT``, K = 1 … count, of weights as matrices, with their
+    ``measure/stable_rank/WEIGHT`` and ``measure/effective_rank/WEIGHT``.
+
+    Args:
+        count: singular values that are logged of each.
+        weights: names of parameters; None for all matrices and convolutions.
+        cadence: see :class:`Measure`.
+    """
+
+    formula = "σ_k of W; stable rank Σσ²/σ₁²; effective rank exp(−Σ p ln p), p = σ/Σσ"
+    answers = "do weights become low-rank"
+    price = "0, and a singular value decomposition of each weight"
+    logged = (
+        "measure/singular_value_K/WEIGHT",
+        "measure/stable_rank/WEIGHT",
+        "measure/effective_rank/WEIGHT",
+    )
+    small = ({}, {"count": 3})
+
+    def __init__(self, count: int = 1, weights: list[str] | None = None, **cadence: Any) -> None:
+        super().__init__(**cadence)
+        require_positive("SingularValues", count=count)
+        self.count, self.weights = count, weights
+
+    def check(self, network: nn.Module, data: KeyedData) -> None:
+        chosen_matrices("SingularValues", network, self.weights)
+
+    def take(self, run: RunAtStep, member: int) -> Values:
+        found: Values = {}
+        for name, matrix in chosen_matrices("SingularValues", run.network, self.weights).items():
+            if not bool(matrix.isfinite().all()):
+                continue
+            values = singular_values(matrix.double())
+            for k, value in enumerate(values[: self.count].tolist(), start=1):
+                found[f"measure/singular_value_{k}/{name}"] = value
+            found[f"measure/stable_rank/{name}"] = float(stable_rank(values))
+            found[f"measure/effective_rank/{name}"] = float(effective_rank(values))
+        return found
+
+
+class SensingSpectrum(SensingMeasure):
+    """``sensing/singular_value_K`` of M beside ``sensing/target_singular_value_K`` of T, K = 1 … r."""
+
+    formula = "σ_k of M and of T, k = 1 … r"
+    answers = "in which order does a linear network find the directions of matrix sensing"
+    price = "0, and a singular value decomposition"
+    logged = ("sensing/singular_value_K", "sensing/target_singular_value_K")
+
+    def __init__(self, **cadence: Any) -> None:
+        super().__init__(**cadence)
+        self._of_targets: dict[int, list[float]] = {}  # by member: they stay
+
+    def take(self, run: RunAtStep, member: int) -> Values:
+        if not bool(run.matrix.isfinite().all()):
+            return {}
+        if member not in self._of_targets:
+            self._of_targets[member] = singular_values(run.data.target, run.data.r).tolist()
+        own, of_target = singular_values(run.matrix, run.data.r).tolist(), self._of_targets[member]
+        found = {f"sensing/singular_value_{i}": value for i, value in enumerate(own, start=1)}
+        return found | {f"sensing/target_singular_value_{i}": v for i, v in enumerate(of_target, start=1)}

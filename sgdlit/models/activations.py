@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,

@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.models.layers import ClosedForm, ClosedFormNetwork
 from sgdlit.models.mlp import check_widths
 
 
-class DeepLinear(nn.Module):
+class DeepLinear(ClosedFormNetwork):
     """x -> W_L ... W_1 x, without biases.
 
     Args:
@@ -53,7 +54,9 @@ class DeepLinear(nn.Module):
                 std *= math.sqrt(2 / sum(weight.shape))
             nn.init.normal_(weight, std=std)
 
-    rank_one = "chain"  # the closed form of its gradient, see sgdlit.training.engines.rank_one
+    @property
+    def closed_form(self) -> ClosedForm:
+        return "chain"
 
     @property
     def product(self) -> Tensor:

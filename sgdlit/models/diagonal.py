@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.models.layers import ClosedForm, ClosedFormNetwork
 
 
-class DiagonalLinear(nn.Module):
+class DiagonalLinear(ClosedFormNetwork):
     """x -> xᵀβ with β = u ⊙ v.
 
     Every coordinate starts at u = ``u_start``, v = ``v_start``: nothing is drawn. From u = α, v = 0 the
@@ -39,7 +40,9 @@ class DiagonalLinear(nn.Module):
         nn.init.constant_(self.u, self.u_start)
         nn.init.constant_(self.v, self.v_start)
 
-    rank_one = "diagonal"  # the closed form of its gradient, see sgdlit.training.engines.rank_one
+    @property
+    def closed_form(self) -> ClosedForm:
+        return "diagonal"
 
     @property
     def coefficients(self) -> Tensor:

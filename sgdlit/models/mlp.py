@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.models.activations import SQUARED_GAINS, make_activation
 from sgdlit.models.layers import Linear
 

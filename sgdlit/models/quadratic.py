@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.spectra import Spectrum, eigenvalues
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 class Quadratic(nn.Module):
@@ -25,6 +25,8 @@ class Quadratic(nn.Module):
         UserError: d below 1; a curvature that is not d positive numbers; in ``forward``, examples of another
             size.
     """
+
+    curvatures: Tensor
 
     def __init__(
         self, d: int, curvature: Spectrum | list[float] = "power_law", exponent: float = 1.0

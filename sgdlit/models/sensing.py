@@ -1,15 +1,29 @@
 """Networks for matrix sensing: the prediction for a pair (a, b) is net(a)·b."""
 
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.models.deep_linear import DeepLinear
-from sgdlit.models.layers import Linear
+from sgdlit.models.layers import ClosedForm, ClosedFormNetwork, Linear
 
 
-class BilinearForm(nn.Module):
+@runtime_checkable
+class BetweenVectors(Protocol):
+    """What the bilinear form needs of a network."""
+
+    widths: list[int]
+    """Sizes of the input, of each hidden layer and of the output."""
+
+    def reset_parameters(self) -> None:
+        """Draw new initial parameters."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Output ``[batch, widths[-1]]`` for input ``[batch, widths[0]]``."""
+
+
+class BilinearForm(ClosedFormNetwork):
     """(a, b) -> net(a)·b.
 
     Args:
@@ -19,11 +33,16 @@ class BilinearForm(nn.Module):
     Shapes: input (batch, 2, d), the pairs (a, b); output (batch, 1).
 
     Raises:
-        UserError: in ``forward``, pairs that do not fit the network.
+        UserError: a network that does not tell its sizes; in ``forward``, pairs that do not fit the network.
     """
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
+        if not isinstance(net, BetweenVectors):
+            raise UserError(
+                f"net: {type(net).__name__} has no `widths` or no `reset_parameters`; allowed: networks that "
+                "have both, such as DeepLinear, NormalizedStack and MLP"
+            )
         self.net = net
 
     def reset_parameters(self) -> None:
@@ -31,8 +50,7 @@ class BilinearForm(nn.Module):
         self.net.reset_parameters()
 
     @property
-    def rank_one(self) -> str | None:
-        """The closed form of its gradient, see ``sgdlit.training.engines.rank_one``; None if it has none."""
+    def closed_form(self) -> ClosedForm | None:
         return "bilinear" if isinstance(self.net, DeepLinear) else None
 
     @property
@@ -82,7 +100,7 @@ class NormalizedStack(nn.Module):
         self.widths = [width] * (depth + 1)
         layers: list[nn.Module] = []
         for _ in range(depth):
-            after = [nn.BatchNorm1d(width), nn.ReLU()]
+            after: list[nn.Module] = [nn.BatchNorm1d(width), nn.ReLU()]
             if normalization == "layernorm":
                 after = [nn.ReLU(), nn.LayerNorm(width)]
             layers += [Linear(width, width, bias=False), *after]
@@ -94,7 +112,7 @@ class NormalizedStack(nn.Module):
         for module in self.layers:
             if isinstance(module, nn.Linear):
                 nn.init.uniform_(module.weight, -(module.in_features**-0.5), module.in_features**-0.5)
-            elif not isinstance(module, nn.ReLU):
+            elif isinstance(module, nn.BatchNorm1d | nn.LayerNorm):
                 module.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:

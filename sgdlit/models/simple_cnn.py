@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.models.layers import Conv2d, Linear
 
 
@@ -62,7 +62,8 @@ class SimpleCNN(nn.Module):
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 squared_gain = 1 if layer is self.layers[-1] else 2
                 nn.init.normal_(layer.weight, std=math.sqrt(squared_gain / layer.weight[0].numel()))
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1:] != self.image_shape:

@@ -12,7 +12,8 @@ that arrive at the gradients of input, weight and bias:
 
 This holds for any stride, padding, dilation and groups, and for transposed convolutions. ``register`` puts it
 in the place of PyTorch's own formula, in the whole process and for every network, on CPU and CUDA; forward
-and first backward passes are not touched.
+and first backward passes are not touched. Whatever takes a second derivative here calls it first; importing
+this file changes nothing.
 """
 
 from collections.abc import Sequence

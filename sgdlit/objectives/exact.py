@@ -2,14 +2,14 @@
 
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.losses import Loss
-from sgdlit.objectives.modified_loss import Ranks, modified_loss
 from sgdlit.objectives.objective import Evaluation, Objective, refuse_compiled
+from sgdlit.objectives.penalty import Ranks, modified_loss
 
 
 class ExactPenalty(Objective):
-    """mean_k (C_k + λ/4 ‖∇C_k‖²), with the exact gradient mean_k (g_k + λ/2 H_k g_k).
+    """The modified loss, with its exact gradient.
 
     At λ = 0 it is the plain loss, bit for bit. A network with BatchNorm is differentiated through the
     statistics of each batch of the penalty; with several ranks these are each rank's own, so that its numbers
@@ -32,7 +32,7 @@ class ExactPenalty(Objective):
         inputs: Tensor,
         targets: Tensor,
         reg_strength: float,
-        ranks: "Ranks",
+        ranks: Ranks,
     ) -> Evaluation:
         outputs = network(inputs)
         cost = loss(outputs, targets)

@@ -2,10 +2,11 @@
 
 With u = g/‖g‖ the gradient is taken to be
 
-    g + λ/2 ‖g‖ (∇C(w + δu) - g) / δ,
+    g + w ‖g‖ (∇C(θ + δu) - g) / δ,
 
-which tends to the exact g + λ/2 H g as δ -> 0 if C is twice differentiable (Smith et al. 2021, 2101.12176,
-section 2.3, and Geiping et al. 2021, 2109.14119). When it is *not* the same thing:
+with the weight w of ``penalty``, which tends to the exact g + w H g as δ -> 0 if C is twice differentiable
+(Smith et al. 2021, 2101.12176, section 2.3, and Geiping et al. 2021, 2109.14119). When it is *not* the same
+thing:
 
 * ReLU networks. As soon as the step of length δ crosses kinks, the difference contains the jumps of the
   gradient there, which H (defined almost everywhere) does not. For WRN-10-1 and MLPs its error was 0.3 to 20
@@ -22,14 +23,14 @@ The perturbed parameters are new tensors, which are never mistaken for the old o
 import torch
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.losses import Loss
-from sgdlit.objectives.modified_loss import Ranks, mean_over_ranks, squared_length
 from sgdlit.objectives.objective import Evaluation, Objective, PrecomputedGradient, frozen_statistics
+from sgdlit.objectives.penalty import Ranks, mean_over_ranks, modified_value, squared_length, weight_along
 
 
 class FiniteDifferencePenalty(Objective):
-    """mean_k (C_k + λ/4 ‖∇C_k‖²) as a value, with the penalty's gradient by a forward difference.
+    """The modified loss as a value, with the penalty's gradient by a forward difference.
 
     Args:
         penalty_batch_size: see ``Objective``.
@@ -38,6 +39,8 @@ class FiniteDifferencePenalty(Objective):
     Raises:
         UserError: δ not positive.
     """
+
+    small = ({"delta": 1e-6},)
 
     def __init__(self, penalty_batch_size: int | None = None, delta: float = 1e-2) -> None:
         super().__init__(penalty_batch_size)
@@ -60,23 +63,23 @@ class FiniteDifferencePenalty(Objective):
         inputs: Tensor,
         targets: Tensor,
         reg_strength: float,
-        ranks: "Ranks",
+        ranks: Ranks,
     ) -> Evaluation:
         trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
         outputs = network(inputs)
         cost = loss(outputs, targets)
-        gradient = torch.autograd.grad(cost, trainable.values(), materialize_grads=True)
+        gradient = torch.autograd.grad(cost, list(trainable.values()), materialize_grads=True)
         direction = mean_over_ranks(list(gradient), ranks)
         squared_norm = squared_length(direction)
         norm = squared_norm.sqrt().clamp(min=torch.finfo(squared_norm.dtype).tiny)
 
         step = torch._foreach_mul(direction, self.delta / norm)
-        ahead = self.gradient_ahead(network, loss, inputs, targets, trainable, step)
+        ahead = self.gradient_ahead(network, loss, inputs, targets, trainable, list(step))
         difference = torch._foreach_sub(ahead, gradient)
-        torch._foreach_mul_(difference, reg_strength / 2 * norm / self.delta)
+        torch._foreach_mul_(difference, weight_along(reg_strength) * norm / self.delta)
         torch._foreach_add_(difference, gradient)
 
-        value = cost.detach() + reg_strength / 4 * squared_norm
+        value = modified_value(cost.detach(), squared_norm, reg_strength)
         modified = PrecomputedGradient.apply(value, difference, *trainable.values())
         return Evaluation(modified, cost.detach(), squared_norm, outputs.detach())
 
@@ -91,8 +94,8 @@ class FiniteDifferencePenalty(Objective):
     ) -> tuple[Tensor, ...]:
         """∇C at the parameters plus ``step``, with BatchNorm's running statistics left alone."""
         with torch.no_grad():
-            moved = torch._foreach_add(list(trainable.values()), step)
-        moved = {name: p.requires_grad_() for name, p in zip(trainable, moved, strict=True)}
+            ahead = torch._foreach_add(list(trainable.values()), step)
+        moved = {name: p.requires_grad_() for name, p in zip(trainable, ahead, strict=True)}
         with frozen_statistics(network):
             outputs = torch.func.functional_call(network, moved, (inputs,))
-        return torch.autograd.grad(loss(outputs, targets), moved.values(), materialize_grads=True)
+        return torch.autograd.grad(loss(outputs, targets), list(moved.values()), materialize_grads=True)

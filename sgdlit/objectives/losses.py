@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 class Loss(ABC):
@@ -85,7 +85,8 @@ class HalfSquaredError(Loss):
 
     def per_example(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if not targets.is_floating_point():
-            targets = F.one_hot(targets.long(), outputs.shape[1])
+            classes = torch.arange(outputs.shape[1], device=targets.device)
+            targets = (targets.unsqueeze(-1) == classes).to(outputs.dtype)  # F.one_hot fails under vmap
         return 0.5 * (outputs - targets.reshape(outputs.shape)).square().flatten(1).sum(1)
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor | None:

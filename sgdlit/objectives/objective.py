@@ -1,9 +1,9 @@
 """What the objectives share: what they return, how a batch is cut for the penalty, BatchNorm's statistics.
 
-Every objective evaluates mean_k (C_k + λ/4 ‖∇C_k‖²) over batches k of ``penalty_batch_size`` contiguous
-examples of the step's global batch. How many ranks share that batch does not change its value: a rank that
-holds several of those batches takes them one by one, and where one of them lies over several ranks, those
-exchange their gradients.
+Every objective evaluates the modified loss (see ``penalty``), averaged over batches of ``penalty_batch_size``
+contiguous examples of the step's global batch. How many ranks share that batch does not change its value: a
+rank that holds several of those batches takes them one by one, and where one of them lies over several ranks,
+those exchange their gradients.
 """
 
 import weakref
@@ -11,21 +11,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.losses import Loss
-from sgdlit.objectives.modified_loss import (
+from sgdlit.objectives.penalty import (
     Ranks,
     check_strength,
-    mean_over_ranks,
     refuse_second_derivative,
-    squared_length,
+    squared_gradient_norm,
 )
 
 
@@ -55,7 +54,8 @@ class Objective(ABC):
             divides the global batch.
     """
 
-    may_span_ranks = True  # whether ranks can exchange gradients in the middle of the computation
+    small: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    """Arguments with which it is tested against the exact gradient, on smooth networks in float64."""
 
     def __init__(self, penalty_batch_size: int | None = None) -> None:
         if penalty_batch_size is not None and penalty_batch_size < 1:
@@ -96,13 +96,9 @@ class Objective(ABC):
     def measure(self, network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Tensor:
         """mean_k ‖∇C_k‖² = 4 C_reg of a batch, detached; BatchNorm's statistics stay."""
         size, ranks = penalty_scope(self.penalty_batch_size, len(inputs))
-        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        norms = []
-        with frozen_statistics(network), torch.enable_grad():
-            for x, y in zip(inputs.split(size), targets.split(size), strict=True):
-                cost = loss(network(x), y)
-                gradient = torch.autograd.grad(cost, trainable, materialize_grads=True)
-                norms.append(squared_length(mean_over_ranks(list(gradient), ranks)))
+        batches = zip(inputs.split(size), targets.split(size), strict=True)
+        with frozen_statistics(network):
+            norms = [squared_gradient_norm(network, loss, x, y, ranks) for x, y in batches]
         return torch.stack(norms).mean()
 
     def evaluate_plain(self, network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Evaluation:
@@ -123,9 +119,9 @@ class Objective(ABC):
         inputs: Tensor,
         targets: Tensor,
         reg_strength: float,
-        ranks: "Ranks",
+        ranks: Ranks,
     ) -> Evaluation:
-        """C + λ/4 ‖∇C‖² on one batch, shared with ``ranks``."""
+        """The modified loss of one batch, shared with ``ranks``."""
 
 
 def mean_of(parts: list[Evaluation]) -> Evaluation:
@@ -136,7 +132,7 @@ def mean_of(parts: list[Evaluation]) -> Evaluation:
     return Evaluation(loss, cost, squared_norm, torch.cat([part.outputs for part in parts]))
 
 
-def penalty_scope(penalty_batch_size: int | None, local_batch: int) -> tuple[int, "Ranks"]:
+def penalty_scope(penalty_batch_size: int | None, local_batch: int) -> tuple[int, Ranks]:
     """How many of this rank's examples go into one batch of the penalty, and which ranks share it.
 
     Raises:
@@ -187,8 +183,8 @@ def refuse_compiled(network: nn.Module, objective: str) -> None:
     """Raise UserError if torch.compile was applied to the network itself or to a part of it."""
     if any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in network.modules()):
         raise UserError(
-            f"{objective} cannot differentiate a network that torch.compile was applied to; compile the "
-            "whole gradient computation instead: objective CompiledPenalty"
+            f"{objective} cannot differentiate a network that torch.compile was applied to; give the network "
+            "as it is, and compile whole steps instead: engine compiled"
         )
 
 

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from sgdlit.errors import UserError
-from sgdlit.objectives.modified_loss import check_strength
+from sgdlit.foundations.errors import UserError
+from sgdlit.objectives.penalty import check_strength
 
 
 class Strength(ABC):
@@ -87,7 +87,7 @@ class LinearRampStrength(Strength):
 @dataclass(frozen=True)
 class TiedToLearningRate(Strength):
     """λ = ratio · lr. With ratio 1 the explicit penalty is as strong as the implicit one of SGD at that rate
-    (Smith et al. 2021, 2101.12176, equation 1: ε/4 mean_k ‖∇C_k‖²)."""
+    (Smith et al. 2021, 2101.12176, equation 1)."""
 
     ratio: float = 1.0
 

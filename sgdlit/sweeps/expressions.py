@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sgdlit.config_errors import short_key
-from sgdlit.errors import UserError
-from sgdlit.sweeps.axes import number
+from sgdlit.config.axes import number
+from sgdlit.config.keys import short_key
+from sgdlit.foundations.errors import UserError
 
 _SYMBOLS = {
     "lr": "ε",

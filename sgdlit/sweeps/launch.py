@@ -1,6 +1,6 @@
 """Several workers on one store: processes on this machine, or a SLURM job array through submitit.
 
-The workers share nothing but the store: each takes what is missing and nobody has claimed.
+The workers share nothing but the store: each takes what is missing and nobody else runs.
 """
 
 import os
@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sgdlit.console import say
-from sgdlit.errors import UserError
-from sgdlit.sweeps.progress import SweepProgress
+from sgdlit.foundations.console import say
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.progress import Progress
 from sgdlit.sweeps.store import Store
 
 _POLL_SECONDS = 0.2
@@ -39,11 +39,10 @@ def run_processes(arguments: Sequence[str], jobs: int, store: Store, keys: Seque
     workers = [_start(arguments, k, jobs, log) for k, log in enumerate(logs)]
     before = {s: signal.signal(s, lambda n, _: _pass_on(workers, n)) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with SweepProgress(len(keys)) as progress:
+        with Progress("runs", len(keys)) as progress:
             while any(worker.poll() is None for worker in workers):
                 time.sleep(_POLL_SECONDS)
-                progress.done = sum(map(store.has, keys))
-                progress.within(0.0, "")
+                progress.update(sum(map(store.has, keys)))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

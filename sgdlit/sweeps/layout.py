@@ -3,12 +3,13 @@
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sgdlit.errors import UserError
-from sgdlit.sweeps.axes import number
+from sgdlit.config.axes import number
+from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.expressions import Expression, shown_number
-from sgdlit.sweeps.options import Curve, Metric, Panel, SweepOptions, all_panels
+from sgdlit.sweeps.options import Curve, FilledPanel, Metric, SweepOptions, all_panels
 from sgdlit.sweeps.plan import Cell, Plan
 
 
@@ -40,7 +41,7 @@ def check_figures(plan: Plan, options: SweepOptions) -> None:
         layouts(plan, panel, where)
 
 
-def layouts(plan: Plan, panel: Panel, where: str) -> list[Layout]:
+def layouts(plan: Plan, panel: FilledPanel, where: str) -> list[Layout]:
     """The curves of one panel.
 
     Raises:
@@ -50,7 +51,7 @@ def layouts(plan: Plan, panel: Panel, where: str) -> list[Layout]:
     found = []
     for i, curve in enumerate(panel.curves):
         here = f"{where}.curves.{i}"
-        x = Expression(curve.x or panel.x, f"{here}.x")
+        x = Expression(panel.x_of(curve), f"{here}.x")
         for key in (*x.keys, *panel.tuned, *curve.where, *([curve.by] if curve.by else [])):
             plan.check_key(key, here)
         for label, cells in _curves(plan, curve, here):
@@ -103,7 +104,7 @@ def _places(plan: Plan, x: Expression, cells: Sequence[Cell]) -> list[tuple[Any,
     """The points at every x; numbers in their order."""
     at: dict[Any, list[list[Cell]]] = {}
     for point in by_point(cells):
-        at.setdefault(x.value(lambda key, cell=point[0]: plan.value(cell, key)), []).append(point)
+        at.setdefault(x.value(partial(plan.value, point[0])), []).append(point)
     numeric = all(isinstance(place, int | float) for place in at)
     return sorted(at.items(), key=lambda place: place[0]) if numeric else list(at.items())
 

@@ -7,12 +7,13 @@ option; the classes here say what each one means.
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from sgdlit.errors import UserError
-from sgdlit.sweeps.axes import number
-from sgdlit.sweeps.reading import build, shown
+from sgdlit.config.axes import number
+from sgdlit.config.sections import Abbreviated, build, shown
+from sgdlit.foundations.errors import UserError
 
+T = TypeVar("T")
 Interval = Literal["t", "bootstrap", "none"]
 _WHENS = (
     "final, lowest, highest, {mean_of_last: ROWS}, {first_step_at_or_below: V}, {first_step_at_or_above: V}"
@@ -20,7 +21,7 @@ _WHENS = (
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Abbreviated):
     """One number of a run.
 
     Args:
@@ -53,7 +54,8 @@ class Metric:
 
     def __post_init__(self) -> None:
         takes_value = self.when not in ("final", "lowest", "highest")
-        if takes_value != (self.value is not None) or (self.when == "mean_of_last" and self.value < 1):
+        too_few = self.when == "mean_of_last" and self.value is not None and self.value < 1
+        if takes_value != (self.value is not None) or too_few:
             written = self.when if self.value is None else f"{{{self.when}: {self.value}}}"
             raise UserError(f"when: {written} is not allowed; allowed: {_WHENS}")
 
@@ -81,7 +83,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Statistic:
+class Statistic(Abbreviated):
     """One number of several runs that differ only in their seed.
 
     Args:
@@ -211,11 +213,36 @@ class Figure(Panel):
 
 
 @dataclass(frozen=True)
+class FilledPanel:
+    """A panel with what its figure and the sweep say where it says nothing itself: see :class:`Panel`.
+
+    ``x`` is empty where every curve has its own.
+    """
+
+    curves: list[Curve]
+    x: str
+    metric: Metric
+    statistic: Statistic
+    tuned: list[str]
+    log: Literal["x", "y", "xy", "none"]
+    lines: list[Line]
+    runs: bool
+    title: str | None
+    x_label: str | None
+    y_label: str | None
+    y_range: list[float] | None
+
+    def x_of(self, curve: Curve) -> str:
+        """What is on the x axis of a curve."""
+        return curve.x or self.x
+
+
+@dataclass(frozen=True)
 class SweepOptions:
     """The whole section.
 
     Args:
-        grids: lists of axes (:mod:`sgdlit.sweeps.axes`) by name.
+        grids: lists of axes (:mod:`sgdlit.config.axes`) by name.
         seeds: a list of seeds, or how many, counted from 0; by default the config's own.
         metric: what the table shows of each run, and figures that name no other.
         statistic: what the table shows of the runs of a point, and figures that name no other.
@@ -274,37 +301,55 @@ def _seeds(given: Any, own_seed: int) -> list[int]:
     return seeds
 
 
-def all_panels(options: SweepOptions) -> list[tuple[str, Panel]]:
+def all_panels(options: SweepOptions) -> list[tuple[str, FilledPanel]]:
     """Every panel of every figure with its key, filled with what figure and sweep say."""
     return [pair for name in options.figures for pair in panels_of(options, name)]
 
 
-def panels_of(options: SweepOptions, name: str) -> list[tuple[str, Panel]]:
-    """The panels of one figure with their keys, filled with what figure and sweep say."""
+def panels_of(options: SweepOptions, name: str) -> list[tuple[str, FilledPanel]]:
+    """The panels of one figure with their keys, filled with what figure and sweep say.
+
+    Raises:
+        UserError: one without curves, or without what is on the x axis.
+    """
     figure = options.figures[name]
     where = f"sweep.figures.{name}"
-    if figure.panels is None:
-        return [(where, _filled(figure, figure, options))]
-    return [(f"{where}.panels.{i}", _filled(p, figure, options)) for i, p in enumerate(figure.panels)]
+    own = {where: figure} if figure.panels is None else _numbered(f"{where}.panels", figure.panels)
+    return [(key, _filled(key, panel, figure, options)) for key, panel in own.items()]
 
 
-def _filled(panel: Panel, figure: Figure, options: SweepOptions) -> Panel:
-    ends = Panel(
-        metric=options.metric, statistic=options.statistic, tuned=[], log="none", lines=[], runs=True
+def _numbered(where: str, panels: list[Panel]) -> dict[str, Panel]:
+    return {f"{where}.{i}": panel for i, panel in enumerate(panels)}
+
+
+def _filled(where: str, panel: Panel, figure: Figure, options: SweepOptions) -> FilledPanel:
+    x, curves = _first("", panel.x, figure.x), _first([], panel.curves, figure.curves)
+    if not curves:
+        raise UserError(f"{where}.curves: missing; allowed: a list, such as [{{grid: NAME}}]")
+    if not all(curve.x or x for curve in curves):
+        raise UserError(f"{where}.x: missing; allowed: a key, such as model.optimizer.lr")
+    return FilledPanel(
+        curves=curves,
+        x=x,
+        metric=_first(options.metric, panel.metric, figure.metric),
+        statistic=_first(options.statistic, panel.statistic, figure.statistic),
+        tuned=_first([], panel.tuned, figure.tuned),
+        log=_first("none", panel.log, figure.log),
+        lines=_first([], panel.lines, figure.lines),
+        runs=_first(True, panel.runs, figure.runs),
+        title=panel.title,
+        x_label=_first(None, panel.x_label, figure.x_label),
+        y_label=_first(None, panel.y_label, figure.y_label),
+        y_range=_first(None, panel.y_range, figure.y_range),
     )
-    filled = {}
-    for name in Panel.__dataclass_fields__:
-        sources = (panel,) if name == "title" else (panel, figure, ends)
-        given = (getattr(source, name) for source in sources)
-        filled[name] = next((value for value in given if value is not None), None)
-    return Panel(**filled)
 
 
-def _check_panel(panel: Panel, where: str, options: SweepOptions) -> None:
-    if not panel.curves or (panel.x is None and any(curve.x is None for curve in panel.curves)):
-        lacking = "x" if panel.curves else "curves"
-        example = "a key, such as model.optimizer.lr" if lacking == "x" else "a list, such as [{grid: NAME}]"
-        raise UserError(f"{where}.{lacking}: missing; allowed: {example}")
+def _first(otherwise: T, *given: T | None) -> T:
+    """The first value that is given."""
+    return next((value for value in given if value is not None), otherwise)
+
+
+def _check_panel(panel: FilledPanel, where: str, options: SweepOptions) -> None:
     if panel.y_range is not None and len(panel.y_range) != 2:
         raise UserError(f"{where}.y_range: {panel.y_range} is not allowed; allowed: [from, to]")
     for i, curve in enumerate(panel.curves):

@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sgdlit.config_errors import check_values, flat_settings
-from sgdlit.errors import UserError
-from sgdlit.sweeps.axes import Point, apply, expand
+from sgdlit.config.axes import Point, apply, expand
+from sgdlit.config.keys import flat_settings
+from sgdlit.config.limits import check_values
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.files import write_atomically
 from sgdlit.sweeps.options import SweepOptions
 from sgdlit.sweeps.store import Store
-from sgdlit.training.run_folder import write_atomically
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -48,13 +49,24 @@ class Cell:
         key: hash of its config without the seed, and the seed.
         point: the values of the axes, without the seed.
         seed: ``seed_everything``.
-        config: the whole ``fit`` config; None in a plan that was read from a file.
+        fit_config: the whole ``fit`` config; None in a plan that was read from a file.
     """
 
     key: str
     point: Point
     seed: int
-    config: "Namespace | None" = None
+    fit_config: "Namespace | None" = None
+
+    @property
+    def config(self) -> "Namespace":
+        """The whole ``fit`` config.
+
+        Raises:
+            RuntimeError: in a plan that was read from a file.
+        """
+        if self.fit_config is None:
+            raise RuntimeError(f"cell {self.key}: a plan that was read from a file has no configs")
+        return self.fit_config
 
 
 @dataclass(frozen=True)
@@ -134,8 +146,10 @@ def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
 
 def _cells(config: "Namespace", point: Point, seeds: Sequence[int], where: str) -> list[Cell]:
     """The cells of one point, one per seed."""
+    from sgdlit.training.joining import axis_options
+
     try:
-        changed = apply(config, point)
+        changed = apply(config, point, axis_options())
         _check_trainer(changed.trainer)
         cells = []
         for seed in seeds:
@@ -163,7 +177,7 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
 # Keys
 
 
-def key_of(config: Mapping[str, Any]) -> str:
+def key_of(config: "Namespace") -> str:
     """``HASH-SEED`` of a ``fit`` config."""
     return f"{_digest(_deciding(config))}-{config['seed_everything']}"
 
@@ -173,7 +187,7 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
 
 
-def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+def _deciding(config: "Namespace") -> dict[str, Any]:
     """What decides the numbers of a config, but for the seed."""
     parts = {name: _plain(config.get(name)) for name in _DECIDING}
     trainer = {k: v for k, v in (parts["trainer"] or {}).items() if k not in _NOT_DECIDING}

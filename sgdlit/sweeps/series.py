@@ -1,4 +1,4 @@
-"""What a sweep shows: the runs of every point, their numbers, and one summary of them.
+"""What a sweep shows: the runs of every point, the metric of each, and one summary of them.
 
 From a plan and a store alone. ``table`` is every point of every grid; ``panel_series`` are the curves of one
 panel of a figure, laid out by ``layout``.
@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from sgdlit.config.sections import check_name
 from sgdlit.sweeps.layout import Layout, by_point, layouts, tuned_values
-from sgdlit.sweeps.options import Metric, Panel, Statistic
+from sgdlit.sweeps.options import FilledPanel, Metric, Statistic
 from sgdlit.sweeps.plan import Cell, Plan
-from sgdlit.sweeps.reading import check_name
 from sgdlit.sweeps.statistics import Choice, Summary, choose, summarise
 from sgdlit.sweeps.store import Result, Store
 
 
 @dataclass(frozen=True)
-class Run:
-    """The number of one run: ``value`` is None where ``state`` is no ``finished``."""
+class RunValue:
+    """The metric of one run: ``value`` is None where ``state`` is not ``finished``."""
 
     seed: int
     state: str  # finished, diverged, not reached
@@ -43,7 +43,7 @@ class PointSummary:
 
     x: Any
     point: dict[str, Any]
-    runs: list[Run]
+    runs: list[RunValue]
     planned: int
     summary: Summary
     choices: dict[str, Choice] = field(default_factory=dict)
@@ -59,37 +59,37 @@ class Series:
     over_steps: bool
 
 
-class Numbers:
-    """The numbers of the stored runs of a plan."""
+class SweepResults:
+    """The stored runs of a plan, by their key in ``by_key``; ``damaged`` are files that hold none."""
 
     def __init__(self, plan: Plan, store: Store) -> None:
         self.plan, self.store = plan, store
-        self.results, self.damaged = store.read()
+        self.by_key, self.damaged = store.read()
 
     @property
-    def stored(self) -> int:
+    def count(self) -> int:
         """How many cells have a result."""
-        return sum(cell.key in self.results for cell in self.plan.cells)
+        return sum(cell.key in self.by_key for cell in self.plan.cells)
 
-    def run(self, cell: Cell, metric: Metric) -> Run | None:
+    def run(self, cell: Cell, metric: Metric) -> RunValue | None:
         """The metric of one cell; None where the cell has not been run.
 
         Raises:
             UserError: the run has no such metric.
         """
-        result = self.results.get(cell.key)
+        result = self.by_key.get(cell.key)
         if result is None:
             return None
         if result.state == "diverged":
-            return Run(cell.seed, "diverged", None)
+            return RunValue(cell.seed, "diverged", None)
         value = self._value(result, metric)
-        return Run(cell.seed, "finished" if value is not None else "not reached", value)
+        return RunValue(cell.seed, "finished" if value is not None else "not reached", value)
 
     def _value(self, result: Result, metric: Metric) -> float | None:
         check_name(
             metric.name, result.metrics, "metric", f"{metric.name!r} was not logged by run {result.key}"
         )
-        if metric.when in ("final", "lowest", "highest"):
+        if metric.value is None:  # final, lowest, highest
             return result.metrics[metric.name].get(metric.when)
         steps, values = self.store.curve(result.key, metric.name)
         if metric.when == "mean_of_last":
@@ -110,14 +110,14 @@ class Numbers:
         steps, values = self.store.curve(cell.key, name)
         return {int(s): float(v) for s, v in zip(steps, values, strict=True) if math.isfinite(v)}
 
-    def at_step(self, cell: Cell, curve: dict[int, float], step: int) -> Run | None:
+    def at_step(self, cell: Cell, curve: dict[int, float], step: int) -> RunValue | None:
         """A stored run at a step; None where it has no row there although it did not diverge."""
         if step in curve:
-            return Run(cell.seed, "finished", curve[step])
-        return Run(cell.seed, "diverged", None) if self.results[cell.key].state == "diverged" else None
+            return RunValue(cell.seed, "finished", curve[step])
+        return RunValue(cell.seed, "diverged", None) if self.by_key[cell.key].state == "diverged" else None
 
     def of_runs(
-        self, runs: list[Run], cells: Sequence[Cell], metric: Metric, statistic: Statistic, x: Any
+        self, runs: list[RunValue], cells: Sequence[Cell], metric: Metric, statistic: Statistic, x: Any
     ) -> PointSummary:
         """What the runs of one point say together."""
         lost = {run.state for run in runs if run.value is None}
@@ -128,58 +128,60 @@ class Numbers:
         return PointSummary(x, cells[0].point, runs, len(cells), summary)
 
 
-def table(numbers: Numbers, metric: Metric, statistic: Statistic) -> dict[str, list[PointSummary]]:
+def table(results: SweepResults, metric: Metric, statistic: Statistic) -> dict[str, list[PointSummary]]:
     """Every point of every grid."""
-    grids = numbers.plan.grids
+    grids = results.plan.grids
     return {
-        name: [numbers.summary(cells, metric, statistic) for cells in by_point(grid)]
+        name: [results.summary(cells, metric, statistic) for cells in by_point(grid)]
         for name, grid in grids.items()
     }
 
 
-def panel_series(numbers: Numbers, panel: Panel, where: str) -> list[Series]:
+def panel_series(results: SweepResults, panel: FilledPanel, where: str) -> list[Series]:
     """The curves of one panel.
 
     Raises:
         UserError: the panel cannot be laid out, or a run has no such metric.
     """
     found = []
-    for layout in layouts(numbers.plan, panel, where):
+    for layout in layouts(results.plan, panel, where):
         if layout.x.over_steps:
-            points = _over_steps(numbers, layout, panel.statistic)
+            points = _over_steps(results, layout, panel.statistic)
         else:
-            points = [_point(numbers, place, tried, layout.metric, panel) for place, tried in layout.places]
+            points = [_point(results, place, tried, layout.metric, panel) for place, tried in layout.places]
         found.append(Series(layout.label, points, layout.metric, layout.x.over_steps))
     return found
 
 
-def _over_steps(numbers: Numbers, layout: Layout, statistic: Statistic) -> list[PointSummary]:
+def _over_steps(results: SweepResults, layout: Layout, statistic: Statistic) -> list[PointSummary]:
     """A point per step at which every run that did not diverge has a value."""
     ((_, (cells,)),) = layout.places
-    stored = [cell for cell in cells if cell.key in numbers.results]
-    curves = [(cell, numbers.curve(cell, layout.metric.name)) for cell in stored]
-    fixed = {key: numbers.plan.value(cells[0], key) for key in layout.x.keys}
+    stored = [cell for cell in cells if cell.key in results.by_key]
+    curves = [(cell, results.curve(cell, layout.metric.name)) for cell in stored]
+    fixed = {key: results.plan.value(cells[0], key) for key in layout.x.keys}
     points = []
     for step in sorted({step for _, curve in curves for step in curve}):
-        runs = [run for cell, curve in curves if (run := numbers.at_step(cell, curve, step)) is not None]
+        runs = [run for cell, curve in curves if (run := results.at_step(cell, curve, step)) is not None]
         if len(runs) == len(curves):
             x = layout.x.value({"step": step, **fixed}.get)
-            points.append(numbers.of_runs(runs, cells, layout.metric, statistic, x))
+            points.append(results.of_runs(runs, cells, layout.metric, statistic, x))
     return points
 
 
-def _point(numbers: Numbers, x: Any, tried: list[list[Cell]], metric: Metric, panel: Panel) -> PointSummary:
+def _point(
+    results: SweepResults, x: Any, tried: list[list[Cell]], metric: Metric, panel: FilledPanel
+) -> PointSummary:
     """The only point at an x, or the best of those over the tuned keys."""
-    found = [numbers.summary(cells, metric, panel.statistic, x) for cells in tried]
+    found = [results.summary(cells, metric, panel.statistic, x) for cells in tried]
     if len(found) == 1:
         return found[0]
-    reached = [point for point in found if point.summary.center is not None]
+    reached = [(center, point) for point in found if (center := point.summary.center) is not None]
     if not reached:  # nothing there: the runs are counted all the same
         runs = [run for point in found for run in point.runs]
         nothing = replace(found[0].summary, runs=len(runs), valued=sum(p.summary.valued for p in found))
         return PointSummary(x, {}, runs, sum(point.planned for point in found), nothing)
-    best = (max if metric.higher_is_better else min)(reached, key=lambda point: point.summary.center)
-    values = [tuned_values(numbers.plan, cells, panel.tuned) for cells in tried]
+    _, best = (max if metric.higher_is_better else min)(reached, key=lambda pair: pair[0])
+    values = [tuned_values(results.plan, cells, panel.tuned) for cells in tried]
     centers = {value: point.summary.center for value, point in zip(values, found, strict=True)}
     chosen = values[found.index(best)]
     choices = _choices(panel.tuned, centers, chosen, metric.higher_is_better)
@@ -190,8 +192,10 @@ def _choices(
     keys: Sequence[str], centers: dict[tuple, float | None], chosen: tuple, higher_is_better: bool
 ) -> dict[str, Choice]:
     """For each tuned key the choice among the points that have the chosen values of the others."""
-    choices = {}
+    choices: dict[str, Choice] = {}
     for i, key in enumerate(keys):
         along = {v[i]: c for v, c in centers.items() if v[:i] + v[i + 1 :] == chosen[:i] + chosen[i + 1 :]}
-        choices[key] = choose(along, higher_is_better)
+        choice = choose(along, higher_is_better)
+        if choice is not None:
+            choices[key] = choice
     return choices

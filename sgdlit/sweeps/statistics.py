@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sgdlit.foundations.intervals import bootstrap_interval, t_interval
 from sgdlit.sweeps.options import Statistic
-
-_RESAMPLES = 9999
-_SEED = 0  # of the bootstrap: the same runs always give the same interval
 
 
 @dataclass(frozen=True)
@@ -88,38 +86,17 @@ def _center(ranked: np.ndarray, statistic: Statistic) -> np.ndarray:
 
 
 def _interval(ranked: np.ndarray, statistic: Statistic) -> tuple[float | None, float | None]:
+    """Its ends; None for one that does not exist, as where many resamples have no finite statistic."""
     kind = statistic.kind_of_interval
     if kind == "none" or len(ranked) < 2:
         return None, None
     if kind == "t":
         return t_interval(ranked, statistic.level)
-    return bootstrap_interval(ranked, statistic)
+    low, high = bootstrap_interval(ranked, lambda resamples: _center(resamples, statistic), statistic.level)
+    return _finite(low), _finite(high)
 
 
-def t_interval(values: np.ndarray, level: float) -> tuple[float, float]:
-    """Student's interval of the mean of independent normal values ``[n]``."""
-    from scipy.special import stdtrit  # the quantile alone: scipy.stats takes a second to import
-
-    n = len(values)
-    half = stdtrit(n - 1, 0.5 + level / 2) * np.std(values, ddof=1) / np.sqrt(n)
-    return float(np.mean(values) - half), float(np.mean(values) + half)
-
-
-def bootstrap_interval(ranked: np.ndarray, statistic: Statistic) -> tuple[float | None, float | None]:
-    """Percentiles of the statistic over resamples of the runs, those without a value among them.
-
-    An end is None where so many resamples have no finite statistic.
-    """
-    n = len(ranked)
-    rows = np.sort(np.random.default_rng(_SEED).integers(0, n, (_RESAMPLES, n)), -1)  # of ranks: best first
-    centers = _center(ranked[rows], statistic)
-    tail = (1 - statistic.level) / 2
-    centers = np.sort(centers)  # NaN last
-    ends = np.quantile(centers, [tail, 1 - tail], method="inverted_cdf")
-    return _finite(ends[0]), _finite(ends[1])
-
-
-def _finite(value: float) -> float | None:
+def _finite(value: float | np.ndarray) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
@@ -154,7 +131,7 @@ def choose(tried: dict[float, float | None], higher_is_better: bool) -> Choice |
     reached = {value: center for value, center in tried.items() if center is not None}
     if not reached:
         return None
-    chosen = (max if higher_is_better else min)(reached, key=reached.get)
+    chosen = (max if higher_is_better else min)(reached, key=reached.__getitem__)
     order = sorted(value for value in tried if isinstance(value, int | float) or value == chosen)
     place = order.index(chosen)
     beside = tuple((order[i], tried[order[i]]) for i in (place - 1, place + 1) if 0 <= i < len(order))

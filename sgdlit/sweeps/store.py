@@ -7,7 +7,7 @@
     configs/KEY.yaml     the ``fit`` config that repeats it
     work/                the folders of runs in flight
     replaced/            runs that were asked for once more
-    claims.lock          which runs are in flight (see ``claims``)
+    cells.lock           which runs are in flight: a locked byte for each
 
 ``runs/KEY.json`` is written last, to a temporary name, and renamed: a run is stored whole or not at all.
 """
@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from sgdlit.errors import UserError
-from sgdlit.sweeps.outcomes import Columns
-from sgdlit.training.run_folder import write_atomically
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.files import write_atomically
+from sgdlit.runs.outcomes import Columns
 
 FORMAT = 1
 
@@ -150,7 +150,7 @@ class Store:
         arrays |= {f"{name}@step": steps for name, (steps, _) in columns.items()}
         path = self.folder / "curves" / f"{result.key}.npz"
         partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-        np.savez_compressed(partial, **arrays)
+        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # numpy: allow_pickle, no array's name
         os.replace(partial, path)
         write_atomically(self._run(result.key), json.dumps(asdict(result), allow_nan=False) + "\n")
 

@@ -1,27 +1,23 @@
 """The table of a sweep: one row per point of every grid, as CSV and on the terminal."""
 
-import csv
-import io
-from pathlib import Path
 from typing import Any
 
 from sgdlit.sweeps.expressions import shown_number
 from sgdlit.sweeps.options import Metric, Statistic
 from sgdlit.sweeps.series import PointSummary
 from sgdlit.sweeps.statistics import interval_in_words
-from sgdlit.training.run_folder import write_atomically
 
 
 def rows_of(grids: dict[str, list[PointSummary]]) -> list[dict[str, Any]]:
     """One row per point: grid, the values of its axes, centre, interval, runs, rule."""
     return [
-        {"grid": name, **point.point, **numbers_of(point)}
+        {"grid": name, **point.point, **summary_columns(point)}
         for name, points in grids.items()
         for point in points
     ]
 
 
-def numbers_of(point: PointSummary) -> dict[str, Any]:
+def summary_columns(point: PointSummary) -> dict[str, Any]:
     """The columns of a summary: an empty field where there is no number."""
     summary = point.summary
     states = [run.state for run in point.runs]
@@ -37,19 +33,8 @@ def numbers_of(point: PointSummary) -> dict[str, Any]:
     }
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Rows that may have different columns, in order of first appearance."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue())
-    return path
-
-
 def in_words(grids: dict[str, list[PointSummary]], metric: Metric, statistic: Statistic) -> str:
-    """The table for the terminal, with what its numbers are above it."""
+    """The table for the terminal, with what it shows above it."""
     interval = interval_in_words(statistic)
     head = f"{metric.words}{f', with {interval}' if interval else ''}"
     return "\n".join([head, *(line for name, points in grids.items() for line in _grid(name, points))])

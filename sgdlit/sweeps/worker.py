@@ -19,19 +19,21 @@ from typing import Any
 
 import yaml
 
-from sgdlit import __version__, console
-from sgdlit.errors import UserError
+from sgdlit import __version__
+from sgdlit.foundations import console
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.locks import Locks
+from sgdlit.foundations.progress import Progress
+from sgdlit.runs.folder import ENDED, STATUS, BeingWritten, checkpoint_path
+from sgdlit.runs.outcomes import Outcome
+from sgdlit.runs.reading import Run
 from sgdlit.sweeps import plan as plans
-from sgdlit.sweeps.claims import Claims
-from sgdlit.sweeps.outcomes import Outcome, read_run, run_state
 from sgdlit.sweeps.plan import Cell, Plan
-from sgdlit.sweeps.progress import SweepProgress
 from sgdlit.sweeps.store import Result, Store, summary_of
 
 Fit = Callable[[list[str]], int]
 _SIGNALLED = 128  # exit codes above are those of a run that a signal stopped
 _CELLS = "cells.json"  # in a folder of work/: the keys of what is run there
-_ENDED = ("finished", "diverged")
 _NOT_OF_A_RUN = ("config", "ckpt_path", "weights_only", "ensemble", "ensemble_curves")
 
 
@@ -77,47 +79,47 @@ def work(plan: Plan, store: Store, fit: Fit) -> Done:
         Stopped: a signal came.
     """
     done = Done()
-    claims = Claims(store.folder / "claims.lock")
+    locks = Locks(store.folder / "cells.lock")
     try:
-        with SweepProgress(len(_missing(plan, store, done))) as progress:
+        with Progress("runs", len(_missing(plan, store, done))) as progress:
             found = True
             while found:  # once more, for what others have left meanwhile
                 found = False
-                _store_what_has_ended(plan, store, claims, done)
+                _store_what_has_ended(plan, store, locks, done)
                 for group in plans.groups(plan):
-                    mine = [cell for cell in group if _taken(cell, store, claims, done)]
+                    mine = [cell for cell in group if _taken(cell, store, locks, done)]
                     if mine:
                         found = True
                         _run_and_store(mine, store, fit, progress, done)
                         for cell in mine:
-                            claims.drop(cell.key)
+                            locks.drop(cell.key)
                     if done.failed and not done.ran:
                         return done
         done.elsewhere = len(_missing(plan, store, done))
         return done
     finally:
-        claims.close()
+        locks.close()
 
 
-def _store_what_has_ended(plan: Plan, store: Store, claims: Claims, done: Done) -> None:
+def _store_what_has_ended(plan: Plan, store: Store, locks: Locks, done: Done) -> None:
     """Store runs that came to their end in a process that was killed before it had stored them all.
 
-    And clear what nobody needs any more. Only a folder all of whose cells can be claimed is nobody else's.
+    And clear what nobody needs any more. Only a folder all of whose cells can be locked is nobody else's.
     """
     cells = {cell.key: cell for cell in plan.cells}
     for note in (store.folder / "work").glob(f"*/{_CELLS}"):
         keys = _noted(note)
         if not keys or not cells.keys() >= set(keys):
             continue
-        claimed = [key for key in keys if claims.take(key)]
-        run = _latest_run(note.parent) if claimed == keys else None
-        if run is not None and run_state(run) in _ENDED:
-            seconds = (run / "status.json").stat().st_mtime - note.stat().st_mtime
+        locked = [key for key in keys if locks.take(key)]
+        run = _latest_run(note.parent) if locked == keys else None
+        if run is not None and _ended(run):
+            seconds = (run / STATUS).stat().st_mtime - note.stat().st_mtime
             _store(_results([cells[key] for key in keys], run, seconds), store, note.parent, done)
-        elif claimed == keys and all(map(store.has, keys)):  # they have been run in other company
+        elif locked == keys and all(map(store.has, keys)):  # they have been run in other company
             shutil.rmtree(note.parent)
-        for key in claimed:
-            claims.drop(key)
+        for key in locked:
+            locks.drop(key)
 
 
 def _noted(note: Path) -> list[str] | None:
@@ -141,29 +143,30 @@ def _missing(plan: Plan, store: Store, done: Done) -> list[Cell]:
     return [cell for cell in plan.cells if cell.key not in done.failed and not store.has(cell.key)]
 
 
-def _taken(cell: Cell, store: Store, claims: Claims, done: Done) -> bool:
+def _taken(cell: Cell, store: Store, locks: Locks, done: Done) -> bool:
     """Whether the cell is missing, and now this worker's to run: another may have stored it meanwhile."""
-    if cell.key in done.failed or store.has(cell.key) or not claims.take(cell.key):
+    if cell.key in done.failed or store.has(cell.key) or not locks.take(cell.key):
         return False
     if store.has(cell.key):
-        claims.drop(cell.key)
+        locks.drop(cell.key)
         return False
     return True
 
 
-def _run_and_store(
-    cells: Sequence[Cell], store: Store, fit: Fit, progress: SweepProgress, done: Done
-) -> None:
-    folder = work_folder(store, cells)
+def _run_and_store(cells: Sequence[Cell], store: Store, fit: Fit, progress: Progress, done: Done) -> None:
+    folder, before = work_folder(store, cells), progress.done
     try:
-        with console.lent_to(lambda fraction, text: progress.within(fraction * len(cells), text)):
+        with console.lent_to(lambda part, text: progress.update(before + part * len(cells), text)):
             results = run_group(cells, store, fit, folder)
     except Stopped:
         raise
+    except BeingWritten as error:  # by a fit --resume of somebody's own
+        _remember(cells, str(error), done)
     except UserError as error:
         if len(cells) > 1:
             console.warn(f"{len(cells)} runs cannot be trained together, so each is by itself: {error}")
             shutil.rmtree(folder, ignore_errors=True)
+            progress.update(before)
             for cell in cells:
                 if done.ran or not done.failed:
                     _run_and_store([cell], store, fit, progress, done)
@@ -173,7 +176,7 @@ def _run_and_store(
         _remember(cells, f"{type(error).__name__}: {error}{_keep_traceback(folder)}", done)
     else:
         _store(results, store, folder, done)
-        progress.finished(len(cells))
+    progress.update(before + len(cells))
 
 
 def _remember(cells: Sequence[Cell], why: str, done: Done) -> None:
@@ -220,16 +223,18 @@ def run_group(cells: Sequence[Cell], store: Store, fit: Fit, folder: Path) -> li
 def _results(cells: Sequence[Cell], run: Path, seconds: float) -> list[tuple[Result, Outcome]]:
     """What came out of the run of some cells, in their order."""
     facts = made_by(cells[0].config.trainer.accelerator) | {"together": len(cells)}
-    outcomes = zip(cells, read_run(run), strict=True)
+    outcomes = zip(cells, Run(run).members, strict=True)
     return [(_result(cell, outcome, seconds / len(cells), facts), outcome) for cell, outcome in outcomes]
 
 
 def _fit(cells: Sequence[Cell], config: Path, fit: Fit, folder: Path) -> Path:
     """Start a run, or go on with one that has a checkpoint; the folder that it ended in."""
     code, run = None, _latest_run(folder)
-    if run is not None and (run / "checkpoints" / "resume.ckpt").exists():
+    if run is not None and checkpoint_path(run, "resume").exists():
         try:
             code = fit(["--resume", str(run)])
+        except BeingWritten:
+            raise
         except UserError as error:  # a checkpoint of another version, or damaged
             console.warn(f"{run}: cannot go on ({error}); run from its beginning")
     if code is None:
@@ -240,7 +245,7 @@ def _fit(cells: Sequence[Cell], config: Path, fit: Fit, folder: Path) -> Path:
     if code > _SIGNALLED:
         raise Stopped(code)
     run = _latest_run(folder)
-    if run is None or run_state(run) not in _ENDED:
+    if run is None or not _ended(run):
         raise UserError(f"fit ended with exit code {code} and no result")
     return run
 
@@ -251,9 +256,8 @@ def _arguments(cells: Sequence[Cell], config: Path, folder: Path) -> list[str]:
     if cells[0].config.trainer.devices in ("auto", -1, "-1"):
         arguments += ["--trainer.devices", "1"]
     if len(cells) > 1:
-        members = folder / "members.yaml"
-        members.write_text(yaml.safe_dump({"ensemble": [_axis(cells)]}, sort_keys=False))
-        arguments += ["--config", str(members)]
+        axes = yaml.safe_dump([_axis(cells)], sort_keys=False, default_flow_style=True, width=float("inf"))
+        arguments += ["--ensemble", axes.strip()]
     return arguments
 
 
@@ -270,6 +274,14 @@ def _axis(cells: Sequence[Cell]) -> dict[str, list[Any]]:
 def _latest_run(folder: Path) -> Path | None:
     runs = sorted(folder.glob("run/version_*"), key=lambda path: path.stat().st_mtime)
     return runs[-1] if runs else None
+
+
+def _ended(run: Path) -> bool:
+    """Whether the run in this folder is over; what cannot be read is not."""
+    try:
+        return Run(run).state in ENDED
+    except UserError:
+        return False
 
 
 def config_text(cell: Cell) -> str:

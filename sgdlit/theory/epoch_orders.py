@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from sgdlit.data.philox import derive_key, permutation
-from sgdlit.errors import UserError
-from sgdlit.theory.losses import Loss
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key, permutation
+from sgdlit.theory.losses import FlatLoss
 
 ENUMERATION_LIMIT = 6
 
@@ -41,11 +41,11 @@ def paired_orders(m: int, pairs: int, seed: int) -> Tensor:
     if m < 1 or pairs < 1:
         raise UserError(f"m = {m}, pairs = {pairs}: both must be at least 1")
     key = derive_key(seed, "theory/orders")
-    forward = torch.stack([permutation(key, m, stream=i) for i in range(pairs)])
+    forward = torch.stack([permutation(key, m, substream=i) for i in range(pairs)])
     return torch.cat([forward, forward.flip(1)])
 
 
-def sgd_endpoints(losses: Sequence[Loss], start: Tensor, lr: float, orders: Tensor, n: int = 1) -> Tensor:
+def sgd_endpoints(losses: Sequence[FlatLoss], start: Tensor, lr: float, orders: Tensor, n: int = 1) -> Tensor:
     """The iterates after one pass over each order, with n updates in a row on each minibatch.
 
     Args:

@@ -12,8 +12,8 @@ from math import isqrt
 
 import numpy as np
 
-from sgdlit.errors import UserError
-from sgdlit.theory.noisy_quadratic import NoisyQuadratic, Run, check_batch, check_target
+from sgdlit.foundations.errors import UserError
+from sgdlit.theory.noisy_quadratic import ExactRisk, NoisyQuadratic, check_batch, check_target
 from sgdlit.theory.optimizers import Optimizer
 
 HORIZON = 2**46
@@ -22,21 +22,21 @@ HORIZON = 2**46
 
 @dataclass(frozen=True)
 class Best:
-    """The fewest steps to the target, and with what; None where it is never reached."""
+    """The fewest steps to the target, and with what."""
 
     batch_size: float
-    steps: int | None
-    lr: float | None
-    optimizer: Optimizer | None
+    steps: int
+    lr: float
+    optimizer: Optimizer
 
 
-def steps_to_target(run: Run, batch_size: float, target: float) -> int | None:
+def steps_to_target(exact: ExactRisk, batch_size: float, target: float) -> int | None:
     """The first step with risk <= target; 0 if the start is there already, None if it is never reached."""
     check_target(target)
-    return _Search(run).first(check_batch(batch_size), target, HORIZON)
+    return _Search(exact).first(check_batch(batch_size), target, HORIZON)
 
 
-def rate_grid(
+def lr_grid(
     model: NoisyQuadratic, optimizer: Optimizer, points: int = 100, decades: float = 9.0
 ) -> np.ndarray:
     """Rates α_max · 10^(−decades·(1 − j/points)) for 0 <= j < points, below the largest stable one, α_max.
@@ -45,11 +45,11 @@ def rate_grid(
     """
     if points < 1 or decades <= 0:
         raise UserError(f"rates = {points}, decades = {decades}: must be at least 1 and positive")
-    highest = model.largest_rate(optimizer)
+    highest = model.largest_lr(optimizer)
     return np.geomspace(highest * 10.0**-decades, highest, points, endpoint=False)
 
 
-def best_constant_rate(
+def best_constant_lr(
     model: NoisyQuadratic,
     optimizers: Sequence[Optimizer],
     batch_sizes: Sequence[float],
@@ -57,35 +57,40 @@ def best_constant_rate(
     points: int = 100,
     decades: float = 9.0,
     on_progress: Callable[[], None] = lambda: None,
-) -> list[Best]:
+) -> list[Best | None]:
     """For each batch size, the fewest steps to the target over ``optimizers`` and a grid of rates each.
 
+    None stands for a batch size at which the target is never reached.
     Of several optimizers that take as few, the first is taken, and of its rates the smallest. A rate is given
     up as soon as its risk is certainly above the target up to the best number of steps so far.
     ``on_progress`` is called once per optimizer and rate.
     """
     check_target(target)
-    best = [Best(check_batch(b), None, None, None) for b in batch_sizes]
-    by_noise = sorted(range(len(best)), key=lambda i: best[i].batch_size)  # most steps first
+    sizes = [check_batch(b) for b in batch_sizes]
+    best: list[Best | None] = [None] * len(sizes)
+    by_noise = sorted(range(len(sizes)), key=lambda i: sizes[i])  # most steps first
     for optimizer in optimizers:
         too_small, steady = 0.0, optimizer.steady_below() / optimizer.stable_below()
-        for lr in _spread_out(rate_grid(model, optimizer, points, decades)):
+        for lr in _spread_out(lr_grid(model, optimizer, points, decades)):
             on_progress()
             if lr <= too_small:
                 continue
-            search = _Search(Run(model, optimizer, float(lr)))
+            search = _Search(ExactRisk(model, optimizer, float(lr)))
             for i in by_noise:
                 now = best[i]
-                limit = HORIZON if now.steps is None else now.steps
-                steps = search.first(now.batch_size, target, limit)
-                smaller = optimizer == now.optimizer and lr < now.lr
-                if steps is not None and (steps != now.steps or smaller):
-                    best[i] = Best(now.batch_size, steps, float(lr), optimizer)
+                steps = search.first(sizes[i], target, HORIZON if now is None else now.steps)
+                if steps is not None and _is_better(steps, lr, optimizer, now):
+                    best[i] = Best(sizes[i], steps, float(lr), optimizer)
             # A bias that alone is too large, and would be larger still at any smaller rate.
-            most = max(HORIZON if now.steps is None else now.steps for now in best)
-            if search.clear >= most and lr <= steady * model.largest_rate(optimizer):
+            most = max(HORIZON if now is None else now.steps for now in best)
+            if search.clear >= most and lr <= steady * model.largest_lr(optimizer):
                 too_small = max(too_small, lr)
     return best
+
+
+def _is_better(steps: int, lr: float, optimizer: Optimizer, now: Best | None) -> bool:
+    """Whether a rate that takes at most as many steps as the best so far is to replace it."""
+    return now is None or steps != now.steps or (optimizer == now.optimizer and lr < now.lr)
 
 
 def _spread_out(rates: np.ndarray, stride: int = 10) -> Iterable[float]:
@@ -97,13 +102,13 @@ def _spread_out(rates: np.ndarray, stride: int = 10) -> Iterable[float]:
 class _Search:
     """The risks of one run, remembered over batch sizes: only the noise part depends on B, as 1/B."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, exact: ExactRisk) -> None:
+        self.exact = exact
         self.means: dict[int, np.ndarray] = {}
         self.biases: dict[int, float] = {}
         self.noises: dict[int, float] = {0: 0.0}
         self.least_biases: dict[tuple[int, int], float] = {}
-        self.noise_limit = run.floor(1)
+        self.noise_limit = exact.floor(1)
         self.clear = 0
 
     def first(self, batch_size: float, target: float, limit: int) -> int | None:
@@ -147,23 +152,23 @@ class _Search:
         if noise > target:
             return noise
         if (a, b) not in self.least_biases:
-            squares = self.run.response.least_square(a, b, self._mean(a), self._mean(b))
-            self.least_biases[a, b] = float(self.run.bias_weights @ squares)
+            squares = self.exact.response.least_square(a, b, self._mean(a), self._mean(b))
+            self.least_biases[a, b] = float(self.exact.bias_weights @ squares)
         return noise + self.least_biases[a, b]
 
     def risk(self, k: int, batch_size: float) -> float:
         if k not in self.biases:
-            self.biases[k] = float(self.run.bias_weights @ self._mean(k) ** 2)
+            self.biases[k] = float(self.exact.bias_weights @ self._mean(k) ** 2)
         return self.biases[k] + self.noise(k) / batch_size
 
     def noise(self, k: int) -> float:
         if k not in self.noises:
-            self.noises[k] = self.run.noise(k)
+            self.noises[k] = self.exact.noise(k)
         return self.noises[k]
 
     def _mean(self, k: int) -> np.ndarray:
         if k not in self.means:
-            self.means[k] = self.run.response.mean(k)
+            self.means[k] = self.exact.response.mean(k)
         return self.means[k]
 
 

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from sgdlit.errors import UserError
-from sgdlit.theory.losses import Loss
+from sgdlit.foundations.errors import UserError
+from sgdlit.theory.losses import FlatLoss
 
 
-def gradient_flow(loss: Loss, start: Tensor, time: float, rtol: float = 1e-12, atol: float = 1e-14) -> Tensor:
+def gradient_flow(
+    loss: FlatLoss, start: Tensor, time: float, rtol: float = 1e-12, atol: float = 1e-14
+) -> Tensor:
     """ω(time) with ω(0) = start.
 
     Args:

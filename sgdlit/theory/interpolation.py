@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 Array = np.ndarray
 
@@ -51,13 +51,13 @@ class Interpolation:
         """b* = β₀/λ₁ + 1."""
         return self.largest_square / self.extremes[1] + 1
 
-    def best_rate(self, batch_size: float) -> float:
+    def best_lr(self, batch_size: float) -> float:
         """η*(b) of F12."""
         return batch_size / (self.largest_square + (batch_size - 1) * self.extremes[1])
 
     def bound(self, batch_size: float) -> float:
         """1 − η*(b) λ_n, the bound on the factor of E‖w − w_*‖² per step."""
-        return 1 - self.best_rate(batch_size) * self.extremes[0]
+        return 1 - self.best_lr(batch_size) * self.extremes[0]
 
     def exact_factor(self, batch_size: float, lr: float) -> float:
         """The exact asymptotic factor of E‖w − w_*‖² per step at learning rate ``lr``.
@@ -77,7 +77,7 @@ class Interpolation:
         """The rate with the least exact factor, and that factor."""
         from scipy.optimize import minimize_scalar
 
-        low, high = 0.5 * self.best_rate(batch_size), 2 / self.extremes[1]
+        low, high = 0.5 * self.best_lr(batch_size), 2 / self.extremes[1]
         found = minimize_scalar(
             lambda lr: self.exact_factor(batch_size, lr), bounds=(low, high), method="bounded"
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 Array = np.ndarray
 Step = Callable[[float], Array]
@@ -49,17 +49,24 @@ class Discrete:
 
 def sgd_step(lr: float) -> Step:
     """w ← w − lr·g."""
-    return lambda c: np.array([[1 - lr * c]])
+    step = _of_sgd(lr)
+    return lambda c: step(c)[:1, :1]
 
 
 def heavy_ball_step(lr: float, momentum: float) -> Step:
-    """State (w, v): v ← βv − lr·g(w), w ← w + v."""
-    return lambda c: np.array([[1 - lr * c, momentum], [-lr * c, momentum]])
+    """State (w, b) of SGD with momentum."""
+    return _of_sgd(lr, momentum)
 
 
 def nesterov_step(lr: float, momentum: float) -> Step:
-    """State (w, v): the gradient at w + βv, then v ← βv − lr·g, w ← w + v."""
-    return lambda c: np.array([[1 - lr * c, momentum * (1 - lr * c)], [-lr * c, momentum * (1 - lr * c)]])
+    """State (w, b) of SGD with Nesterov's momentum."""
+    return _of_sgd(lr, momentum, nesterov=True)
+
+
+def _of_sgd(lr: float, momentum: float = 0.0, nesterov: bool = False) -> Step:
+    from sgdlit.algorithms.rules.sgd import linear_map  # imports torch
+
+    return lambda c: linear_map(c, lr, momentum, nesterov)[0]
 
 
 def accelerated_step(lr: float, long_step: float, advantage: float) -> Step:

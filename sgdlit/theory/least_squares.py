@@ -16,7 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key, normal
 
 
 class Solution(NamedTuple):
@@ -71,6 +72,16 @@ def minimum_norm(
         f"least squares: relative residual {squared**0.5 / scale:.2g} after {max_iterations} iterations, not "
         f"the tolerance {tolerance:g}; allowed: consistent measurements, more iterations, a larger tolerance"
     )
+
+
+def minimum_norm_error(samples: int, d: int, r: int, seed: int, draw: int, tolerance: float) -> float:
+    """‖M − T‖²/‖T‖² of one draw of a T of rank ``r`` and of ``samples`` measurements of it."""
+    key = derive_key(seed, f"theory/least-squares-{draw}")
+    factors = normal(key, torch.arange(2 * r), d, substream=0, dtype=torch.float64)
+    target = factors[:r].T @ factors[r:]
+    a, b = normal(key, torch.arange(samples), 2 * d, substream=1, dtype=torch.float64).split(d, 1)
+    found = minimum_norm(a.contiguous(), b.contiguous(), ((a @ target) * b).sum(1), tolerance)
+    return float((found.matrix - target).square().sum() / target.square().sum())
 
 
 def _combine(a: Tensor, b: Tensor, z: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 Array = np.ndarray
 
@@ -94,7 +94,7 @@ class GaussianRegression:
         if not self.is_stable():
             raise UserError(
                 f"lr = {self.lr}: the second moments diverge at batch_size = {self.batch_size}; "
-                f"the largest stable rate is {largest_stable_rate(self.spectrum, self.batch_size):.6g}"
+                f"the largest stable rate is {largest_stable_lr(self.spectrum, self.batch_size):.6g}"
             )
         seen = vectors.T @ self.spectrum
         begin, force = vectors.T @ start, self.lr**2 * self.label_variance / self.batch_size * seen
@@ -109,7 +109,7 @@ class GaussianRegression:
         return np.array(out).reshape(np.shape(steps))
 
 
-def largest_stable_rate(spectrum: Array, batch_size: int) -> float:
+def largest_stable_lr(spectrum: Array, batch_size: int) -> float:
     """The rate at which the second moments of :class:`GaussianRegression` stop being bounded.
 
     T has the eigenvalue 1 where Σ_i (α/B)λ_i/(2 − α(1 + 1/B)λ_i) = 1; the left side grows with α.
@@ -129,15 +129,15 @@ def simulate_regression(model: GaussianRegression, start: Array, steps: int, run
     """The excess risk ½ δᵀΣδ of independent runs of SGD from δ = ``start``; float64 [steps + 1, runs]."""
     import torch
 
-    from sgdlit.data.philox import derive_key, normal
+    from sgdlit.foundations.philox import derive_key, normal
 
     keys = [derive_key(seed, f"theory/regression-{part}") for part in ("inputs", "labels")]
     b, d, lam = model.batch_size, len(model.spectrum), model.spectrum
     delta, members = np.repeat(start[None].astype(np.float64), runs, 0), torch.arange(runs)
     out = [0.5 * delta**2 @ lam]
     for step in range(steps):
-        x = normal(keys[0], members, b * d, stream=step, dtype=torch.float64).numpy().reshape(runs, b, d)
-        noise = normal(keys[1], members, b, stream=step, dtype=torch.float64).numpy()
+        x = normal(keys[0], members, b * d, substream=step, dtype=torch.float64).numpy().reshape(runs, b, d)
+        noise = normal(keys[1], members, b, substream=step, dtype=torch.float64).numpy()
         x = x * np.sqrt(lam)
         residual = np.einsum("rbd,rd->rb", x, delta) + np.sqrt(model.label_variance) * noise
         delta = delta - model.lr / b * np.einsum("rb,rbd->rd", residual, x)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
-Loss = Callable[[Tensor], Tensor]
+FlatLoss = Callable[[Tensor], Tensor]
 """A scalar loss of a flat parameter vector, shape [P] -> []."""
 
 
-def mean_loss(losses: Sequence[Loss]) -> Loss:
+def mean_loss(losses: Sequence[FlatLoss]) -> FlatLoss:
     """C = (1/m) Σ_k Ĉ_k, the loss of the whole epoch."""
     if not losses:
         raise UserError("losses is empty: at least one minibatch loss is needed")
@@ -27,7 +27,7 @@ def mean_loss(losses: Sequence[Loss]) -> Loss:
     return mean
 
 
-def largest_curvature(loss: Loss, w: Tensor, iterations: int = 100) -> float:
+def largest_curvature(loss: FlatLoss, w: Tensor, iterations: int = 100) -> float:
     """The eigenvalue of the Hessian at w, [P], that is largest in size, as near as power iteration gets."""
     slope = grad(loss)
     direction = torch.cos(torch.arange(len(w), dtype=w.dtype) * 1.7)  # at a right angle to nothing
@@ -48,7 +48,7 @@ def flat_losses(
     model: nn.Module,
     loss_fn: Callable[[Tensor, Tensor], Tensor],
     minibatches: Sequence[tuple[Tensor, Tensor]],
-) -> list[Loss]:
+) -> list[FlatLoss]:
     """The minibatch losses Ĉ_k of a network as functions of its flat parameters.
 
     Args:
@@ -63,7 +63,7 @@ def flat_losses(
     shapes = [p.shape for p in model.parameters()]
     sizes = [p.numel() for p in model.parameters()]
 
-    def loss_of(x: Tensor, y: Tensor) -> Loss:
+    def loss_of(x: Tensor, y: Tensor) -> FlatLoss:
         x = x.to(torch.float64) if x.is_floating_point() else x
         y = y.to(torch.float64) if y.is_floating_point() else y
 

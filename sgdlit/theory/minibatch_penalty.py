@@ -14,7 +14,7 @@ from math import comb
 import torch
 from torch import Tensor
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 SUBSET_LIMIT = 1_000_000
 

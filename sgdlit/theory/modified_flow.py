@@ -23,16 +23,16 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.epoch_orders import all_orders, mean_and_spread, paired_orders, sgd_endpoints
 from sgdlit.theory.flow import gradient_flow
-from sgdlit.theory.losses import Loss, mean_loss
+from sgdlit.theory.losses import FlatLoss, mean_loss
 from sgdlit.theory.minibatch_penalty import enumerated_square_norm, expected_square_norm, split_square_norm
-from sgdlit.theory.modified_losses import modified_loss, modified_loss_gd
+from sgdlit.theory.modified_losses import flat_modified_loss, flat_modified_loss_gd
 
 
 @dataclass(frozen=True)
-class Curve:
+class SlopeCurve:
     """Distances at each learning rate, and the power of the rate that theory gives them."""
 
     claim: str
@@ -61,7 +61,7 @@ def fitted_slope(x: Sequence[float], y: Sequence[float]) -> float:
 class Comparison:
     """One problem at one learning rate; every method returns distances between endpoints."""
 
-    losses: Sequence[Loss]
+    losses: Sequence[FlatLoss]
     start: Tensor
     orders: Tensor
     lr: float
@@ -70,7 +70,7 @@ class Comparison:
     def epoch_time(self) -> float:
         return len(self.losses) * self.lr
 
-    def flow(self, loss: Loss, epochs: int = 1) -> Tensor:
+    def flow(self, loss: FlatLoss, epochs: int = 1) -> Tensor:
         return gradient_flow(loss, self.start, epochs * self.epoch_time)
 
     def sgd(self, n: int = 1) -> tuple[Tensor, float]:
@@ -93,13 +93,13 @@ def orders_for(m: int, order_pairs: int | None, seed: int) -> Tensor:
 
 
 def slope_curves(
-    losses: Sequence[Loss],
+    losses: Sequence[FlatLoss],
     start: Tensor,
     lrs: Sequence[float],
     orders: Tensor,
     n_steps: Sequence[int] = (1, 2, 4),
     on_progress: Callable[[], None] = lambda: None,
-) -> list[Curve]:
+) -> list[SlopeCurve]:
     """The curves of M1, M2, M3, M4 and M6.
 
     Args:
@@ -117,12 +117,12 @@ def slope_curves(
         for claim, label, slope, distance in _distances(Comparison(losses, start, orders, lr), n_steps):
             table.setdefault((claim, label, slope), []).append(distance)
         on_progress()
-    return [Curve(c, label, tuple(lrs), tuple(d), slope) for (c, label, slope), d in table.items()]
+    return [SlopeCurve(c, label, tuple(lrs), tuple(d), slope) for (c, label, slope), d in table.items()]
 
 
 def _distances(at: Comparison, n_steps: Sequence[int]) -> Iterator[tuple[str, str, int, float]]:
     """(claim, label, predicted slope, distance) at one learning rate."""
-    bare, modified = at.flow(mean_loss(at.losses)), at.flow(modified_loss(at.losses, at.lr))
+    bare, modified = at.flow(mean_loss(at.losses)), at.flow(flat_modified_loss(at.losses, at.lr))
     mean, spread = at.sgd()
     yield "M1", "to flow on the modified loss", 3, _distance(mean, modified)
     yield "M1", "to flow on C", 2, _distance(mean, bare)
@@ -132,7 +132,7 @@ def _distances(at: Comparison, n_steps: Sequence[int]) -> Iterator[tuple[str, st
         "M3",
         "to flow on the modified loss",
         3,
-        _distance(returned, at.flow(modified_loss(at.losses, at.lr), 2)),
+        _distance(returned, at.flow(flat_modified_loss(at.losses, at.lr), 2)),
     )
     yield "M3", "to flow on C", 2, _distance(returned, at.flow(mean_loss(at.losses), 2))
     descended = at.gradient_descent()
@@ -140,19 +140,19 @@ def _distances(at: Comparison, n_steps: Sequence[int]) -> Iterator[tuple[str, st
         "M4",
         "to flow on the modified loss",
         3,
-        _distance(descended, at.flow(modified_loss_gd(at.losses, at.lr))),
+        _distance(descended, at.flow(flat_modified_loss_gd(at.losses, at.lr))),
     )
     yield "M4", "to flow on C", 2, _distance(descended, bare)
     for n in n_steps:
         n_mean = mean if n == 1 else at.sgd(n)[0]
-        bare_rate = modified if n == 1 else at.flow(modified_loss(at.losses, at.lr / n))
+        bare_rate = modified if n == 1 else at.flow(flat_modified_loss(at.losses, at.lr / n))
         yield "M6", f"n = {n}, modified loss with α", 3, _distance(n_mean, bare_rate)
         if n > 1:
             yield "M6", f"n = {n}, modified loss with ε", 2, _distance(n_mean, modified)
 
 
 def penalty_identities(
-    examples: Sequence[Loss], start: Tensor, batch_sizes: Sequence[int]
+    examples: Sequence[FlatLoss], start: Tensor, batch_sizes: Sequence[int]
 ) -> dict[str, float]:
     """M5: the largest relative difference between the two sides of Eq 2, and of Eq 22 over ``batch_sizes``.
 

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from sgdlit.theory.losses import Loss, mean_loss
+from sgdlit.objectives.penalty import modified_value
+from sgdlit.theory.losses import FlatLoss, mean_loss
 
 
-def modified_loss(losses: Sequence[Loss], lr: float) -> Loss:
-    """C̃(ω) = (1/m) Σ_k [Ĉ_k(ω) + (lr/4) ‖∇Ĉ_k(ω)‖²], Eqs 1, 20 and 39.
+def flat_modified_loss(losses: Sequence[FlatLoss], lr: float) -> FlatLoss:
+    """C̃(ω), the mean over k of the modified loss of Ĉ_k with the strength ``lr``, Eqs 1, 20 and 39.
 
     Args:
         losses: the m minibatch losses Ĉ_k.
@@ -31,8 +32,8 @@ def modified_loss(losses: Sequence[Loss], lr: float) -> Loss:
         A differentiable function [P] -> [].
     """
 
-    def one(loss: Loss, w: Tensor) -> Tensor:
-        return loss(w) + 0.25 * lr * grad(loss)(w).square().sum()
+    def one(loss: FlatLoss, w: Tensor) -> Tensor:
+        return modified_value(loss(w), grad(loss)(w).square().sum(), lr)
 
     def modified(w: Tensor) -> Tensor:
         return torch.stack([one(loss, w) for loss in losses]).mean()
@@ -40,6 +41,6 @@ def modified_loss(losses: Sequence[Loss], lr: float) -> Loss:
     return modified if lr != 0 else mean_loss(losses)
 
 
-def modified_loss_gd(losses: Sequence[Loss], lr: float) -> Loss:
-    """C̃_GD = C + (lr/4) ‖∇C‖² of full-batch gradient descent, Eq 11."""
-    return modified_loss([mean_loss(losses)], lr)
+def flat_modified_loss_gd(losses: Sequence[FlatLoss], lr: float) -> FlatLoss:
+    """C̃_GD of full-batch gradient descent, Eq 11."""
+    return flat_modified_loss([mean_loss(losses)], lr)

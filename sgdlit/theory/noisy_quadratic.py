@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from sgdlit.data.spectra import power_law
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.optimizers import SGD, Optimizer
 from sgdlit.theory.two_roots import Array
 
@@ -53,7 +53,7 @@ class NoisyQuadratic:
         h = power_law(dimensions, exponent)
         return cls(h, h, np.ones_like(h))
 
-    def largest_rate(self, optimizer: Optimizer = SGD()) -> float:  # noqa: B008 (frozen, no state)
+    def largest_lr(self, optimizer: Optimizer = SGD()) -> float:  # noqa: B008 (frozen, no state)
         """The learning rate at and above which the risk diverges."""
         return optimizer.stable_below() / float((self.curvature ** (1 - optimizer.preconditioner)).max())
 
@@ -78,7 +78,7 @@ class NoisyQuadratic:
 
 
 @dataclass(frozen=True)
-class Run:
+class ExactRisk:
     """A model, an optimizer and a learning rate; the batch size only scales the noise.
 
     Raises:
@@ -90,7 +90,7 @@ class Run:
     lr: float
 
     def __post_init__(self) -> None:
-        largest = self.model.largest_rate(self.optimizer)
+        largest = self.model.largest_lr(self.optimizer)
         if not 0 < self.lr < largest:
             raise UserError(
                 f"lr = {self.lr}: must lie above 0 and below {largest:.6g}, where α·h reaches "
@@ -139,8 +139,8 @@ def risk(
     model: NoisyQuadratic, optimizer: Optimizer, lr: float, batch_size: float, steps: Array | list[int]
 ) -> Array:
     """E L at each of ``steps``, float64 of their shape; exact to rounding."""
-    run = Run(model, optimizer, lr)
-    return np.array([run.risk(int(k), batch_size) for k in np.ravel(steps)]).reshape(np.shape(steps))
+    exact = ExactRisk(model, optimizer, lr)
+    return np.array([exact.risk(int(k), batch_size) for k in np.ravel(steps)]).reshape(np.shape(steps))
 
 
 def _check_steps(steps: int) -> int:

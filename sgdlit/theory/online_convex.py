@@ -14,8 +14,8 @@ from math import exp, lgamma, pi, sqrt
 import numpy as np
 import torch
 
-from sgdlit.data.philox import derive_key, normal
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key, normal
 
 
 def regret_bound(distance: float, gradient_bound: float, steps: int) -> float:
@@ -23,7 +23,7 @@ def regret_bound(distance: float, gradient_bound: float, steps: int) -> float:
     return distance * gradient_bound / sqrt(_checked(steps))
 
 
-def best_rate(distance: float, gradient_bound: float, steps: int) -> float:
+def best_lr(distance: float, gradient_bound: float, steps: int) -> float:
     """η = ‖x¹ − x*‖ / (𝓑√K), the rate that minimises ‖x¹ − x*‖²/(2Kη) + η𝓑²/2."""
     return distance / (gradient_bound * sqrt(_checked(steps)))
 
@@ -40,13 +40,13 @@ def simulate_stream(dimensions: int, distance: float, steps: int, runs: int, see
 
     x^1 … x^K are looked at, which takes K − 1 updates.
     """
-    lr, members = best_rate(distance, 1.0, steps), torch.arange(runs)
+    lr, members = best_lr(distance, 1.0, steps), torch.arange(runs)
     key = derive_key(seed, f"theory/stream-{steps}")
     offset = normal(derive_key(seed, "theory/stream-start"), members, dimensions, dtype=torch.float64).numpy()
     offset *= distance / np.linalg.norm(offset, axis=1, keepdims=True)
     nearest = np.full(runs, float(distance))
     for step in range(steps - 1):
-        a = normal(key, members, dimensions, stream=step, dtype=torch.float64).numpy()
+        a = normal(key, members, dimensions, substream=step, dtype=torch.float64).numpy()
         a /= np.linalg.norm(a, axis=1, keepdims=True)
         offset -= lr * np.sign((a * offset).sum(1))[:, None] * a
         nearest = np.minimum(nearest, np.linalg.norm(offset, axis=1))

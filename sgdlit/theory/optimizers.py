@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.two_roots import Array, ComplexRoots, RealRoots
 
 
@@ -36,9 +36,11 @@ class Response(Protocol):
 
 
 class Optimizer(Protocol):
-    """SGD, HeavyBall or IterateAverage."""
+    """SGD, HeavyBall or AveragedSGD."""
 
-    preconditioner: float
+    @property
+    def preconditioner(self) -> float:
+        """γ of H^γ; 0 for none."""
 
     def stable_below(self) -> float:
         """αh must stay below this."""
@@ -89,7 +91,7 @@ class HeavyBall:
 
 
 @dataclass(frozen=True)
-class IterateAverage:
+class AveragedSGD:
     """SGD whose iterates are averaged, θ̃ ← μθ̃ + (1 − μ)θ (F9), μ = ``decay``, θ̃_0 = θ_0; the risk is θ̃'s."""
 
     decay: float

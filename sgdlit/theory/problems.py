@@ -3,16 +3,15 @@
 Smooth activations only: the expansion behind Eqs 1–39 needs derivatives that a ReLU does not have.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from sgdlit.data.philox import derive_key, normal, permutation
-from sgdlit.errors import UserError
-from sgdlit.theory.losses import Loss, flat_losses
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key, normal, permutation
+from sgdlit.theory.losses import FlatLoss, flat_losses
 
 _HIDDEN_REGRESSION, _HIDDEN_IMAGES = 6, 8
 
@@ -22,8 +21,8 @@ class Problem:
     """Minibatch losses, the losses of the single examples, and where to start."""
 
     name: str
-    minibatches: list[Loss]
-    examples: list[Loss]
+    minibatches: list[FlatLoss]
+    examples: list[FlatLoss]
     start: Tensor
 
 
@@ -41,25 +40,15 @@ def fashion_mnist(folder: Path, m: int, batch_size: int, scale: float, seed: int
 
     Pixels are centred and divided by 28 times their standard deviation, so that an input has norm about 1.
     """
-    from sgdlit.data.readers import read_fashion_mnist
+    from sgdlit.data.finite.fashion_mnist import FashionMNIST
 
-    images, labels = read_fashion_mnist(folder, train=True)
+    images, labels = FashionMNIST.files.read(folder, train=True)
     rows = permutation(derive_key(seed, "theory/images"), len(images))[: _checked(m) * batch_size].numpy()
     x = torch.from_numpy(images[rows].reshape(len(rows), -1).astype("float64"))
     x = (x - x.mean()) / (x.std() * x.shape[1] ** 0.5)
     y = torch.from_numpy(labels[rows].astype("int64"))
     model = nn.Sequential(nn.Linear(x.shape[1], _HIDDEN_IMAGES), nn.Tanh(), nn.Linear(_HIDDEN_IMAGES, 10))
     return _problem("tanh network, Fashion-MNIST", model, nn.functional.cross_entropy, x, y, m, scale, seed)
-
-
-def data_folder(given: str | None) -> Path | None:
-    """The folder with the data sets: the one given, else the environment's SGDLIT_DATA, else None."""
-    named = given or os.environ.get("SGDLIT_DATA")
-    if named is None:
-        return None
-    if not Path(named).is_dir():
-        raise UserError(f"data_dir = {named}: there is no such folder")
-    return Path(named)
 
 
 def _problem(

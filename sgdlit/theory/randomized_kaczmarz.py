@@ -9,7 +9,7 @@ argmin_v ½(t − vᵀa)² + ‖v − w‖²/(2η). With rows drawn ∝ ‖a_i�
 import numpy as np
 import torch
 
-from sgdlit.data.philox import derive_key, uniform
+from sgdlit.foundations.philox import derive_key, uniform
 
 Array = np.ndarray
 

@@ -7,7 +7,7 @@ In each piece every direction relaxes geometrically towards its stationary secon
 so the risk at the end and its derivatives by all rates α_j and durations k_j are exact. The total Σ_j k_j is
 minimised under risk <= target over real durations, every rate below the largest stable one, by sequential
 quadratic programming in the logarithms on few directions that stand for all
-(:mod:`sgdlit.theory.condensation`); then the durations are rounded and the first step at or below the target
+(:mod:`sgdlit.theory.quadrature`); then the durations are rounded and the first step at or below the target
 is found exactly, on all directions.
 """
 
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sgdlit.errors import UserError
-from sgdlit.theory.condensation import Directions, condensed
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.first_crossing import Best
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, check_batch, check_target
 from sgdlit.theory.optimizers import log_of_distance
+from sgdlit.theory.quadrature import Directions, quadrature_directions
 from sgdlit.theory.two_roots import Array
 
 _TOP = 0.9999  # rates stay below this part of the largest stable one
@@ -48,7 +48,7 @@ def schedule_moments(
     """
     if len(lrs) != len(durations):
         raise UserError(f"{len(lrs)} rates and {len(durations)} durations: must be as many")
-    largest = model.largest_rate()
+    largest = model.largest_lr()
     moments = [model.start]
     for lr, k in zip(lrs, durations, strict=True):
         if not 0 < lr < largest:
@@ -85,7 +85,7 @@ def optimise_schedule(
     """
     from scipy.optimize import minimize
 
-    pieces, top, directions = len(guess[0]), _TOP * model.largest_rate(), condensed(model)
+    pieces, top, directions = len(guess[0]), _TOP * model.largest_lr(), quadrature_directions(model)
     first = np.log(np.concatenate([np.clip(guess[0], 1e-12, top), np.maximum(guess[1], 1e-3)]))
     known: dict[bytes, tuple[float, Array]] = {}
 
@@ -112,13 +112,14 @@ def optimise_schedule(
 
 def best_schedules(
     model: NoisyQuadratic,
-    constant: Sequence[Best],
+    constant: Sequence[Best | None],
     target: float,
     pieces: int = 10,
     on_progress: Callable[[], None] = lambda: None,
 ) -> list[Schedule | None]:
     """A schedule for each batch size, none slower than its best constant rate, which is one schedule too.
 
+    None stands for a batch size at which no constant rate reaches the target.
     Each is the best of what is found from three guesses: the best constant rate bent into a slow and into a
     steep decay, and the optimum of the batch size before, stretched as the best constant rate's steps are.
     """
@@ -126,10 +127,11 @@ def best_schedules(
     if pieces < 1:
         raise UserError(f"pieces = {pieces}: a schedule has at least one")
     found: list[Schedule | None] = []
-    guess, before = None, None
+    guess: tuple[Array, Array] | None = None
+    before = 0
     for best in constant:
-        if best.steps is None or best.steps == 0:
-            found.append(None if best.steps is None else Schedule((), ()))
+        if best is None or best.steps == 0:
+            found.append(None if best is None else Schedule((), ()))
         else:
             starts = [_decay(model, best, pieces, fall) for fall in (5, 20)]
             if guess is not None:
@@ -137,8 +139,9 @@ def best_schedules(
             optima = [optimise_schedule(model, best.batch_size, target, start) for start in starts]
             reached = [optimum for optimum in optima if optimum is not None]
             schedule, before = Schedule((best.lr,), (best.steps,)), best.steps
-            if reached:
-                schedule, guess = min([(schedule, guess), *reached], key=lambda found: found[0].steps)
+            for other, optimum in reached:
+                if other.steps < schedule.steps:
+                    schedule, guess = other, optimum
             found.append(schedule)
         on_progress()
     return found
@@ -193,7 +196,7 @@ def log_risk_and_gradient(
 
 def _decay(model: NoisyQuadratic, best: Best, pieces: int, fall: float) -> tuple[Array, Array]:
     """A guess: from a larger rate down to the best constant one over ``fall``, in pieces of equal length."""
-    top = min(0.9 * model.largest_rate(), 10 * best.lr)
+    top = min(0.9 * model.largest_lr(), 10 * best.lr)
     return np.geomspace(top, best.lr / fall, pieces), np.full(pieces, best.steps / pieces)
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic, check_batch
-from sgdlit.theory.optimizers import HeavyBall, IterateAverage, Optimizer
+from sgdlit.theory.optimizers import AveragedSGD, HeavyBall, Optimizer
 
 
 def simulate(
@@ -32,7 +32,7 @@ def simulate(
     """
     import torch
 
-    from sgdlit.data.philox import derive_key, normal
+    from sgdlit.foundations.philox import derive_key, normal
 
     if runs < 1 or not record or max(record) > len(lrs):
         raise UserError(
@@ -44,11 +44,11 @@ def simulate(
     deviation = np.sqrt(model.noise / check_batch(batch_size))
     scale, velocity, average = h**-optimizer.preconditioner, np.zeros_like(theta), theta.copy()
     momentum = optimizer.momentum if isinstance(optimizer, HeavyBall) else 0.0
-    decay = optimizer.decay if isinstance(optimizer, IterateAverage) else 0.0
+    decay = optimizer.decay if isinstance(optimizer, AveragedSGD) else 0.0
     wanted, out = {int(k): i for i, k in enumerate(record)}, np.empty((len(record), runs))
     for step in range(max(record) + 1):
         if step > 0:
-            noise = normal(keys[1], members, len(h), stream=step, dtype=torch.float64).numpy()
+            noise = normal(keys[1], members, len(h), substream=step, dtype=torch.float64).numpy()
             velocity = momentum * velocity - lrs[step - 1] * scale * (h * theta + deviation * noise)
             theta = theta + velocity
             average = decay * average + (1 - decay) * theta

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 
 Array = np.ndarray
+_Entries = tuple[Array, Array, Array, Array]  # 11, 12, 21, 22 of a matrix for each direction
 
 _NOTHING = 1e-170  # the size of a wave whose square is no number any more
 _SETTLED = 1e-22  # what is left of a transient when its sum has its last digit
@@ -221,21 +222,23 @@ def _energy_by_doubling(root: Array, excess: Array, away: float, k: int) -> Arra
     step = (root + excess, root, excess, root)
     power, p = step, (np.ones_like(root), np.ones_like(root), np.ones_like(root))
     for bit in bin(k)[3:]:
-        p = tuple(a + b for a, b in zip(p, _congruence(power, p), strict=True))
+        x, y, z = _congruence(power, p)
+        p = p[0] + x, p[1] + y, p[2] + z
         power = _product(power, power)
         if bit == "1":
-            p = tuple(1 + b for b in _congruence(step, p))
+            x, y, z = _congruence(step, p)
+            p = 1 + x, 1 + y, 1 + z
             power = _product(power, step)
     return p[0]
 
 
-def _product(m: tuple[Array, ...], n: tuple[Array, ...]) -> tuple[Array, ...]:
+def _product(m: _Entries, n: _Entries) -> _Entries:
     a, b, c, d = m
     e, f, g, h = n
     return a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h
 
 
-def _congruence(m: tuple[Array, ...], p: tuple[Array, ...]) -> tuple[Array, ...]:
+def _congruence(m: _Entries, p: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
     """The entries 11, 12, 22 of M P Mᵀ."""
     a, b, c, d = m
     x, y, z = p

@@ -6,28 +6,31 @@ from typing import Literal
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from sgdlit.data.keyed_data import OnDeviceData
-from sgdlit.errors import UserError
-from sgdlit.training import cadence
+from sgdlit.foundations.errors import UserError
+from sgdlit.training import due_steps
 
 StepsPerCall = int | Literal["auto"]
 
 _SECONDS = 0.1  # that a call should last: Lightning's share is then below 1 %, and signals are heard at once
 _MOST = 2**16
+_OVER_RANKS = 64  # steps of a call where several processes have to end their calls at the same steps
 
 
 class BlockPlan:
     """step -> steps to take in the call that begins there: what a loader of blocks asks for.
 
-    Nothing that is computed depends on it.
+    Nothing that is computed depends on it. Several ranks end their calls at the same steps, because whatever
+    they exchange is exchanged there: none of them goes by its own clock.
 
     Args:
         trainer: whose clock and events end a block.
-        steps_per_call: the most steps of a call; ``auto`` doubles and halves it by the clock on the wall.
+        steps_per_call: the most steps of a call; ``auto`` doubles and halves it by the clock on the wall, in
+            a single process.
     """
 
     def __init__(self, trainer: Trainer, steps_per_call: StepsPerCall) -> None:
-        self.trainer, self.adapts = trainer, steps_per_call == "auto"
-        self.size = 1 if self.adapts else int(steps_per_call)
+        self.trainer, self.adapts = trainer, steps_per_call == "auto" and trainer.world_size == 1
+        self.size = 1 if self.adapts else _OVER_RANKS if steps_per_call == "auto" else int(steps_per_call)
         self._asked, self._length = time.perf_counter(), 0
 
     def __call__(self, step: int) -> int:
@@ -37,7 +40,8 @@ class BlockPlan:
                 self.size = min(_MOST, 2 * self.size)
             elif seconds > 2 * _SECONDS:
                 self.size = max(1, self.size // 2)
-        self._asked, self._length = time.perf_counter(), min(self.size, cadence.steps_until_due(self.trainer))
+        due = due_steps.steps_until_due(self.trainer)
+        self._asked, self._length = time.perf_counter(), min(self.size, due)
         return self._length
 
 
@@ -57,7 +61,7 @@ def single_steps_because(
     """
     if not isinstance(datamodule, OnDeviceData):
         return f"data: {type(datamodule).__name__} makes one batch after another"
-    own = cadence.acts_inside_steps(module, base)
+    own = due_steps.acts_inside_steps(module, base)
     if own is not None:
         return f"model: {type(module).__name__} has a {own} of its own"
     settings = {
@@ -69,7 +73,7 @@ def single_steps_because(
     for name, acts in settings.items():
         if acts:
             return f"{name}: {getattr(trainer, name.removeprefix('trainer.'))}"
-    reasons = (cadence.acts_at_unknown_steps(callback) for callback in trainer.callbacks)
+    reasons = (due_steps.acts_at_unknown_steps(callback) for callback in trainer.callbacks)
     return next((f"trainer.callbacks: {reason}" for reason in reasons if reason), None)
 
 

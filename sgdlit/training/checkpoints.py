@@ -5,7 +5,6 @@ counters agree, so a resumed run ends bitwise where the uninterrupted one ends. 
 the same step is finished first, because Lightning would leave it out after a resume.
 """
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,56 +14,29 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
-from sgdlit.console import say
-from sgdlit.errors import UserError
-from sgdlit.training.divergence import diverged
-from sgdlit.training.fit_loop import (
+from sgdlit.data.batches import Block
+from sgdlit.foundations.console import say
+from sgdlit.foundations.errors import UserError
+from sgdlit.runs.checkpoint_files import save_checkpoint
+from sgdlit.runs.folder import checkpoint_path, write_status
+from sgdlit.runs.metrics_file import MetricsFile
+from sgdlit.training.clock import (
     end_training_here,
     repair_resumed_epoch,
     step_is_complete,
     validation_is_due,
 )
-from sgdlit.training.metrics_file import MetricsFile
-from sgdlit.training.run_folder import write_status
+from sgdlit.training.divergence import diverged
+from sgdlit.training.module import Training
 
 _RANKS_AGREE_EVERY = 16  # steps between two exchanges of the flag over ranks
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write beside the target, flush to the disk, then rename: a crash or a full disk leaves the old file."""
+    """What Lightning writes checkpoints with: whole or not at all."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write ``checkpoint`` to ``path``.
-
-        Raises:
-            UserError: the file cannot be written; what was there before still is.
-        """
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-            _flush_folder(path.parent)
-        except (OSError, RuntimeError) as error:
-            reason = str(error).split("\n")[0]
-            raise UserError(
-                f"{path}: checkpoint not written ({reason}); earlier checkpoints are intact"
-            ) from error
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename inside the folder survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        save_checkpoint(checkpoint, Path(path))
 
 
 class StopSignals:
@@ -113,6 +85,7 @@ class Checkpoints(Callback):
         self.stopped_by = 0
         self._due = False
         self._last_step: int | float = 0
+        self._saved_step = -1
         self._max_steps: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -123,6 +96,7 @@ class Checkpoints(Callback):
         self.folder = trainer.strategy.broadcast(self.folder)  # known to the first rank, which made it
         self._last_step = trainer.estimated_stepping_batches
         self.stopped_by, self._due, self._max_steps = 0, False, None
+        self._saved_step = trainer.global_step if trainer.global_step else -1
         repair_resumed_epoch(trainer)
         # Lightning has installed its own handlers by now, and restores what was there before at the end.
         self.signals.listen()
@@ -132,7 +106,7 @@ class Checkpoints(Callback):
     ) -> None:
         if not step_is_complete(trainer):
             return
-        signalled = self._heard(trainer)
+        signalled = self._heard(trainer, at_every_call=isinstance(batch, Block))
         if trainer.global_step >= self._last_step or trainer.should_stop:
             trainer.should_stop = self._due = True  # Lightning then validates once more, at the end
         else:
@@ -144,13 +118,15 @@ class Checkpoints(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or diverged(trainer):
             return
-        if getattr(pl_module, "improved", False):
-            trainer.save_checkpoint(self._path("best.ckpt"))
+        if isinstance(pl_module, Training) and pl_module.improved:
+            trainer.save_checkpoint(self._path("best"))
         if (self._due or trainer.should_stop) and step_is_complete(trainer):
             self._save_resume(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.forget()
+        if self._saved_step != trainer.global_step and not diverged(trainer):
+            self._save_resume(trainer)  # another callback ended the run after its last step
         if self._max_steps is not None:
             trainer.fit_loop.epoch_loop.max_steps = self._max_steps
 
@@ -167,16 +143,19 @@ class Checkpoints(Callback):
         checkpoint["sgdlit_rows"] = tables[0].rows if tables else 0
 
     def _save_resume(self, trainer: Trainer) -> None:
-        self._due = False
-        trainer.save_checkpoint(self._path("resume.ckpt"))
+        self._due, self._saved_step = False, trainer.global_step
+        trainer.save_checkpoint(self._path("resume"))
         if self.stopped_by:
             self._max_steps = end_training_here(trainer)
 
-    def _heard(self, trainer: Trainer) -> int:
-        """The signal that came, or 0: once all ranks know of it, so that they stop at the same step."""
+    def _heard(self, trainer: Trainer, at_every_call: bool) -> int:
+        """The signal that came, or 0: once all ranks know of it, so that they stop at the same step.
+
+        Calls of many steps end at the same steps on every rank, and are few.
+        """
         if trainer.world_size == 1:
             return self.signals.received
-        if trainer.global_step % _RANKS_AGREE_EVERY:
+        if trainer.global_step % _RANKS_AGREE_EVERY and not at_every_call:
             return 0
         number = torch.tensor(self.signals.received, device=trainer.strategy.root_device)
         torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
@@ -184,4 +163,4 @@ class Checkpoints(Callback):
 
     def _path(self, name: str) -> Path:
         assert self.folder is not None, "the folder of the run is set before training starts"
-        return self.folder / "checkpoints" / name
+        return checkpoint_path(self.folder, name)

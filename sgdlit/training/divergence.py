@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from sgdlit.training.fit_loop import end_training_here, step_is_complete, validation_is_due
-from sgdlit.training.members import members_of
+from sgdlit.training.clock import end_training_here, step_is_complete, validation_is_due
+from sgdlit.training.module import Training, networks_of
 
 _NEVER = 2**62
 
@@ -36,15 +36,18 @@ class DivergenceGuard(Callback):
     @property
     def step(self) -> int | None:
         """When the run as a whole had diverged: the last of its members."""
-        return None if None in self.steps else max(self.steps)
+        known = [step for step in self.steps if step is not None]
+        return max(known) if len(known) == len(self.steps) else None
 
     def next_due(self, step: int) -> None:
         """Calls of many steps are looked at as they are."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        members = len(members_of(pl_module))
+        members = len(networks_of(pl_module))
         if len(self.steps) != members or members == 1:  # else they are those of a resumed checkpoint
             self.steps = [None] * members
+        if isinstance(pl_module, Training):
+            pl_module.diverged_at = self.steps
         self._limits = None
         self._losses = torch.zeros(max(1, trainer.log_every_n_steps), members, device=pl_module.device)
         self._first, self._count = trainer.global_step, 0
@@ -69,7 +72,8 @@ class DivergenceGuard(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The loss of an evaluation counts too: it is that of the parameters after this step."""
         if trainer.state.fn == TrainerFn.FITTING:
-            finite = getattr(pl_module, "evaluations_are_finite", lambda: [_metrics_are_finite(trainer)])()
+            known = isinstance(pl_module, Training)
+            finite = pl_module.evaluations_are_finite() if known else [_metrics_are_finite(trainer)]
             self._record(trainer, [_NEVER if ok else trainer.global_step for ok in finite])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -86,8 +90,9 @@ class DivergenceGuard(Callback):
     def look(self, trainer: Trainer, parameters: bool = False) -> None:
         """Examine the losses since the last look; the only place where the host waits for the device."""
         bad = ~torch.isfinite(self._losses[: self._count])
-        first = torch.where(bad.any(0), self._first + bad.int().argmax(0), _NEVER) if self._count else None
-        first = first.tolist() if first is not None else [_NEVER] * len(self.steps)
+        first: list[int] = [_NEVER] * len(self.steps)
+        if self._count:
+            first = torch.where(bad.any(0), self._first + bad.int().argmax(0), _NEVER).tolist()
         if parameters:
             finite = _finite_members(trainer.lightning_module)
             first = [f if ok else min(f, trainer.global_step) for f, ok in zip(first, finite, strict=True)]
@@ -119,8 +124,8 @@ def _metrics_are_finite(trainer: Trainer) -> bool:
 def _finite_members(module: LightningModule) -> list[bool]:
     """Whether the parameters of each member hold neither a NaN nor an infinity; one wait for the device."""
     finite = []
-    for member in members_of(module):
-        parameters = [p.detach() for p in member.parameters() if p.is_floating_point() and p.numel()]
+    for network in networks_of(module):
+        parameters = [p.detach() for p in network.parameters() if p.is_floating_point() and p.numel()]
         largest = torch._foreach_norm(parameters, float("inf"))
         finite.append(torch.stack([x.float() for x in largest] or [torch.zeros(())]).isfinite().all())
     return torch.stack(finite).tolist()

@@ -1,11 +1,15 @@
-"""Loss and accuracy over whole evaluation sets, and the best that a run has reached in them."""
+"""Loss and accuracy over whole evaluation sets, for every run, and the best that a run has reached in
+them."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from torch import Tensor, nn
-from torchmetrics import MeanMetric
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
 
+from sgdlit.algorithms import Member
+from sgdlit.foundations.side_by_side import SideBySide
 from sgdlit.measures.soft_error import soft_error
 from sgdlit.objectives import CrossEntropy, Loss
 
@@ -24,28 +28,57 @@ def evaluate(loss: Loss, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     return found
 
 
-class EvaluationMeans(nn.Module):
-    """The means of one evaluation set: sums over examples and ranks, then one division."""
+class EvaluationSums:
+    """The means of every evaluation set for every run: float64 sums over examples and ranks, then one
+    division.
 
-    def __init__(self) -> None:
-        super().__init__()
-        # torchmetrics would leave a NaN out of the mean, and so hide that a run has diverged.
-        self.means = nn.ModuleDict({name: MeanMetric(nan_strategy="disable") for name in MEANS})
+    Args:
+        members: the runs.
+    """
 
-    def add(self, found: Mapping[str, Tensor]) -> None:
-        """What :func:`evaluate` found of some examples."""
-        for name, values in found.items():
-            self.means[name].update(values.float())
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = members
+        self._sums: dict[str, Tensor] = {}  # by set: [members, means and count]
+        self._threads: SideBySide | None = None
 
-    def result(self, name: str) -> dict[str, float]:
-        """Means under ``name/``, and a clean slate."""
-        means = {f"{name}/{k}": float(m.compute()) for k, m in self.means.items() if m.update_called}
-        for metric in self.means.values():
-            metric.reset()
-        return means
+    def add(
+        self, split: str, members: Sequence[int], inputs: Tensor, targets: Tensor, trainer: Trainer
+    ) -> None:
+        """Add up what is averaged, and count the examples, of some members on a batch."""
+        context, device = trainer.precision_plugin.forward_context, trainer.strategy.root_device
+
+        def one(k: int) -> Tensor:
+            member = self.members[k]
+            with context():
+                outputs = member.outputs(inputs)
+            found = evaluate(member.loss, outputs, targets)
+            missing = outputs.new_full((), torch.nan, dtype=torch.float64)
+            return torch.stack([found[n].double().sum() if n in found else missing for n in MEANS])
+
+        self._threads = self._threads or SideBySide(len(self.members), device, context)
+        found = torch.stack(self._threads.map(one, list(members)))
+        counted = torch.cat((found, torch.full_like(found[:, :1], len(targets))), 1)
+        self._sums_of(split, device)[list(members)] += counted
+
+    def results(self, splits: Iterable[str], trainer: Trainer) -> dict[int, dict[str, float]]:
+        """The means of some sets for each member, over all ranks, and a clean slate."""
+        found: dict[int, dict[str, float]] = {k: {} for k in range(len(self.members))}
+        for split in splits:  # on every rank, whether or not it has seen something
+            own = self._sums_of(split, trainer.strategy.root_device)
+            sums = trainer.strategy.reduce(own, reduce_op="sum")
+            for k, (*totals, count) in enumerate(sums.tolist()):
+                if count:
+                    means = {f"{split}/{n}": v / count for n, v in zip(MEANS, totals, strict=True)}
+                    found[k] |= {n: v for n, v in means.items() if n.endswith("/loss") or not math.isnan(v)}
+        self._sums = {}
+        return found
+
+    def _sums_of(self, split: str, device: torch.device) -> Tensor:
+        shape = (len(self.members), len(MEANS) + 1)
+        return self._sums.setdefault(split, torch.zeros(shape, dtype=torch.float64, device=device))
 
 
-class Records:
+class BestSoFar:
     """The best of each evaluation set so far: highest accuracy, or lowest loss where nothing is classified.
 
     ``best`` has ``test/highest_accuracy`` (the metric of Smith et al. 2021) and, apart from it,

@@ -7,9 +7,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from sgdlit.errors import UserError
-from sgdlit.training.fit_loop import step_is_complete
-from sgdlit.training.members import members_of
+from sgdlit.foundations.errors import UserError
+from sgdlit.training.clock import step_is_complete
+from sgdlit.training.module import networks_of
 
 
 class IterateAverage(Callback):
@@ -41,7 +41,7 @@ class IterateAverage(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.decay:
             return
-        runs = [_parameters(run) for run in members_of(pl_module)]
+        runs = [_parameters(run) for run in networks_of(pl_module)]
         if not self.averages:
             self.averages = [[p.clone() for p in own] for own in runs]
         self.averages = [
@@ -53,12 +53,12 @@ class IterateAverage(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self.averages and step_is_complete(trainer):
-            for average, run in zip(self.averages, members_of(pl_module), strict=True):
+            for average, run in zip(self.averages, networks_of(pl_module), strict=True):
                 torch._foreach_lerp_(average, _parameters(run), 1 - self.decay)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == TrainerFn.FITTING and self.averages:
-            self._held = [[p.clone() for p in _parameters(run)] for run in members_of(pl_module)]
+            self._held = [[p.clone() for p in _parameters(run)] for run in networks_of(pl_module)]
             self._put(pl_module, self.averages)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -78,9 +78,9 @@ class IterateAverage(Callback):
     @staticmethod
     def _put(module: LightningModule, values: list[list[Tensor]]) -> None:
         """Copy values into the parameters, which stay where they lie."""
-        for run, tensors in zip(members_of(module), values, strict=True):
+        for run, tensors in zip(networks_of(module), values, strict=True):
             torch._foreach_copy_(_parameters(run), tensors)
 
 
-def _parameters(run: nn.Module) -> list[Tensor]:
-    return [p.detach() for p in getattr(run, "network", run).parameters()]
+def _parameters(network: nn.Module) -> list[Tensor]:
+    return [p.detach() for p in network.parameters()]

@@ -4,17 +4,24 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 def log_spaced_steps(first: int, last: int, per_doubling: int) -> list[int]:
     """Whole numbers close to first · 2^(k/per_doubling), each once, up to ``last``."""
-    found, k = [], 0
+    found: list[int] = []
+    k = 0
     while (step := round(first * 2 ** (k / per_doubling))) <= last:
         if not found or step > found[-1]:
             found.append(step)
         k += 1
     return found
+
+
+def next_log_spaced(step: int, first: int, per_doubling: int) -> int:
+    """The first of the log-spaced steps after ``step``."""
+    beyond = 2 * max(step, first) + 1
+    return next(s for s in log_spaced_steps(first, beyond, per_doubling) if s > step)
 
 
 class LogSpacedValidation(Callback):
@@ -43,8 +50,7 @@ class LogSpacedValidation(Callback):
 
     def next_due(self, step: int) -> int:
         """The first step after ``step`` with an evaluation."""
-        beyond = 2 * max(step, self.first) + 1
-        return next(s for s in log_spaced_steps(self.first, beyond, self.per_doubling) if s > step)
+        return next_log_spaced(step, self.first, self.per_doubling)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._aim(trainer)

@@ -3,19 +3,15 @@
 All of it is looked at before anything in the folder of the run is touched.
 """
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 
-from sgdlit.errors import UserError
-from sgdlit.training.members import members_of
-
-_PARTS = ("state_dict", "global_step", "epoch", "loops", "pytorch-lightning_version")
-_PARTS_TO_GO_ON = (*_PARTS, "optimizer_states", "lr_schedulers")
+from sgdlit.foundations.errors import UserError
+from sgdlit.runs.checkpoint_files import PARTS, PARTS_TO_GO_ON, load_checkpoint
+from sgdlit.training.module import Training
 
 
 def read_checkpoint(path: Path, model: torch.nn.Module, to_go_on: bool) -> dict[str, Any]:
@@ -29,31 +25,8 @@ def read_checkpoint(path: Path, model: torch.nn.Module, to_go_on: bool) -> dict[
     Raises:
         UserError: the file is missing, damaged, not whole, carries code, or belongs to another model.
     """
-    content = load_checkpoint(path, _PARTS_TO_GO_ON if to_go_on else _PARTS)
+    content = load_checkpoint(path, PARTS_TO_GO_ON if to_go_on else PARTS)
     _check_same_parameters(path, content["state_dict"], model.state_dict())
-    return content
-
-
-def load_checkpoint(path: Path, parts: Sequence[str] = _PARTS_TO_GO_ON) -> dict[str, Any]:
-    """The content of a checkpoint that has the given parts, on the host; no code in it is run.
-
-    Raises:
-        UserError: the file is missing, damaged, not whole, or carries code.
-    """
-    if not path.is_file():
-        raise UserError(f"ckpt_path: {str(path)!r} does not exist; allowed: a checkpoint file of this model")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        missing = [part for part in parts if part not in content]
-    except Exception as error:  # torch raises many kinds for a damaged or a hostile file
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"loading it would call {code[1]}" if code else "it is damaged, or no checkpoint"
-        raise UserError(
-            f"ckpt_path: {str(path)!r} cannot be read safely: {reason}\n"
-            "allowed: a checkpoint written by sgdlit or Lightning; files that carry code are never run"
-        ) from error
-    if missing:
-        raise UserError(f"ckpt_path: {str(path)!r} is not a whole checkpoint: it has no {missing[0]!r}")
     return content
 
 
@@ -72,7 +45,7 @@ def _check_same_parameters(path: Path, there: dict[str, Any], own: dict[str, Any
 def check_same_run(content: dict[str, Any], model: LightningModule, data: LightningDataModule | None) -> None:
     """Refuse to go on with other data or another optimizer, which Lightning would notice late or not at all.
 
-    Only parts that can tell are asked: data with a ``state_dict`` of its own, models with ``make_optimizer``.
+    Only parts that can tell are asked: data with a ``state_dict`` of its own, and modules of sgdlit.
 
     Raises:
         UserError: naming what differs.
@@ -84,22 +57,34 @@ def check_same_run(content: dict[str, Any], model: LightningModule, data: Lightn
                 f"ckpt_path: the checkpoint was made with other data than {name}, and cannot be resumed"
             )
         data.load_state_dict(content[name])
-    for k, run in enumerate(members_of(model)):
-        if hasattr(run, "make_optimizer"):
-            _check_same_optimizer(content["optimizer_states"][k], run.make_optimizer(run.parameters()))
+    if isinstance(model, Training):
+        _check_same_optimizers(content, model)
 
 
-def _check_same_optimizer(there: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    own, kept = optimizer.state_dict()["param_groups"][0], there["param_groups"][0]
-    if not own.keys() <= kept.keys():
+def _check_same_optimizers(content: dict[str, Any], model: Training) -> None:
+    """Optimizers with the same settings as at the beginning, and as many schedules."""
+    kept, schedules = content.get("sgdlit_optimizers", []), content["lr_schedulers"]
+    expected = [member for member in model.members if member.scheduler is not None]
+    if len(kept) != len(model.members) or len(schedules) != len(expected):
         raise UserError(
-            f"ckpt_path: the checkpoint was made with another optimizer than {type(optimizer).__name__} "
-            f"and cannot be resumed: it has no {min(own.keys() - kept.keys())!r}; allowed: its own optimizer"
+            f"ckpt_path: the checkpoint holds {len(kept)} optimizers and {len(schedules)} schedules, the run "
+            f"has {len(model.members)} and {len(expected)}; allowed: a checkpoint of this run"
         )
-    started_with = kept | {"lr": kept.get("initial_lr", kept["lr"])}  # a schedule has moved the rate since
-    for name, value in own.items():
-        if name != "params" and value != started_with[name]:
+    for member, groups in zip(model.members, kept, strict=True):
+        own = member.optimizer  # built if it was not yet, which fills in the settings
+        for here, there in zip(member.settings, groups, strict=False):
+            _check_same_settings(here, there, type(own).__name__)
+
+
+def _check_same_settings(here: dict[str, Any], there: dict[str, Any], name: str) -> None:
+    if not here.keys() <= there.keys():
+        raise UserError(
+            f"ckpt_path: the checkpoint was made with another optimizer than {name} and cannot be resumed: "
+            f"it has no {min(here.keys() - there.keys())!r}; allowed: its own optimizer"
+        )
+    for setting, value in here.items():
+        if value != there[setting]:
             raise UserError(
-                f"model.optimizer.{name}: {value} here, {started_with[name]} in the checkpoint; "
+                f"model.optimizer.{setting}: {value} here, {there[setting]} in the checkpoint; "
                 "a resumed run goes on with the optimizer that it had"
             )

@@ -1,14 +1,16 @@
-"""What is logged about training: a row of a run, and the rows of an ensemble with their mean and spread."""
+"""What is logged about runs: a row of each, and of several their mean and spread."""
 
 import math
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
-from sgdlit.training.metrics_file import MetricsFile
+from sgdlit.objectives.penalty import c_reg_of, modified_value
+from sgdlit.runs.metrics_file import MetricsFile
 
 Row = dict[str, float]
 
@@ -23,8 +25,9 @@ def training_row(
 ) -> Row:
     """The row ``train/...`` of a step, about its minibatch and the parameters before its update."""
     row = {"loss": cost} | ({} if accuracy is None else {"accuracy": accuracy})
-    row["modified_loss"] = cost + reg_strength / 4 * squared_norm
-    row |= {"C_reg": squared_norm / 4, "gradient_norm": gradient_norm, "lr": lr, "reg_strength": reg_strength}
+    row["modified_loss"] = modified_value(cost, squared_norm, reg_strength)
+    row["C_reg"] = c_reg_of(squared_norm)
+    row |= {"gradient_norm": gradient_norm, "lr": lr, "reg_strength": reg_strength}
     return {f"train/{name}": value for name, value in row.items()}
 
 
@@ -48,45 +51,88 @@ class Stopwatch:
         return row
 
 
-def log_members(
-    loggers: Sequence[Logger], step: int, rows: Mapping[int, Row], curves: bool, common: Row | None = None
+def write(
+    loggers: Sequence[Logger],
+    step: int,
+    found: Mapping[int, Row],
+    several: bool,
+    curves: bool = False,
+    common: Row | None = None,
 ) -> Row:
-    """Write the rows of some members of an ensemble to every logger; returns their mean.
+    """Write the rows of some members to every logger; returns what a logger of one run has, or their mean.
 
-    ``metrics.csv`` has a row for each member. The other loggers have, for each number, its mean over the
-    members that have it and, as ``..._spread``, the standard deviation.
+    Of several members ``metrics.csv`` has a row for each. The other loggers have, for each number, its mean
+    over the members that have it and, as ``..._spread``, the standard deviation.
 
     Args:
         loggers: of the run.
         step: updates made.
-        rows: by the member's number.
+        found: rows by the member's number.
+        several: whether runs train together.
         curves: whether the other loggers get each member's curve too, as ``.../member_k``.
         common: numbers of the run as a whole.
     """
-    if not rows:
+    if not found:
         return {}
-    mean, shown = {}, dict(common or {})
-    for name in dict.fromkeys(name for row in rows.values() for name in row):
-        values = torch.tensor([row[name] for row in rows.values() if name in row], dtype=torch.float64)
-        mean[name] = float(values.mean())
-        shown[name] = mean[name]
-        shown[f"{name}_spread"] = float(values.std()) if len(values) > 1 else 0.0
-        if curves:
-            shown |= {f"{name}/member_{k}": row[name] for k, row in rows.items() if name in row}
+    common = common or {}
+    if not several:
+        row = found[0] | common
+        for logger in loggers:
+            logger.log_metrics(row, step=step)
+        return row
+    mean, shown = _mean_and_spread(found, curves)
     for logger in loggers:
         if isinstance(logger, MetricsFile):
-            for k, row in rows.items():
-                logger.log_metrics({"member": k, **row, **(common or {})}, step=step)
+            for k, row in found.items():
+                logger.log_metrics({"member": k, **row, **common}, step=step)
         else:
-            logger.log_metrics({n: v for n, v in shown.items() if not math.isnan(v)}, step=step)
+            finite = {name: value for name, value in (common | shown).items() if not math.isnan(value)}
+            logger.log_metrics(finite, step=step)
     return mean
 
 
-def over_ranks(rows: Mapping[int, Row], members: int, trainer: Trainer) -> dict[int, Row]:
+def _mean_and_spread(found: Mapping[int, Row], curves: bool) -> tuple[Row, Row]:
+    """The mean of every number, and what loggers show of it."""
+    mean, shown = {}, {}
+    for name in dict.fromkeys(name for row in found.values() for name in row):
+        values = torch.tensor([row[name] for row in found.values() if name in row], dtype=torch.float64)
+        mean[name] = shown[name] = float(values.mean())
+        shown[f"{name}_spread"] = float(values.std()) if len(values) > 1 else 0.0
+        if curves:
+            shown |= {f"{name}/member_{k}": row[name] for k, row in found.items() if name in row}
+    return mean, shown
+
+
+# Members over ranks
+
+
+def over_ranks(found: Mapping[int, Row], trainer: Trainer) -> dict[int, Row]:
     """The rows of all members, on every rank, from those that each rank has of its own."""
     if trainer.world_size == 1:
-        return dict(rows)
-    gathered: list[dict[int, Row] | None] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(gathered, dict(rows))
+        return dict(found)
+    gathered: list[dict[int, Row]] = [{}] * trainer.world_size
+    torch.distributed.all_gather_object(gathered, dict(found))
     everyone = {k: row for part in gathered for k, row in part.items()}
-    return {k: everyone[k] for k in range(members) if k in everyone}
+    return dict(sorted(everyone.items()))
+
+
+def collect(checkpoint: dict[str, Any], owned: slice, ranks: int) -> None:
+    """Put what other ranks know of their members into the checkpoint of the first.
+
+    Args:
+        checkpoint: as Lightning made it on this rank.
+        owned: the members of this rank.
+        ranks: how many there are.
+    """
+    prefixes = tuple(f"networks.{k}." for k in range(owned.start, owned.stop))
+    own = {
+        "state_dict": {n: v.cpu() for n, v in checkpoint["state_dict"].items() if n.startswith(prefixes)},
+        "optimizer_states": checkpoint["optimizer_states"][owned],
+        "lr_schedulers": checkpoint["lr_schedulers"][owned],
+    }
+    parts: list[Any] = [None] * ranks
+    torch.distributed.all_gather_object(parts, own)
+    for part in parts:
+        checkpoint["state_dict"] |= part["state_dict"]
+    for name in ("optimizer_states", "lr_schedulers"):
+        checkpoint[name] = [state for part in parts for state in part[name]]

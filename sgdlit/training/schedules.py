@@ -1,9 +1,10 @@
 """Learning-rate schedules that torch does not have; all others come from ``torch.optim.lr_scheduler``."""
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 class SampleWarmUp(LRScheduler):
@@ -38,7 +39,7 @@ class SampleWarmUp(LRScheduler):
         self.samples, self.batch_size, self.start = samples, batch_size, start
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """The rates of step ``last_epoch``, counted from 0."""
         factor = min(1.0, self.start + self.last_epoch * self.batch_size / self.samples)
         return [factor * rate for rate in self.base_lrs]

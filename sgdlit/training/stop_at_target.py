@@ -5,9 +5,9 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from sgdlit.console import say
-from sgdlit.errors import UserError
-from sgdlit.training.members import members_of
+from sgdlit.foundations.console import say
+from sgdlit.foundations.errors import UserError
+from sgdlit.training.module import Training, networks_of
 
 
 class StopAtTarget(Callback):
@@ -39,7 +39,7 @@ class StopAtTarget(Callback):
         """It acts at evaluations only."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.steps = self.steps or [None] * len(members_of(pl_module))
+        self.steps = self.steps or [None] * len(networks_of(pl_module))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
@@ -52,7 +52,7 @@ class StopAtTarget(Callback):
                 )
             if self.steps[k] is None and self._is_reached(row[self.metric]):
                 self.steps[k] = trainer.global_step
-        diverged = getattr(pl_module, "diverged_at", lambda: [None])()
+        diverged = pl_module.diverged_at if isinstance(pl_module, Training) else [None]
         if all(s is not None or d is not None for s, d in zip(self.steps, diverged, strict=True)):
             trainer.should_stop = True
 
@@ -64,7 +64,9 @@ class StopAtTarget(Callback):
             say(f"target {self._target()} reached{of}: {when}")
 
     def _is_reached(self, value: float) -> bool:
-        return value >= self.at_least if self.at_least is not None else value <= self.at_most
+        if self.at_least is not None:
+            return value >= self.at_least
+        return self.at_most is not None and value <= self.at_most
 
     def _target(self) -> str:
         if self.at_least is not None:
@@ -80,6 +82,6 @@ class StopAtTarget(Callback):
 
 def _evaluated(trainer: Trainer, module: LightningModule) -> list[dict[str, float]]:
     """The last evaluation of each run."""
-    if hasattr(module, "evaluated"):
+    if isinstance(module, Training):
         return module.evaluated()
     return [{name: float(v) for name, v in trainer.callback_metrics.items() if not name.startswith("train/")}]

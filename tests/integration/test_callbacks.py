@@ -29,7 +29,7 @@ def runs(tmp_path_factory) -> Runs:
 
 
 def network_of(state, member=None):
-    prefix = "network." if member is None else f"members.{member}.network."
+    prefix = f"networks.{member or 0}."
     network = MLP([784, 16, 10])
     network.load_state_dict({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
     return network

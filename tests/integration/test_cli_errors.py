@@ -13,12 +13,12 @@ import pytest
 import torch
 from official_formats import write_cifar10, write_fashion_mnist
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 CONFIG = """
 name: run
 model:
-  class_path: sgdlit.training.single_run.SingleRun
+  class_path: sgdlit.training.module.Training
   init_args:
     network: {{class_path: sgdlit.models.MLP, init_args: {{widths: [{inputs}, 8, 10]}}}}
     optimizer: {{class_path: torch.optim.SGD, init_args: {{lr: 0.01}}}}
@@ -27,8 +27,8 @@ data:
   init_args: {{root: data, batch_size: 20}}
 trainer: {{max_steps: 4, accelerator: cpu, enable_progress_bar: false, log_every_n_steps: 1}}
 """
-CIFAR10 = CONFIG.format(inputs=3072, data="sgdlit.data.modules.CIFAR10")
-FASHION_MNIST = CONFIG.format(inputs=784, data="sgdlit.data.modules.FashionMNIST")
+CIFAR10 = CONFIG.format(inputs=3072, data="sgdlit.data.finite.cifar10.CIFAR10")
+FASHION_MNIST = CONFIG.format(inputs=784, data="sgdlit.data.finite.fashion_mnist.FashionMNIST")
 CALLBACK = "  callbacks: [{class_path: lightning.pytorch.callbacks.LearningRateMonitor, init_args: {%s}}]\n"
 
 
@@ -82,7 +82,7 @@ WRONG_KEYS = {
     "--trainer.max_step 5": ("trainer.max_step", "Trainer", "max_steps"),
     "--data.btch_size=5": ("data.btch_size", "CIFAR10", "batch_size"),
     "--model.optimizer.momentm 0.9": ("model.optimizer.momentm", "SGD", "momentum"),
-    "--model.init_args.objectiv ExactPenalty": ("model.objectiv", "SingleRun", "objective"),
+    "--model.init_args.objectiv ExactPenalty": ("model.objectiv", "Training", "objective"),
 }
 
 
@@ -107,8 +107,8 @@ WRONG_KEYS_IN_FILES = {
     (
         "    network",
         "    netwrk",
-    ): "model.netwrk: there is no such option of SingleRun; did you mean network?",
-    ("  init_args:\n", "  init_arg:\n"): "model.init_arg: there is no such option of SingleRun; "
+    ): "model.netwrk: there is no such option of Training; did you mean network?",
+    ("  init_args:\n", "  init_arg:\n"): "model.init_arg: there is no such option of Training; "
     "did you mean init_args?",
 }
 
@@ -155,15 +155,20 @@ WRONG_VALUES = {
     "did you mean RandomReshuffling?\nallowed: FixedList, ",
     "--model.network sgdlit.models.WideResnet": "model.network: 'sgdlit.models.WideResnet' is not a class "
     "that can be imported (module 'sgdlit.models' has no attribute 'WideResnet'); "
-    "did you mean sgdlit.models.WideResNet?",
+    "did you mean WideResNet?",
     "--model.network theirs.nets.Net": "model.network: 'theirs.nets.Net' is not a class that can be imported "
     "(No module named 'theirs')",
     "--model.network torch.nn.Linear": "model.network.in_features: missing, Linear needs it; allowed: int",
-    "--data.order FixedList": "data.order.rows: missing, FixedList needs it; allowed: list[int], str",
+    "--data.order FixedList": "data.order.indices: missing, FixedList needs it; allowed: list[int], str",
     "--model.scheduler StepLR": "model.scheduler.step_size: missing, StepLR needs it; allowed: int",
-    "--model.objective.penalty_batch_size 5": "model.objective: which Objective? Name the class before its "
-    "options, such as --model.objective ",
+    "--model.objective.penalty_batch_size 5": "model.objective: missing, the class comes before its "
+    "options; allowed: ExactPenalty, ",
     "--seed_everything -1": "seed_everything: -1 is not allowed; allowed: 0 to 4294967295",
+    "--seed_everything true": "seed_everything: True is not allowed; allowed: 0 to 4294967295",
+    "--init_seed -4": "init_seed: -4 is not allowed; allowed: 0 to 4294967295",
+    "--init_seed 99999999999999999999999": "init_seed: 99999999999999999999999 is not allowed",
+    '--ensemble [{"seed_everything":[0,-1]}]': "seed_everything: -1 is not allowed",
+    '--ensemble [{"init_seed":[true]}]': "init_seed: True is not allowed",
     "--name ../elsewhere": "name: '../elsewhere' is not allowed; allowed: the name of a folder",
     "--trainer.log_every_n_steps 0": "trainer.log_every_n_steps: 0 is not allowed; allowed: 1 or more",
     "--trainer.accumulate_grad_batches 0": "trainer.accumulate_grad_batches: 0 is not allowed; allowed: 1 or",
@@ -203,12 +208,16 @@ IMPOSSIBLE = {
     "--model.network.widths [3072,4]": ("model.loss, model.network: ", "label 9", "4 classes"),
     "--model.loss logistic": ("model.loss", "-1 and +1"),
     "--model.network WideResNet --model.network.depth 11": ("model.network.depth: 11", "10, 16, 22"),
-    "--data.batch_size 1 --data.order FixedList --data.order.rows [500]": (
-        "data.order.rows: row 500",
+    "--data.batch_size 1 --data.order FixedList --data.order.indices [500]": (
+        "data.order.indices: example 500",
         "0 to 99",
     ),
     "--trainer.val_check_interval 100": ("trainer.val_check_interval: 100", "1 to 5"),
     "--trainer.max_steps -5": ("max_steps", "-5"),
+    "--model.scheduler torch.optim.lr_scheduler.ReduceLROnPlateau": (
+        "model.scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau",
+        "lightning.pytorch.cli.ReduceLROnPlateau",
+    ),
     "--data null": ("data: missing", "configs/"),
 }
 
@@ -219,6 +228,21 @@ def test_impossible_combination(arguments, capsys):
     assert all(part in text for part in IMPOSSIBLE[arguments]), text
 
 
+def test_of_two_keys_with_one_name_that_with_the_value_is_named(capsys):
+    own = "{widths: [32, 8, 5], steps: 9, batch_size: 4}"
+    data = f"data: {{class_path: sgdlit.data.teachers.MLPTeacher, init_args: {own}}}\n"
+    Path("teacher.yaml").write_text(CIFAR10[: CIFAR10.index("data:")] + data)
+    wrong = ["--model.network.widths", "[32,-1,5]"]
+    text = refused(capsys, "--config", "teacher.yaml", *wrong)
+    assert text.startswith("model.network.widths: [32, -1, 5] is not allowed")
+
+
+def test_sweep_and_figure_without_a_file(capsys):
+    assert refused(capsys, command="sweep").startswith("--config: missing; give a sweep file (--config FILE)")
+    assert "or the folder of a run (--run DIR)" in refused(capsys, command="figure")
+    assert refused(capsys, "--sweep.seeds", "3", command="sweep").startswith("--config: missing")
+
+
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_without_a_config(command, capsys):
     text = refused(capsys, command=command)
@@ -227,11 +251,9 @@ def test_without_a_config(command, capsys):
 
 
 def test_a_config_without_a_required_argument(capsys):
-    Path("wrong.yaml").write_text("model: {class_path: SingleRun}\n")
+    Path("wrong.yaml").write_text("model: {class_path: Training}\n")
     text = refused(capsys, "--config", "wrong.yaml")
-    assert text.startswith(
-        "model.network: missing, SingleRun needs it\nallowed: DeepLinear, MLP, SimpleCNN, "
-    )
+    assert text.startswith("model.network: missing, Training needs it\nallowed: DeepLinear, MLP, SimpleCNN, ")
 
 
 def test_a_config_that_cannot_be_read(capsys):
@@ -257,17 +279,17 @@ def test_the_last_of_several_configs_is_blamed(capsys):
 
 
 def test_a_constructor_of_another_package_that_refuses_is_quoted_with_its_place(capsys, monkeypatch):
-    Path("theirs.py").write_text(
+    Path("elsewhere.py").write_text(
         "from torch import nn\nclass Net(nn.Module):\n    def __init__(self, size: int):\n"
         "        super().__init__()\n        raise ValueError(f'size {size} is odd')\n"
     )
     monkeypatch.syspath_prepend(str(Path.cwd()))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     text = refused(
-        capsys, "--config", "cifar.yaml", "--model.network", "theirs.Net", "--model.network.size", "3"
+        capsys, "--config", "cifar.yaml", "--model.network", "elsewhere.Net", "--model.network.size", "3"
     )
     assert text.startswith("size 3 is odd\n(ValueError at ")
-    assert "theirs.py:5" in text
+    assert "elsewhere.py:5" in text
 
 
 def test_missing_data_names_the_two_ways_out(capsys):

@@ -10,12 +10,12 @@ import yaml
 from conftest import REPOSITORY
 from official_formats import write_cifar10
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 CONFIG = """
 name: tiny
 model:
-  class_path: sgdlit.training.single_run.SingleRun
+  class_path: sgdlit.training.module.Training
   init_args:
     network:
       class_path: sgdlit.models.MLP
@@ -25,7 +25,7 @@ model:
       class_path: torch.optim.SGD
       init_args: {lr: 0.05}
 data:
-  class_path: sgdlit.data.modules.CIFAR10
+  class_path: sgdlit.data.finite.cifar10.CIFAR10
   init_args: {root: files, batch_size: 10, val_size: 30, eval_batch_size: 17, augment: false}
 trainer: {max_steps: 40, accelerator: cpu, log_every_n_steps: 10, val_check_interval: 3}
 """
@@ -168,7 +168,7 @@ def test_the_regularizer_in_a_users_own_module_is_one_line(folder, monkeypatch):
     )
     checkpoint = torch.load(folder / "logs/own/version_0/checkpoints/resume.ckpt", weights_only=True)
 
-    from sgdlit.data.philox import derive_key
+    from sgdlit.foundations.philox import derive_key
 
     torch.manual_seed(derive_key(0, "initialisation").lo)
     w = torch.nn.Linear(4, 1, bias=False).weight.detach().double().flatten()

@@ -8,8 +8,8 @@ import yaml
 from conftest import REPOSITORY
 from official_formats import write_cifar10, write_fashion_mnist
 
-from sgdlit.__main__ import main
-from sgdlit.config_options import find_class, parameters
+from sgdlit.cli.main import main
+from sgdlit.config.options import find_class, parameters
 from sgdlit.sweeps import options
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))

@@ -4,19 +4,15 @@ The truth is the same command in one process; the two ranks are processes with g
 """
 
 import json
-import os
 import signal
 import socket
-import time
 from pathlib import Path
 
 import pytest
-from fit_runs import Runs, processes, run_differences, wait_until
+from fit_runs import PATIENCE, Runs, differences, processes, run_differences
+from two_ranks import SHAPE, TWO, stop_a_rank
 
-TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 PENALTY = ["--model.reg_strength=0.1", "--model.objective=sgdlit.objectives.ExactPenalty"]
-# 60 training examples at B = 8 leave a short last minibatch of 4; 9 and 21 examples to evaluate, in fours.
-SHAPE = ["--data.batch_size=8", "--data.last_batch=short", "--data.val_size=9", "--data.eval_batch_size=4"]
 EXACT = ["--trainer.precision=64-true"]
 CASES = {
     "plain": [],
@@ -31,14 +27,22 @@ CASES = {
     "clipped": [*EXACT, "--model.reg_strength=0.1", "--trainer.gradient_clip_val=0.5", "--data.repeats=2"],
 }
 
+MEMBERS = [
+    "--ensemble=[{seed_everything: [0, 1, 2]}]",
+    "--model.steps_per_call=4",
+    "--model.optimizer.momentum=0.9",
+    "--data.val_size=9",
+]
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Every case on two ranks, and one more that a signal to the second rank stops; all in one start."""
+    """Every case on two ranks, one of several members, and one that a signal to the second rank stops."""
     folder = tmp_path_factory.mktemp("ddp")
     runs = Runs(folder, train=69, test=21)
     signalled = ["--trainer.callbacks=fit_runs.SignalAt", "--trainer.callbacks={steps: [5], rank: 1}"]
     lists = [runs.arguments(f"two_{name}", *SHAPE, *TWO, *extra) for name, extra in CASES.items()]
+    lists.append(runs.arguments("two_members", *MEMBERS, *TWO))
     lists.append(runs.arguments("two_stopped", *SHAPE, *TWO, *CASES["whole_batch"], *signalled))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -47,9 +51,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     ranks = [shared | {"LOCAL_RANK": str(k)} for k in range(2)]
     command = [str(Path(__file__).parent.parent / "fit_runs.py"), json.dumps(lists)]
     for process in processes([command, command], ranks, folder):
-        process.wait(timeout=300)
+        process.wait(PATIENCE)
     codes = json.loads((folder / "out_0").read_text().splitlines()[-1])
-    assert codes == [0] * len(CASES) + [128 + signal.SIGTERM], (folder / "out_0").read_text()
+    assert codes == [0] * (len(CASES) + 1) + [128 + signal.SIGTERM], (folder / "out_0").read_text()
     return runs
 
 
@@ -59,6 +63,22 @@ def test_two_ranks_give_the_numbers_of_one_process(runs, case):
     assert run_differences(runs, f"two_{case}", f"one_{case}", tolerance=1e-6) == []
 
 
+def test_members_over_two_ranks_are_those_of_one_process(runs):
+    """Also where the checkpoint of two ranks goes on in one process."""
+    assert runs.fit("one_members", *MEMBERS) == 0
+    one, two = runs.checkpoint("one_members"), runs.checkpoint("two_members")
+    assert differences(one["state_dict"], two["state_dict"], tolerance=1e-6) == []
+    assert differences(one["optimizer_states"], two["optimizer_states"], tolerance=1e-5) == []
+    assert differences(runs.rows("one_members"), runs.rows("two_members"), tolerance=1e-4) == []
+    assert len(runs.status("two_members")["members"]) == 3
+    longer = ["--trainer.max_steps=30", "--trainer.devices=1", "--trainer.strategy=auto"]
+    assert runs.resume("two_members", *longer) == 0
+    assert runs.resume("one_members", *longer) == 0
+    one, two = runs.checkpoint("one_members"), runs.checkpoint("two_members")
+    assert two["global_step"] == 30
+    assert differences(one["state_dict"], two["state_dict"], tolerance=1e-5) == []
+
+
 def test_a_run_that_a_signal_stopped_on_two_ranks_goes_on_in_one_process(runs):
     assert runs.status("two_stopped")["state"] == "stopped"
     assert runs.status("two_stopped")["step"] == 16
@@ -66,23 +86,6 @@ def test_a_run_that_a_signal_stopped_on_two_ranks_goes_on_in_one_process(runs):
     assert run_differences(runs, "two_whole_batch", "two_stopped", tolerance=1e-6) == []
 
 
-def test_a_signal_to_either_rank_stops_both(runs):
-    endless = [*SHAPE, *TWO, "--trainer.max_steps=1000000", "--trainer.check_val_every_n_epoch=10000"]
-    names = ["first", "second"]
-    commands = [["-m", "sgdlit", *runs.arguments(name, *endless)] for name in names]
-    started = processes(commands, [{}, {}], runs.folder)
-    for name, process in zip(names, started, strict=True):
-        wait_until(lambda name=name: (runs.path(name) / "metrics.csv").exists())
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        rank = process.pid if name == "first" else int(children[0])
-        sent = time.monotonic()
-        os.kill(rank, signal.SIGTERM)
-        wait_until(lambda name=name: runs.status(name)["state"] == "stopped")
-        print(f"{name}: recorded after {time.monotonic() - sent:.1f} s")
-        assert process.wait(timeout=60) == 128 + signal.SIGTERM
-        print(f"{name}: stopped after {time.monotonic() - sent:.1f} s")
-        wait_until(lambda children=children: not any(Path(f"/proc/{c}").exists() for c in children))
-        status = runs.status(name)
-        assert status["state"] == "stopped"
-        assert runs.checkpoint(name)["global_step"] == status["step"]
-        assert [p.name for p in (runs.path(name) / "checkpoints").iterdir()] == ["resume.ckpt"]
+def test_a_signal_to_the_second_rank_stops_both(runs):
+    """Of the ranks that the command itself starts; ``tests/long`` has the signal to the first."""
+    stop_a_rank(runs, "second")

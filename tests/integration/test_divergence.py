@@ -1,12 +1,14 @@
 """Divergence is a result: recorded at the right step, with exit code 0, and never in a checkpoint."""
 
+import json
 import math
 
 import pytest
 import torch
 from fit_runs import Runs, datamodule
 
-from sgdlit.data.philox import derive_key
+from sgdlit.cli.main import main
+from sgdlit.foundations.philox import derive_key
 from sgdlit.models import MLP
 from sgdlit.objectives import loss_by_name
 
@@ -88,6 +90,23 @@ def test_parameters_that_one_update_broke_are_found_before_they_are_kept(runs, s
     assert runs.status(name) == {"state": "diverged", "step": 1}
     assert not (runs.path(name) / "checkpoints").exists()
     assert not any(row.get("val/loss") for row in runs.rows(name))
+
+
+def test_the_mean_over_runs_leaves_out_those_that_diverged(runs, capsys):
+    both, alone = "[{model.optimizer.lr: [1.0e+30, 0.01]}]", "[{model.optimizer.lr: [0.01]}]"
+    for name, members in (("both", both), ("alone", alone)):
+        assert runs.fit(name, f"--ensemble={members}", "--trainer.max_steps=5") == 0
+        assert main(["test", "--run", str(runs.path(name))]) == 0
+    a, b = (json.loads((runs.path(name) / "test.json").read_text()) for name in ("both", "alone"))
+    assert a["test/accuracy"] == b["test/accuracy"]
+    assert a["test/loss"] == pytest.approx(b["test/loss"], rel=1e-6)
+    assert "without 1 of 2 members" in capsys.readouterr().err
+
+
+def test_an_early_stop_on_what_is_not_evaluated_says_what_is(runs, capsys):
+    early = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/los"]
+    assert runs.fit("early", *early) == 2
+    assert "val/los" in capsys.readouterr().err
 
 
 def test_an_evaluation_that_is_not_finite_is_no_record(runs):

@@ -1,9 +1,11 @@
 """The ``data`` command against a server on loopback: whole, cut, truncated, corrupted, absent."""
 
+import errno
 import gzip
 import hashlib
 import http.server
 import io
+import os
 import socket
 import subprocess
 import sys
@@ -22,13 +24,20 @@ from official_formats import (
     write_fashion_mnist,
 )
 
-from sgdlit.data import command, download
-from sgdlit.data.command import channel_statistics
-from sgdlit.data.download import CIFAR10, FASHION_MNIST, Dataset, fetch
-from sgdlit.data.readers import read_cifar10, read_fashion_mnist
-from sgdlit.errors import UserError
+from sgdlit.cli import data as command
+from sgdlit.cli.data import channel_statistics
+from sgdlit.data import download
+from sgdlit.data.download import fetch
+from sgdlit.data.finite.cifar10 import CIFAR10
+from sgdlit.data.finite.fashion_mnist import FashionMNIST
+from sgdlit.data.official_files import OfficialFiles
+from sgdlit.foundations.errors import UserError
+
+read_cifar10, read_fashion_mnist = CIFAR10.files.read, FashionMNIST.files.read
 
 ARCHIVE = "cifar-10-binary.tar.gz"
+# pooch leaves the connection of a failed download to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @dataclass
@@ -37,28 +46,18 @@ class Server:
 
     files: dict[str, bytes]
     url: str = ""
-    ranges: bool = True  # understands Range
     cut: int | None = None  # closes the connection after so many bytes of a body
     announce: bool = True  # sends Content-Length
-    asked: list[tuple[str, str | None]] = field(default_factory=list)  # (file, Range) of every request
+    asked: list[str] = field(default_factory=list)  # files of all requests
 
     def answer(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        name, wanted = handler.path.rsplit("/", 1)[-1], handler.headers["Range"]
-        self.asked.append((name, wanted))
+        name = handler.path.rsplit("/", 1)[-1]
+        self.asked.append(name)
         body = self.files.get(name)
         if body is None:
             handler.send_error(404)
             return
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else None
-        if start is not None and start >= len(body):
-            handler.send_response(416)
-            handler.send_header("Content-Range", f"bytes */{len(body)}")
-            handler.end_headers()
-            return
-        handler.send_response(200 if start is None else 206)
-        if start is not None:
-            handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        body = body[start or 0 :]
+        handler.send_response(200)
         if "gzip" in handler.headers.get("Accept-Encoding", ""):  # as many servers do: other bytes on the way
             handler.send_header("Content-Encoding", "gzip")
             body = gzip.compress(body)
@@ -89,7 +88,7 @@ def server(monkeypatch):
         thread.join()
 
 
-def hashed(dataset: Dataset, server: Server) -> Dataset:
+def hashed(dataset: OfficialFiles, server: Server) -> OfficialFiles:
     """The dataset with the hashes of the server's small files in place of the official ones."""
     hashes = {name: hashlib.md5(server.files[name]).hexdigest() for name in dataset.hashes}
     return replace(dataset, hashes=hashes, base_url=server.url)
@@ -106,100 +105,57 @@ def names(root: Path) -> set[str]:
 
 
 def test_cifar10_is_fetched_unpacked_and_not_fetched_again(tmp_path, server):
-    dataset, root = hashed(CIFAR10, server), tmp_path / "new" / "data"
+    dataset, root = hashed(CIFAR10.files, server), tmp_path / "new" / "data"
     folder, added = fetch(dataset, root)
     assert folder == root / "cifar-10-batches-bin"
-    assert sorted(added) == sorted(CIFAR10.members)
-    assert names(root) == {ARCHIVE, *(f"cifar-10-batches-bin/{m}" for m in CIFAR10.members)}
+    assert sorted(added) == sorted(CIFAR10.files.names)
+    assert names(root) == {ARCHIVE, *(f"cifar-10-batches-bin/{m}" for m in CIFAR10.files.names)}
     images, labels = read_cifar10(root, train=True)
     assert np.array_equal(images, np.concatenate([examples(20, (3, 32, 32), k)[0] for k in range(5)]))
     assert np.bincount(labels).tolist() == [10] * 10
     assert fetch(dataset, root) == (folder, [])
-    assert server.asked == [(ARCHIVE, None)]
+    assert server.asked == [ARCHIVE]
 
 
 def test_fashion_mnist_is_fetched_and_completed(tmp_path, server):
-    dataset = hashed(FASHION_MNIST, server)
+    dataset = hashed(FashionMNIST.files, server)
     folder, added = fetch(dataset, tmp_path)
     assert folder == tmp_path / "fashion-mnist"
-    assert added == list(FASHION_MNIST.hashes)
+    assert added == list(FashionMNIST.files.hashes)
     assert download.official(dataset, folder)
     assert len(read_fashion_mnist(tmp_path, train=True)[0]) == 60
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     server.asked.clear()
     assert fetch(dataset, tmp_path) == (folder, ["t10k-labels-idx1-ubyte.gz"])
-    assert server.asked == [("t10k-labels-idx1-ubyte.gz", None)]
+    assert server.asked == ["t10k-labels-idx1-ubyte.gz"]
 
 
 def test_files_are_readable_to_others_as_the_umask_says(tmp_path, server):
-    fetch(hashed(CIFAR10, server), tmp_path)
+    fetch(hashed(CIFAR10.files, server), tmp_path)
     (tmp_path / "reference").touch()
     expected = (tmp_path / "reference").stat().st_mode
     assert {(tmp_path / n).stat().st_mode for n in names(tmp_path)} == {expected}
 
 
 @pytest.mark.parametrize("announce", [True, False])
-@pytest.mark.parametrize("ranges", [True, False])
-def test_a_cut_connection_is_resumed(tmp_path, server, ranges, announce):
-    """Where the answer states no length a cut looks like its end: the hash finds it, all is fetched again."""
-    dataset, whole = hashed(CIFAR10, server), server.files[ARCHIVE]
-    half = len(whole) // 2
-    server.ranges, server.announce, server.cut = ranges, announce, half
-    text = refusal(dataset, tmp_path)
-    if announce:
-        assert text.startswith(f"{server.url}/{ARCHIVE}: download failed: ")
-        assert f"{half} bytes are kept in {tmp_path / ARCHIVE}.part: the same command continues" in text
-        assert names(tmp_path) == {f"{ARCHIVE}.part"}
-        assert (tmp_path / f"{ARCHIVE}.part").read_bytes() == whole[:half]
-    else:
-        assert "does not match" in text
-        assert names(tmp_path) == set()
+def test_a_cut_connection_leaves_nothing(tmp_path, server, announce):
+    """Where the answer states no length a cut looks like its end: the hash finds it."""
+    files, whole = hashed(CIFAR10.files, server), server.files[ARCHIVE]
+    server.announce, server.cut = announce, len(whole) // 2
+    text = refusal(files, tmp_path)
+    assert text.startswith(f"{server.url}/{ARCHIVE}: ")
+    assert ("download failed: " if announce else "does not match") in text
+    assert names(tmp_path) == set()
     server.cut = None
-    fetch(dataset, tmp_path)
-    assert server.asked == [(ARCHIVE, None), (ARCHIVE, f"bytes={half}-" if announce else None)]
+    fetch(files, tmp_path)
     assert (tmp_path / ARCHIVE).read_bytes() == whole
-    assert len(read_cifar10(tmp_path, train=True)[0]) == 100
 
 
-def test_many_cuts(tmp_path, server):
-    dataset = hashed(CIFAR10, server)
-    server.cut = len(server.files[ARCHIVE]) // 5
-    for _ in range(4):
-        assert "the same command continues" in refusal(dataset, tmp_path)
-    server.cut = None
-    fetch(dataset, tmp_path, progress=False)
-    assert (tmp_path / ARCHIVE).read_bytes() == server.files[ARCHIVE]
-
-
-def test_an_end_before_the_stated_length_is_an_interruption(tmp_path, server, monkeypatch):
-    """Also with an HTTP library that does not compare the two (urllib3 before 2.0)."""
-    monkeypatch.setattr(download, "_with_progress", lambda raw, *_: iter([raw.read(1000)]))
-    text = refusal(hashed(CIFAR10, server), tmp_path)
-    assert f"ended after 1000 of {len(server.files[ARCHIVE])} bytes\n1000 bytes are kept" in text
-
-
-def test_a_part_that_is_already_whole_is_taken(tmp_path, server):
-    (tmp_path / f"{ARCHIVE}.part").write_bytes(server.files[ARCHIVE])
-    fetch(hashed(CIFAR10, server), tmp_path)
-    assert server.asked == [(ARCHIVE, f"bytes={len(server.files[ARCHIVE])}-")]
-    assert not (tmp_path / f"{ARCHIVE}.part").exists()
-
-
-def test_a_part_longer_than_the_file_is_started_again(tmp_path, server):
-    (tmp_path / f"{ARCHIVE}.part").write_bytes(server.files[ARCHIVE] + b"more")
-    fetch(hashed(CIFAR10, server), tmp_path)
-    assert [asked for _, asked in server.asked] == [f"bytes={len(server.files[ARCHIVE]) + 4}-", None]
-
-
-@pytest.mark.parametrize("where", ["on the server", "in the part"])
-def test_a_corrupted_download_leaves_nothing(tmp_path, server, where):
-    dataset, whole = hashed(CIFAR10, server), server.files[ARCHIVE]
+def test_a_corrupted_download_leaves_nothing(tmp_path, server):
+    dataset, whole = hashed(CIFAR10.files, server), server.files[ARCHIVE]
     damaged = bytearray(whole)
     damaged[100] ^= 1
-    if where == "on the server":
-        server.files[ARCHIVE] = bytes(damaged)
-    else:
-        (tmp_path / f"{ARCHIVE}.part").write_bytes(damaged[:200])
+    server.files[ARCHIVE] = bytes(damaged)
     text = refusal(dataset, tmp_path)
     assert text.startswith(f"{server.url}/{ARCHIVE}: ")
     assert f"expected md5:{hashlib.md5(whole).hexdigest()} but got {hashlib.md5(damaged).hexdigest()}" in text
@@ -210,14 +166,14 @@ def test_a_corrupted_download_leaves_nothing(tmp_path, server, where):
 
 
 def test_a_truncated_file_on_the_server_leaves_nothing(tmp_path, server):
-    dataset, name = hashed(FASHION_MNIST, server), "t10k-images-idx3-ubyte.gz"
+    dataset, name = hashed(FashionMNIST.files, server), "t10k-images-idx3-ubyte.gz"
     server.files[name] = server.files[name][:-100]
     assert "does not match the known hash" in refusal(dataset, tmp_path)
     assert names(tmp_path) == {f"fashion-mnist/{n}" for n in list(dataset.hashes)[:2]}
 
 
 def test_other_files_are_neither_overwritten_nor_mixed(tmp_path, server):
-    cifar10, fashion_mnist = hashed(CIFAR10, server), hashed(FASHION_MNIST, server)
+    cifar10, fashion_mnist = hashed(CIFAR10.files, server), hashed(FashionMNIST.files, server)
     (tmp_path / ARCHIVE).write_bytes(b"mine")
     text = refusal(cifar10, tmp_path)
     assert text.startswith(f"{tmp_path / ARCHIVE}: not the official file (md5 ")
@@ -232,7 +188,7 @@ def test_other_files_are_neither_overwritten_nor_mixed(tmp_path, server):
 
 
 def test_an_incomplete_cifar10_is_completed_only_by_its_own_archive(tmp_path, server):
-    dataset = hashed(CIFAR10, server)
+    dataset = hashed(CIFAR10.files, server)
     (write_cifar10(tmp_path / "same") / "data_batch_2.bin").unlink()
     assert fetch(dataset, tmp_path / "same")[1] == ["data_batch_2.bin"]
     folder = write_cifar10(tmp_path / "other", seed=1)
@@ -242,7 +198,7 @@ def test_an_incomplete_cifar10_is_completed_only_by_its_own_archive(tmp_path, se
 
 
 def test_no_server_and_no_file(tmp_path, server):
-    dataset = hashed(CIFAR10, server)
+    dataset = hashed(CIFAR10.files, server)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
     text = refusal(dataset, tmp_path, base_url=f"http://127.0.0.1:{port}/")
@@ -255,18 +211,27 @@ def test_no_server_and_no_file(tmp_path, server):
     assert names(tmp_path) == set()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk(tmp_path, server):
-    (tmp_path / f"{ARCHIVE}.part").symlink_to("/dev/full")
-    text = refusal(hashed(CIFAR10, server), tmp_path)
-    url = f"{server.url}/{ARCHIVE}"
-    assert text == f"{tmp_path / ARCHIVE}: cannot be written: No space left on device (downloading {url})"
-    assert not (tmp_path / ARCHIVE).exists()
+def ending_with(error: BaseException):
+    """A transfer that ends with an error after its first bytes."""
+
+    def transfer(downloader, url, output_file, pooch):
+        Path(output_file).write_bytes(b"first")
+        raise error
+
+    return transfer
+
+
+def test_a_full_disk(tmp_path, server, monkeypatch):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr("pooch.HTTPDownloader.__call__", ending_with(full))
+    text = refusal(hashed(CIFAR10.files, server), tmp_path)
+    assert f"{tmp_path / ARCHIVE}: cannot be written: No space left on device" in text
+    assert names(tmp_path) == set()
 
 
 def test_a_root_that_cannot_be_made(tmp_path, server):
     (tmp_path / "file").touch()
-    text = refusal(hashed(CIFAR10, server), tmp_path / "file" / "data")
+    text = refusal(hashed(CIFAR10.files, server), tmp_path / "file" / "data")
     assert "cannot be written: Not a directory" in text
 
 
@@ -277,45 +242,58 @@ def test_an_archive_writes_only_the_named_members(tmp_path, server):
         link = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-        for name in ("../../outside.bin", "/tmp/absolute.bin", *CIFAR10.members[1:], "../data_batch_1.bin"):
+        for name in (
+            "../../outside.bin",
+            "/tmp/absolute.bin",
+            *CIFAR10.files.names[1:],
+            "../data_batch_1.bin",
+        ):
             info = tarfile.TarInfo(name)
             info.size = 3073
             tar.addfile(info, io.BytesIO(bytes(3073)))
     server.files[ARCHIVE] = out.getvalue()
     root = tmp_path / "a" / "b"
-    fetch(hashed(CIFAR10, server), root)
-    assert names(tmp_path) == {f"a/b/{ARCHIVE}", *(f"a/b/cifar-10-batches-bin/{m}" for m in CIFAR10.members)}
+    fetch(hashed(CIFAR10.files, server), root)
+    assert names(tmp_path) == {
+        f"a/b/{ARCHIVE}",
+        *(f"a/b/cifar-10-batches-bin/{m}" for m in CIFAR10.files.names),
+    }
 
 
 def test_an_archive_that_is_none_or_lacks_a_member(tmp_path, server):
     server.files[ARCHIVE] = b"not a tar"
-    assert "not a readable tar.gz" in refusal(hashed(CIFAR10, server), tmp_path / "1")
+    assert "not a readable tar.gz" in refusal(hashed(CIFAR10.files, server), tmp_path / "1")
     server.files[ARCHIVE] = cifar10_archive()[:-5000]
-    assert "not a readable tar.gz" in refusal(hashed(CIFAR10, server), tmp_path / "2")
+    assert "not a readable tar.gz" in refusal(hashed(CIFAR10.files, server), tmp_path / "2")
     out = io.BytesIO()
     tarfile.open(fileobj=out, mode="w:gz").close()
     server.files[ARCHIVE] = out.getvalue()
-    text = refusal(hashed(CIFAR10, server), tmp_path / "3")
-    assert text.endswith(f"{ARCHIVE}: holds no {', '.join(sorted(CIFAR10.members))}")
+    text = refusal(hashed(CIFAR10.files, server), tmp_path / "3")
+    assert text.endswith(f"{ARCHIVE}: holds no {', '.join(sorted(CIFAR10.files.names))}")
     assert names(tmp_path) == {f"{k}/{ARCHIVE}" for k in (1, 2, 3)}
 
 
-@pytest.mark.parametrize("name", ["cifar10", "fashion-mnist"])
-def test_the_command_fetches_reads_and_says_what_is_there(tmp_path, server, name, monkeypatch, capsys):
-    dataset = hashed(download.DATASETS[name], server)
-    monkeypatch.setitem(download.DATASETS, name, dataset)
+@pytest.mark.parametrize("cls", [CIFAR10, FashionMNIST])
+def test_the_command_fetches_reads_and_says_what_is_there(tmp_path, server, cls, monkeypatch, capsys):
+    files = hashed(cls.files, server)
+    monkeypatch.setattr(cls, "files", files)
     root = tmp_path / "with space"
-    assert command.main([name, "--root", str(root)]) == 0
+    assert command.main([files.name, "--root", str(root)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{dataset.title}: fetched ")
-    assert f"In {root / dataset.home}:" in out
+    assert out.startswith(f"{files.title}: fetched ")
+    assert f"In {root / files.folders[0]}:" in out
     train = {"cifar10": "train  100 images of 3×32×32, 10 classes (10 images each)"}
-    assert train.get(name, "train  60 images of 1×28×28, 10 classes (6 images each)") in out
+    assert train.get(files.name, "train  60 images of 1×28×28, 10 classes (6 images each)") in out
     assert "Not the whole dataset" in out
-    assert f"--data.root '{root}'" in out
+    assert f"--config {files.config} --data.root '{root}'" in out
     server.files.clear()
-    assert command.main([name, "--root", str(root)]) == 0
+    assert command.main([files.name, "--root", str(root)]) == 0
     assert "all files are already there, nothing fetched" in capsys.readouterr().out
+
+
+def test_a_set_that_is_made_needs_no_files(tmp_path, capsys):
+    assert command.main(["shapes", "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "Shapes: made when a run asks for it, nothing to fetch\n"
 
 
 def test_the_command_stops_at_a_damaged_file(tmp_path):
@@ -325,24 +303,12 @@ def test_the_command_stops_at_a_damaged_file(tmp_path):
         command.main(["cifar10", "--root", str(tmp_path)])
 
 
-def test_ctrl_c_keeps_what_has_arrived(tmp_path, server, monkeypatch, capsys):
-    dataset, whole = hashed(CIFAR10, server), server.files[ARCHIVE]
-    monkeypatch.setitem(download.DATASETS, "cifar10", dataset)
-    original = download._with_progress
-
-    def interrupted(*args):
-        yield next(original(*args))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(download, "_with_progress", interrupted)
+def test_ctrl_c_leaves_nothing(tmp_path, server, monkeypatch, capsys):
+    monkeypatch.setattr("pooch.HTTPDownloader.__call__", ending_with(KeyboardInterrupt()))
+    monkeypatch.setattr(CIFAR10, "files", hashed(CIFAR10.files, server))
     assert command.main(["cifar10", "--root", str(tmp_path)]) == 130
-    assert "the same command continues" in capsys.readouterr().err
-    kept = (tmp_path / f"{ARCHIVE}.part").read_bytes()
-    assert whole.startswith(kept)
-    assert 0 < len(kept) < len(whole)
-    monkeypatch.undo()
-    fetch(dataset, tmp_path)
-    assert server.asked[-1] == (ARCHIVE, f"bytes={len(kept)}-")
+    assert "Stopped" in capsys.readouterr().err
+    assert names(tmp_path) == set()
 
 
 def test_channel_statistics_are_numpys(tmp_path):
@@ -352,21 +318,17 @@ def test_channel_statistics_are_numpys(tmp_path):
     np.testing.assert_allclose(std, images.std((0, 2, 3)) / 255, rtol=1e-12)
 
 
-def test_the_command_needs_no_torch_and_its_help_no_numpy(tmp_path):
-    write_cifar10(tmp_path)
-    for argv, banned in ((["--help"], "numpy"), (["cifar10", "--root", str(tmp_path)], "torch")):
-        script = (
-            "import atexit, sys\n"
-            f"atexit.register(lambda: print('loaded:', {banned!r} in sys.modules))\n"
-            f"from sgdlit.data.command import main; main({argv!r})"
-        )
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        assert done.stdout.endswith("loaded: False\n")
+def test_the_help_needs_neither_torch_nor_numpy():
+    script = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('loaded:', {'numpy', 'torch'} & set(sys.modules)))\n"
+        "from sgdlit.cli.data import main; main(['--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("loaded: set()\n")
 
 
-def test_the_choices_are_the_datasets(capsys):
-    assert set(command._OFFICIAL_COUNTS) == set(download.DATASETS)
-    with pytest.raises(SystemExit) as caught:
+def test_the_choices_are_the_sets():
+    allowed = "name: 'mnist' is not allowed; allowed: cifar10, fashion-mnist, shapes"
+    with pytest.raises(UserError, match=allowed):
         command.main(["mnist", "--root", "x"])
-    assert caught.value.code == 2
-    assert "cifar10" in capsys.readouterr().err

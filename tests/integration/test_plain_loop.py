@@ -6,7 +6,7 @@ from fit_runs import Runs, datamodule
 from torch import nn
 from torch.nn import functional as F
 
-from sgdlit.data.philox import derive_key
+from sgdlit.foundations.philox import derive_key
 from sgdlit.models import MLP
 
 STEPS, RATE, LAMBDA, CLIP = 14, 0.01, 0.1, 0.5
@@ -55,7 +55,7 @@ def trained_by_hand(runs: Runs, reg_strength: float = 0.0, clip: float | None = 
 
 def largest_difference(runs: Runs, name: str, network: nn.Module) -> float:
     state = runs.checkpoint(name)["state_dict"]
-    return max(float((state[f"network.{k}"] - v).abs().max()) for k, v in network.state_dict().items())
+    return max(float((state[f"networks.0.{k}"] - v).abs().max()) for k, v in network.state_dict().items())
 
 
 def test_without_a_penalty_fit_is_plain_sgd_bit_for_bit(runs):
@@ -68,8 +68,8 @@ def test_repeats_are_steps_on_the_same_minibatch_bit_for_bit(runs):
     rows = list(range(60))
     twice = [row for k in range(0, 60, 10) for row in rows[k : k + 10] * 2]
     order = "--data.order=sgdlit.data.orders.FixedList"
-    assert runs.fit("repeated", *FIT, order, f"--data.order.rows={rows}", "--data.repeats=2") == 0
-    assert runs.fit("listed", *FIT, order, f"--data.order.rows={twice}") == 0
+    assert runs.fit("repeated", *FIT, order, f"--data.order.indices={rows}", "--data.repeats=2") == 0
+    assert runs.fit("listed", *FIT, order, f"--data.order.indices={twice}") == 0
     repeated, listed = (runs.checkpoint(name)["state_dict"] for name in ("repeated", "listed"))
     assert all(torch.equal(repeated[k], listed[k]) for k in repeated)
 

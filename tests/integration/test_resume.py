@@ -23,7 +23,7 @@ CASES = {
         [3, 5],
         [
             f"--data.order={ORDERS}FixedList",
-            f"--data.order.rows={[7, 1, 1, 30, 22, 9] * 5}",
+            f"--data.order.indices={[7, 1, 1, 30, 22, 9] * 5}",
             "--trainer.val_check_interval=0.7",
             "--trainer.max_steps=-1",
             "--trainer.max_epochs=4",
@@ -105,6 +105,18 @@ def test_a_finished_run_made_longer_is_the_longer_run(runs, steps, extra_rows):
         assert run_differences(runs, f"{name}_straight", name) == []
 
 
+def test_a_finished_run_gets_more_epochs(runs):
+    """Only the end of the run is evaluated: its checkpoint is that of a validation that no epoch asks for."""
+    epochs = ["--trainer.check_val_every_n_epoch=9", "--trainer.max_steps=-1"]
+    assert runs.fit("epochs", *epochs, "--trainer.max_epochs=1") == 0
+    assert runs.resume("epochs", "--trainer.max_epochs=2") == 0
+    assert runs.resume("epochs", "--trainer.max_epochs=4") == 0
+    assert runs.fit("epochs_straight", *epochs, "--trainer.max_epochs=4") == 0
+    a, b = runs.checkpoint("epochs"), runs.checkpoint("epochs_straight")
+    parts = ("state_dict", "optimizer_states", "global_step", "epoch", "loops")
+    assert differences({k: a[k] for k in parts}, {k: b[k] for k in parts}) == []
+
+
 def test_rows_after_the_checkpoint_are_measured_again(runs):
     """As after kill −9: the table is ahead of the checkpoint, here by the second half of the run."""
     assert runs.fit("half", "--trainer.max_steps=12") == 0
@@ -145,3 +157,24 @@ def test_epochs_cut_short_visit_the_same_steps(runs, stop):
     a, b = runs.checkpoint(name), runs.checkpoint(f"{name}_whole")
     assert a["global_step"] == 12
     assert differences(a["state_dict"], b["state_dict"]) == []
+
+
+def test_a_schedule_that_waits_for_evaluations_resumes(runs):
+    """It moves the rate, which is not the rate that the run was given."""
+    plateau = ["--model.scheduler=lightning.pytorch.cli.ReduceLROnPlateau"]
+    plateau += ["--model.scheduler.monitor=val/loss", "--model.scheduler.patience=0"]
+    plateau += ["--model.scheduler.threshold=0.9"]
+    assert runs.fit("plateau_straight", *plateau) == 0
+    assert runs.fit("plateau", *plateau, "--trainer.max_steps=12") == 0
+    assert runs.resume("plateau", "--trainer.max_steps=20") == 0
+    lr = runs.checkpoint("plateau")["optimizer_states"][0]["param_groups"][0]["lr"]
+    assert lr < runs.checkpoint("plateau")["sgdlit_optimizers"][0][0]["lr"]
+    assert run_differences(runs, "plateau_straight", "plateau") == []
+
+
+def test_an_early_stop_at_the_end_of_an_epoch_leaves_a_checkpoint(runs):
+    early = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=train/loss"]
+    early += ["--trainer.callbacks.patience=0", "--trainer.callbacks.min_delta=100.0"]
+    early += ["--trainer.callbacks.check_on_train_epoch_end=true"]
+    assert runs.fit("early", *early) == 0
+    assert runs.checkpoint("early")["global_step"] == runs.status("early")["step"] < 20

@@ -6,14 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fit_runs import Runs, differences, processes, run_differences, wait_until
-
-ENDLESS = [
-    "--trainer.max_steps=1000000",
-    "--trainer.check_val_every_n_epoch=20",
-    "--trainer.log_every_n_steps=50",
-    "--checkpoints.every_n_steps=40",
-]
+from fit_runs import PATIENCE, Runs, differences, processes, wait_until
+from kills import ENDLESS, finish_and_compare
 
 
 @pytest.fixture(scope="module")
@@ -30,23 +24,15 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def finish_and_compare(runs: Runs, name: str) -> None:
-    """Resume to 25 steps beyond the checkpoint, and hold that against a run that nothing stopped."""
-    end = f"--trainer.max_steps={runs.checkpoint(name)['global_step'] + 25}"
-    assert runs.resume(name, end) == 0
-    assert runs.fit(f"{name}_straight", *ENDLESS, end) == 0
-    assert run_differences(runs, f"{name}_straight", name) == []
-
-
 def test_ctrl_c_and_kill_leave_a_run_that_resumes_exactly(runs):
     commands = [["-m", "sgdlit", *runs.arguments(name, *ENDLESS)] for name in ("interrupted", "killed")]
     interrupted, killed = processes(commands, [{}, {}], runs.folder)
-    for name in ("interrupted", "killed"):
-        wait_until(lambda name=name: (runs.path(name) / "checkpoints" / "best.ckpt").exists())
+    for name, process in (("interrupted", interrupted), ("killed", killed)):
+        wait_until(lambda name=name: (runs.path(name) / "checkpoints" / "best.ckpt").exists(), process)
     killed.kill()
     interrupted.send_signal(signal.SIGINT)
-    assert interrupted.wait(timeout=60) == 128 + signal.SIGINT
-    assert killed.wait(timeout=60) == -signal.SIGKILL
+    assert interrupted.wait(timeout=PATIENCE) == 128 + signal.SIGINT
+    assert killed.wait(timeout=PATIENCE) == -signal.SIGKILL
     assert "press again to stop at once" in (runs.folder / "out_0").read_text()
     assert runs.status("interrupted")["state"] == "stopped"
     assert runs.status("interrupted")["step"] == runs.checkpoint("interrupted")["global_step"]
@@ -74,6 +60,7 @@ def test_nothing_is_written_outside_the_folder_of_the_run(runs, tmp_path, monkey
     files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     run = Path("elsewhere", "clean", "version_0")
     own = {"config.yaml", "status.json", "metrics.csv", "checkpoints/resume.ckpt", "checkpoints/best.ckpt"}
+    own |= {"writer.lock"}
     assert {str(run / name) for name in own} <= files
     others = {Path(name).name for name in files} - {Path(name).name for name in own}
     assert all(name.startswith("events.") or name == "hparams.yaml" for name in others)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from fit_runs import wait_until
+from fit_runs import PATIENCE, wait_until
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from sweep_runs import CONFIG, numbers, runs, sweep
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
+
+TESTS = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -75,25 +77,26 @@ def test_an_array_of_workers_is_submitted_once(cluster, capsys):
 
 
 def test_a_worker_at_its_time_limit_is_requeued_and_goes_on(cluster, monkeypatch):
-    steps = ["--data.steps=4000", "--trainer.log_every_n_steps=2000", "--model.engine=loop"]
-    grid = ["--sweep.seeds=1", "--sweep.grids.rate=[{model.optimizer.lr: 2^-4}]"]
-    long = [*steps, *grid, "--trainer.val_check_interval=4000", "--checkpoints.every_n_steps=100"]
-    assert sweep("--launcher", "slurm", *long) == 0
-    limited = start_job(cluster / "job.sh", 77)
-    (checkpoint,) = wait_until(lambda: list(Path("sweeps/tiny/work").rglob("resume.ckpt")))
-    os.kill(int((cluster / "task.pid").read_text()), signal.SIGUSR2)
-    limited.wait(timeout=60)
+    """SLURM's signal comes at step 50, from a callback, so that the run is never over before."""
+    long = ["--sweep.seeds=1", "--sweep.grids.rate=[{model.optimizer.lr: 2^-4}]", "--data.steps=100"]
+    long += ["--checkpoints.every_n_steps=20"]
+    limit = ["--trainer.callbacks=fit_runs.SignalAt", "--trainer.callbacks.steps=[50]"]
+    limit += [f"--trainer.callbacks.number={int(signal.SIGUSR2)}", "--trainer.callbacks.mark=signalled"]
+    monkeypatch.setenv("PYTHONPATH", f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    assert sweep("--launcher", "slurm", *long, *limit) == 0
+    start_job(cluster / "job.sh", 77).wait(PATIENCE)
     assert (cluster / "scontrol.log").read_text() == "requeue 77\n"
     assert runs() == {}
-    assert checkpoint.exists()
-    assert start_job(cluster / "job.sh", 77).wait(timeout=120) == 0
-    ((state, step, *_),) = numbers().values()
-    assert (state, step) == ("finished", 4000)
+    assert list(Path("sweeps/tiny/work").rglob("resume.ckpt"))
+    assert start_job(cluster / "job.sh", 77).wait(PATIENCE) == 0
+    ((state, step, *reached),) = numbers().values()
+    assert (state, step) == ("finished", 100)
     monkeypatch.setenv(
         "PATH", os.environ["PATH"].partition(os.pathsep)[2]
     )  # Lightning asks why srun is unused
     assert sweep(*long, "--store", "straight") == 0
-    assert numbers("straight") == numbers()
+    ((*_, test, train),) = numbers("straight").values()
+    assert reached == [test, train]
 
 
 def test_what_submitit_refuses(cluster, capsys):
@@ -137,7 +140,9 @@ def test_the_script_of_a_run_over_nodes_requeues_it_and_it_goes_on(cluster, tmp_
     script = REPOSITORY / "scripts" / "fit_ddp.sbatch"
 
     def job() -> int:
-        return start_job(script, 5, "fit.yaml", "--data.steps", "3", PYTHON=str(program)).wait(timeout=60)
+        return start_job(script, 5, "fit.yaml", "--data.steps", "3", PYTHON=str(program)).wait(
+            timeout=PATIENCE
+        )
 
     assert job() == 128 + signal.SIGUSR1
     assert (cluster / "scontrol.log").read_text() == "requeue 5\n"

@@ -10,7 +10,7 @@ import pytest
 from sweep_runs import CONFIG, numbers, runs, sweep
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sgdlit.__main__ import main
+from sgdlit.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_a_sweep_from_its_first_run_to_its_picture(capsys, monkeypatch):
     first = numbers()
     assert [run[0] for run in first.values()].count("diverged") == 2
     assert {path.name for path in Path("sweeps/tiny").iterdir()} == {
-        "store.json", "plan.json", "runs", "curves", "configs", "work", "replaced", "claims.lock",
+        "store.json", "plan.json", "runs", "curves", "configs", "work", "replaced", "cells.lock",
         "table.csv", "tensorboard",
     }  # fmt: skip
     assert list(Path("sweeps/tiny/work").iterdir()) == []
@@ -193,8 +193,8 @@ WRONG = {
     "--rerun lr=3": "--rerun: 'lr' is no key of the config; did you mean model.optimizer.lr?",
     "--rerun lr": "--rerun: 'lr' is not allowed; allowed: KEY=VALUE",
     "--jobs 0": "--jobs: 0 is not allowed; allowed: 1 or more",
-    "--jobs two": "--jobs: invalid int value: 'two'",
-    "--launcher slrum": "--launcher: invalid choice: 'slrum'",
+    "--jobs two": "--jobs: 'two' is not allowed; allowed: int\n",
+    "--launcher slrum": "--launcher: 'slrum' is not allowed; did you mean slurm? allowed: here, slurm, local",
     "--store tiny.yaml": "--store: 'tiny.yaml' cannot be written",
     "--trainer.devices 2": "sweep.grids.rate: trainer.devices: 2, trainer.num_nodes: 1: a sweep trains each",
     "--sweep.seeds": "--sweep.seeds: the value is missing",

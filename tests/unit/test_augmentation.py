@@ -22,7 +22,7 @@ def test_equals_a_plain_loop(shape, padding, flip):
     augment = CropAndFlip(padding, flip, seed=5, batch_size=20)
     for visit in (0, 3, 1000):
         draws = augment.draws(visit * 20, 20)
-        starts = augment.row_starts(visit, images.shape[1:], images.device)
+        starts = augment.line_starts(visit, images.shape[1:], images.device)
         assert torch.equal(augment(images, starts), by_hand(images, draws, padding))
         assert flip or not draws[:, 2].any()
 
@@ -30,7 +30,7 @@ def test_equals_a_plain_loop(shape, padding, flip):
 def test_a_slice_of_the_batch_is_augmented_as_in_the_whole():
     images = torch.randint(0, 256, (32, 3, 32, 32), dtype=torch.uint8)
     augment = CropAndFlip(4, True, seed=0, batch_size=32)
-    starts = augment.row_starts(9, images.shape[1:], images.device)
+    starts = augment.line_starts(9, images.shape[1:], images.device)
     whole = augment(images, starts)
     for part in (slice(0, 8), slice(8, 16), slice(31, 32)):
         assert torch.equal(augment(images[part], starts[part]), whole[part])

@@ -8,9 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonargparse import Namespace
 
-from sgdlit.cli import RunCLI
-from sgdlit.errors import UserError
-from sgdlit.sweeps.axes import apply, expand, number
+from sgdlit.cli.run_cli import RunCLI
+from sgdlit.config import axes
+from sgdlit.config.axes import expand, number
+from sgdlit.foundations.errors import UserError
+from sgdlit.training.joining import axis_options
+
+
+def apply(config: Namespace, point: dict) -> Namespace:
+    return axes.apply(config, point, axis_options())
 
 
 def values(key, points):
@@ -105,11 +111,13 @@ def config(tmp_path_factory) -> Namespace:
     path.write_text(
         """
         model:
-          class_path: sgdlit.training.single_run.SingleRun
+          class_path: sgdlit.training.module.Training
           init_args:
             network: {class_path: sgdlit.models.MLP, init_args: {widths: [784, 8, 10]}}
             optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.01, weight_decay: 0.5}}
-        data: {class_path: sgdlit.data.modules.FashionMNIST, init_args: {root: data, batch_size: 16}}
+        data:
+          class_path: sgdlit.data.finite.fashion_mnist.FashionMNIST
+          init_args: {root: data, batch_size: 16}
         trainer: {max_epochs: 3}
         """
     )
@@ -195,7 +203,7 @@ WRONG = {
     ("data.batch_size", 2.5): "data.batch_size: 2.5 is not allowed; allowed: int",
     ("data.last_batch", "shrt"): "data.last_batch: 'shrt' is not allowed; did you mean short?",
     ("model.network.widths", 784): "model.network.widths: 784 is not allowed; allowed: list[int]",
-    ("data.order", "FixedList"): "data.order: FixedList needs rows; write the value as {class_path: ",
+    ("data.order", "FixedList"): "data.order: FixedList needs indices; write the value as {class_path: ",
     ("model.network", "Resnet"): "model.network: 'Resnet' is not allowed",
     ("model.objective.penalty_batch_size", 4): "model.objective.penalty_batch_size: model.objective is null "
     "in this config, so it has no penalty_batch_size; name a class for model.objective first",

@@ -2,20 +2,20 @@
 
 import pytest
 import torch
-from engine_runs import batches, member, parameters, sgd, train, trainer
+from engine_runs import batches, machine, member, parameters, sgd, train
 
-from sgdlit import native
-from sgdlit.data.loaders import Block
-from sgdlit.data.modules import Shapes
+from sgdlit.algorithms import EngineGroup
+from sgdlit.algorithms.engines.captured import CapturedStep
+from sgdlit.algorithms.engines.stacked import StackedEngine
+from sgdlit.data.batches import Block
+from sgdlit.data.finite.shapes import Shapes
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.teachers import LinearTeacher, MLPTeacher
+from sgdlit.foundations import native
 from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.models.diagonal import DiagonalLinear
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import ExactPenalty, LinearRampStrength
-from sgdlit.training.engines import Crew
-from sgdlit.training.engines.captured import CapturedStep
-from sgdlit.training.engines.stacked import StackedEngine
 
 needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine")
 
@@ -171,7 +171,7 @@ def test_without_a_cuda_graph_the_step_goes_on_and_says_why(capsys):
     data = [batches(make_data(seed)) for seed in (0, 1)]
     plain, captured = ([member(seed=seed, **run) for seed in (0, 1)] for _ in range(2))
     train("stacked", plain, data, [9])
-    engine = StackedEngine(captured, slice(0, 2), trainer(), CapturedStep)
+    engine = StackedEngine(captured, slice(0, 2), machine(), CapturedStep)
     engine.run(Block(0, 9, data))
     assert all(torch.equal(parameters(a), parameters(b)) for a, b in zip(plain, captured, strict=True))
     said = capsys.readouterr().err.splitlines()
@@ -185,9 +185,10 @@ def test_groups_of_members_change_nothing():
     ends = []
     for size in (5, 2, 1):
         members = [member(seed=seed, **run) for seed in range(5)]
-        crew = Crew(members, "auto", trainer(), Block(0, 9, data), {"engine": "stacked", "group_size": size})
-        assert [len(engine.members) for engine in crew.engines] == {5: [5], 2: [2, 2, 1], 1: [1] * 5}[size]
-        found = crew.run(Block(0, 9, data))
+        before = {"engine": "stacked", "group_size": size}
+        engines = EngineGroup(members, "auto", machine(), before)
+        found = engines.run(Block(0, 9, data))
+        assert [len(engine.members) for engine in engines.engines] == {5: [5], 2: [2, 2, 1], 1: [1] * 5}[size]
         ends.append(torch.cat([found.cost.flatten(), *map(parameters, members)]))
     for other in ends[1:]:
         torch.testing.assert_close(ends[0], other, rtol=0, atol=1e-12)
@@ -204,8 +205,9 @@ def test_memory_that_is_short_makes_the_groups_smaller(monkeypatch):
 
     monkeypatch.setattr(StackedEngine, "record", short)
     members = [member(seed=seed, **run) for seed in range(5)]
-    crew = Crew(members, "stacked", trainer(), Block(0, 1, [batches(make_data(seed)) for seed in range(5)]))
-    assert crew.description() == {"engine": "stacked", "group_size": 2}
+    engines = EngineGroup(members, "stacked", machine())
+    engines.run(Block(0, 1, [batches(make_data(seed)) for seed in range(5)]))
+    assert engines.description() == {"engine": "stacked", "group_size": 2}
 
 
 @pytest.mark.parametrize(("case", "engine"), [*ENGINES, ("MLP", "loop"), ("WRN, momentum", "loop")])
@@ -234,3 +236,22 @@ def test_float32_stays_within_rounding_over_200_steps(case):
         train(engine, together, data, [200], torch.float32)
         for a, b in zip(single, together, strict=True):
             torch.testing.assert_close(parameters(a), parameters(b), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked", "rank_one", "fused"])
+@pytest.mark.parametrize("case", ["deep linear, one example, decay", "diagonal"])
+def test_a_small_weight_decay_counts_in_float32(case, engine):
+    """lr·wd = 2.8e-8 is below the resolution of 1 − lr·wd in float32; what it takes off the norm is that of
+    float64, to a fifth."""
+    if engine == "fused" and native.compiler() is None:
+        pytest.skip("no C compiler on this machine")
+    run, make_data, _ = CASES[case]
+    ends = {}
+    for dtype in (torch.float64, torch.float32):
+        for decay in (0.0, 1.8e-6):
+            one = member(dtype=dtype, **run | {"optimizer": sgd(1 / 64, weight_decay=decay)})
+            data = batches(make_data(0, steps=4000, dtype=str(dtype).removeprefix("torch.")))
+            train(engine, [one], [data], [4000], dtype)
+            ends[dtype, decay] = parameters(one).double().norm()
+    lost = {dtype: float(ends[dtype, 0.0] - ends[dtype, 1.8e-6]) for dtype in (torch.float64, torch.float32)}
+    assert lost[torch.float32] == pytest.approx(lost[torch.float64], rel=0.2)

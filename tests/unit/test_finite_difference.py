@@ -1,12 +1,9 @@
 """The forward-difference form: exact on quadratics, first order on smooth networks, another on ReLU."""
 
-import copy
-
 import pytest
 import torch
-from torch.nn import functional as F
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.models import MLP, DeepLinear
 from sgdlit.objectives import LOSSES, ExactPenalty, FiniteDifferencePenalty
 
@@ -60,30 +57,6 @@ def test_it_is_another_regularizer_for_relu():
     exact = flat_gradient(ExactPenalty(), network, x, y, 1.0) - plain
     differenced = flat_gradient(FiniteDifferencePenalty(delta=1e-2), network, x, y, 1.0) - plain
     assert (differenced - exact).norm() > 0.1 * exact.norm()
-
-
-def test_it_leaves_the_parameters_alone_and_works_with_backward():
-    """Accumulation over two batches adds what automatic differentiation would add."""
-    network, x, y = problem("tanh")
-    before = copy.deepcopy(network.state_dict())
-    objective = FiniteDifferencePenalty()
-    expected = (
-        sum(flat_gradient(objective, network, x[i], y[i], 0.5) for i in (slice(0, 8), slice(8, 16))) / 2
-    )
-    for i in (slice(0, 8), slice(8, 16)):
-        (objective(network, CROSS_ENTROPY, x[i], y[i], 0.5).loss / 2).backward()
-    found = torch.cat([p.grad.flatten() for p in network.parameters()])
-    assert torch.allclose(found, expected, rtol=1e-12)
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-
-
-def test_value_is_the_modified_loss():
-    network, x, y = problem("relu")
-    found = FiniteDifferencePenalty()(network, CROSS_ENTROPY, x, y, 0.5)
-    g = torch.autograd.grad(F.cross_entropy(network(x), y), list(network.parameters()))
-    norm = sum(t.square().sum() for t in g)
-    assert found.squared_norm.item() == pytest.approx(norm.item(), rel=1e-12)
-    assert found.loss.item() == pytest.approx((found.cost + 0.125 * norm).item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("cache_enabled", [False, True])

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from sgdlit.errors import UserError
-from sgdlit.theory.independent_runs import distance_in_errors, error_limit, mean_and_error
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.intervals import distance_in_errors, error_limit, mean_and_error
 
 
 def test_a_fixed_start_has_no_error_however_its_mean_rounds():

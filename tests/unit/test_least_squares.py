@@ -7,11 +7,8 @@ import pytest
 import torch
 
 from sgdlit.data.sensing import MatrixSensing
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.least_squares import expected_error, minimum_norm
-from sgdlit.theory.studies.least_squares import run
-from sgdlit.theory.studies.options import LeastSquaresOptions
-from sgdlit.theory_command import main
 
 
 def measurements(d, samples, seed=0, **given):
@@ -55,19 +52,6 @@ def test_nothing_measured_is_nothing_found():
     found = minimum_norm(a, b, torch.zeros_like(y))
     assert found.iterations == 0
     assert not found.matrix.any()
-
-
-def test_b2_as_a_command(tmp_path, capsys):
-    assert main(["least-squares", "--d", "24", "--draws", "6", "--out", str(tmp_path)]) == 0
-    assert "4 of 4 claims hold" in capsys.readouterr().out
-    assert (tmp_path / "least_squares.png").stat().st_size > 5000
-    for options, named in (
-        ({"d": 4, "r": 5}, "r = 5"),
-        ({"draws": 1}, "draws = 1"),
-        ({"shares": [1.0]}, "1.0"),
-    ):
-        with pytest.raises(UserError, match=named):
-            run(LeastSquaresOptions(**options))
 
 
 def test_what_cannot_be_solved_is_refused():

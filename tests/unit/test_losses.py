@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.objectives import (
     LOSSES,
     ConstantStrength,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.models import MLP, DeepLinear, SimpleCNN, WideResNet
 
 

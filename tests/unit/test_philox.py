@@ -3,9 +3,17 @@
 import pytest
 import torch
 
-from sgdlit import native
-from sgdlit.data import philox
-from sgdlit.data.philox import Key, derive_key, integers, normal, permutation, philox4x32, uniform, words
+from sgdlit.foundations import native, philox
+from sgdlit.foundations.philox import (
+    Key,
+    derive_key,
+    integers,
+    normal,
+    permutation,
+    philox4x32,
+    uniform,
+    words,
+)
 
 FULL = 0xFFFFFFFF
 
@@ -37,21 +45,21 @@ def test_a_sample_depends_on_its_index_alone(draw):
 
 
 @pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine")
-@pytest.mark.parametrize(("count", "stream"), [(1, 0), (7, 5), (64, 2**31 + 1), (513, 0)])
-def test_the_compiled_generator_gives_the_same_bits(count, stream, monkeypatch):
+@pytest.mark.parametrize(("count", "substream"), [(1, 0), (7, 5), (64, 2**31 + 1), (513, 0)])
+def test_the_compiled_generator_gives_the_same_bits(count, substream, monkeypatch):
     key = derive_key(3, "test")
     index = torch.arange(2**33 - 40, 2**33 + 60).view(4, 25)
-    streams = torch.arange(4).view(4, 1) + stream
+    substreams = torch.arange(4).view(4, 1) + substream
     drawn = []
     for worth in (1, 2**60):
         monkeypatch.setattr(philox, "_WORTH_A_CALL", worth)
-        assert (philox._native(index, stream, count) is None) == (worth > 1)
+        assert (philox._native(index, substream, count) is None) == (worth > 1)
         drawn.append(
             [
-                words(key, index, count, stream),
-                words(key, index, count, streams),
-                normal(key, index, count, stream, torch.float64),
-                normal(key, index, count, stream),
+                words(key, index, count, substream),
+                words(key, index, count, substreams),
+                normal(key, index, count, substream, torch.float64),
+                normal(key, index, count, substream),
             ]
         )
     assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
@@ -73,7 +81,7 @@ def test_seeds_and_purposes_share_no_words():
 def test_moments_within_five_standard_errors():
     key, n = derive_key(1, "moments"), 200_000
     z = normal(key, torch.arange(n), 1, dtype=torch.float64).flatten()
-    u = uniform(key, torch.arange(n), 1, stream=1, dtype=torch.float64).flatten()
+    u = uniform(key, torch.arange(n), 1, substream=1, dtype=torch.float64).flatten()
     assert abs(z.mean()) < 5 / n**0.5
     assert abs(z.square().mean() - 1) < 5 * (2 / n) ** 0.5
     assert abs(z.pow(4).mean() - 3) < 5 * (96 / n) ** 0.5
@@ -87,8 +95,8 @@ def test_integers_cover_their_range_evenly():
     assert (counts - 10_000).abs().max() < 5 * (60_000 * 5 / 36) ** 0.5
 
 
-def test_permutation_visits_each_once_and_differs_between_streams():
+def test_permutation_visits_each_once_and_differs_between_substreams():
     key = derive_key(0, "order")
-    first, second = permutation(key, 1000), permutation(key, 1000, stream=1)
+    first, second = permutation(key, 1000), permutation(key, 1000, substream=1)
     assert torch.equal(first.sort().values, torch.arange(1000))
     assert not torch.equal(first, second)

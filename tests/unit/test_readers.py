@@ -15,8 +15,13 @@ from official_formats import (
     write_fashion_mnist,
 )
 
-from sgdlit.data.readers import DataMissing, memory_map_records, read_cifar10, read_fashion_mnist
-from sgdlit.errors import UserError
+from sgdlit.data.finite.cifar10 import CIFAR10
+from sgdlit.data.finite.fashion_mnist import FashionMNIST
+from sgdlit.data.official_files import DataMissing
+from sgdlit.data.reading import memory_map_records
+from sgdlit.foundations.errors import UserError
+
+read_cifar10, read_fashion_mnist = CIFAR10.files.read, FashionMNIST.files.read
 
 
 def refusal(call, *args, kind=UserError, **kwargs) -> str:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from sgdlit.data import shapes
-from sgdlit.data.philox import derive_key
-from sgdlit.data.shapes import CLASS_NAMES, draw
-from sgdlit.errors import UserError
+from sgdlit.data.finite import shapes
+from sgdlit.data.finite.shapes import CLASS_NAMES, draw
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key
 
 KEY, OTHER_KEY = derive_key(0, "train"), derive_key(1, "train")
 CLASSES = len(CLASS_NAMES)

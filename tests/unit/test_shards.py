@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 
-from sgdlit.data.loaders import Batches, Block, BlockLoader, EvaluationLoader, StepLoader, check_loaders
+from sgdlit.data.batches import Batches, Block
+from sgdlit.data.loaders import BlockLoader, EvaluationLoader, StepLoader, check_loaders
 from sgdlit.data.orders import ForwardThenReversed, Itinerary, RandomReshuffling
 from sgdlit.data.shards import PerChannel, PerImage, Shard, Subset, shard_from_arrays, split, whole
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 
 
 def clock(step=0, micro=1, ranks=1, rank=0):
@@ -29,7 +30,7 @@ class Rows(Batches):
         self.itinerary, self.size = itinerary, itinerary.size
 
     def batch(self, step, part):
-        rows = self.itinerary.rows(step)[part]
+        rows = self.itinerary.indices(step)[part]
         return rows, torch.full_like(rows, step)
 
     def stack(self, first, count):
@@ -102,7 +103,7 @@ def test_what_a_step_sees_does_not_depend_on_how_it_is_shared(ranks, micro, star
     assert {len(share) for share in shares} == {itinerary.steps_per_epoch * micro}
     for k in range(itinerary.steps_per_epoch):
         parts = [shares[rank][k * micro + m][0] for m in range(micro) for rank in range(ranks)]
-        assert torch.equal(torch.cat(parts), itinerary.rows(start + k))
+        assert torch.equal(torch.cat(parts), itinerary.indices(start + k))
 
 
 @given(
@@ -124,7 +125,7 @@ def test_blocks_hold_the_batches_of_their_steps(start, lengths, repeats, batch_s
         assert block.start == step
         for seen, steps in block.pieces(0):
             for k in range(len(seen)):
-                assert torch.equal(seen[k], alone.rows(step))
+                assert torch.equal(seen[k], alone.indices(step))
                 assert torch.equal(block.batch(step - block.start, slice(0, 1))[0][0], seen[k])
                 assert steps[k, 0] == step
                 step += 1
@@ -179,4 +180,4 @@ def test_a_batch_is_taken_where_the_shard_is_stored():
 
 def test_whole_is_every_row():
     shard = Shard(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4))
-    assert whole(shard).rows.tolist() == [0, 1, 2, 3]
+    assert whole(shard).indices.tolist() == [0, 1, 2, 3]

@@ -1,23 +1,22 @@
-"""Streams: what a step sees is a function of (seed, step), whatever the ranks, pages and restarts; and every
-distribution has the moments that its docstring states."""
+"""Every distribution has the moments that its docstring states, and refuses what it cannot be; what holds for
+all data is in test_data.py."""
 
 import math
-import random
 
 import pytest
 import torch
 from fake_trainer import attach
 
+from sgdlit.data.finite.shapes import Shapes
 from sgdlit.data.gradient_noise import GradientNoise
 from sgdlit.data.image_stream import ShapesStream
-from sgdlit.data.modules import Shapes
 from sgdlit.data.orders import SingleShuffle
-from sgdlit.data.philox import derive_key, normal
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.streams import StreamData, TeacherStream
-from sgdlit.data.sums import dot, grid_product, pairwise_sum
 from sgdlit.data.teachers import XOR, GaussianMixture, LinearTeacher, MLPTeacher
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.exact_sums import dot, grid_product, pairwise_sum
+from sgdlit.foundations.philox import derive_key, normal
 
 STREAMS = {
     "sensing": lambda **k: MatrixSensing(d=24, r=3, gamma=2.0, label_noise=0.1, **k),
@@ -40,14 +39,9 @@ def make(name: str, **given) -> StreamData:
     return STREAMS[name](**{**SIZES, **given})
 
 
-def batches(data: StreamData, step=0, ranks=1, accumulate=1):
-    """(inputs, targets) of each step from ``step`` on, put together from all ranks and micro-batches."""
-    shares = [list(attach(data, step, ranks, rank, accumulate).train_dataloader()) for rank in range(ranks)]
-    steps = []
-    for t in range(0, len(shares[0]), accumulate):
-        parts = [shares[rank][t + k] for k in range(accumulate) for rank in range(ranks)]
-        steps.append([torch.cat(tensors) for tensors in zip(*parts, strict=True)])
-    return steps
+def batches(data: StreamData, step=0):
+    """(inputs, targets) of each step from ``step`` on."""
+    return list(attach(data, step).train_dataloader())
 
 
 def assert_same(first, second):
@@ -55,24 +49,6 @@ def assert_same(first, second):
     for a, b in zip(first, second, strict=True):
         assert torch.equal(a[0], b[0])
         assert torch.equal(a[1], b[1])
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_ranks_micro_batches_and_pages_do_not_change_what_a_step_sees(name):
-    whole = batches(make(name))
-    assert len(whole) == 12
-    assert all(len(inputs) == len(targets) == 8 for inputs, targets in whole)
-    for ranks, accumulate, page in ((2, 1, 5), (4, 1, None), (1, 2, 1), (2, 2, 12)):
-        assert_same(batches(make(name, page_minibatches=page), 0, ranks, accumulate), whole)
-
-
-@pytest.mark.parametrize("name", STREAMS)
-@pytest.mark.parametrize("shard_size", [None, 20])
-def test_a_restart_at_any_step_goes_on_bitwise(name, shard_size):
-    given = {"shard_size": shard_size, "page_minibatches": 4, "last_batch": "short"}
-    whole = batches(make(name, **given))
-    for step in random.Random(name).sample(range(1, 12), 3):
-        assert_same(batches(make(name, **given), step)[: 12 - step], whole[step:])
 
 
 def test_the_stream_goes_on_beyond_its_declared_length():
@@ -91,46 +67,6 @@ def test_threads_do_not_change_the_labels():
         assert_same(batches(make("MLP values", batch_size=512)), one)
     finally:
         torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("name", [name for name in STREAMS if name != "gradient noise"])
-def test_seeds_and_splits_share_no_example(name):
-    """Inputs of 70 signs or of real numbers: among a few hundred rows two are equal only by construction."""
-    drawn = []
-    for seed in (0, 1):
-        data = attach(make(name, seed=seed))
-        drawn += [inputs for inputs, _ in batches(data)]
-        drawn += [inputs for loader in data.val_dataloader() for inputs, _ in loader]
-    rows = torch.cat(drawn).flatten(1)
-    assert len(rows) == 2 * (12 * 8 + 12 + 20)
-    assert len(torch.unique(rows, dim=0)) == len(rows)
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_the_finite_form_is_the_beginning_of_the_stream_with_the_same_test_set(name):
-    stream, shard = make(name), make(name, shard_size=24, steps=6)
-    seen = batches(shard)
-    first = torch.cat([inputs for inputs, _ in batches(stream)[:3]]).flatten(1)
-    for epoch in (seen[:3], seen[3:]):
-        visited = torch.cat([inputs for inputs, _ in epoch]).flatten(1)
-        assert torch.equal(torch.unique(visited, dim=0), torch.unique(first, dim=0))
-    assert not torch.equal(seen[0][0], seen[3][0])  # another order
-    assert_same(list(attach(stream).test_dataloader()), list(attach(shard).test_dataloader()))
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_a_seed_of_the_data_leaves_only_the_order_to_the_seed(name):
-    one, other = (make(name, seed=seed, data_seed=9, shard_size=24, steps=3) for seed in (0, 1))
-    assert one.source == other.source == make(name, seed=9).source
-    assert_same(list(attach(one).test_dataloader()), list(attach(other).test_dataloader()))
-    index = torch.arange(24)
-    assert_same([one.draw("train", index)], [make(name, seed=9).draw("train", index)])
-    assert not torch.equal(one.itinerary.rows(0), other.itinerary.rows(0))
-
-
-def test_repeats_visit_a_minibatch_n_times_in_a_row():
-    once, thrice = batches(make("linear")), batches(make("linear", repeats=3))
-    assert_same(thrice, [once[t // 3] for t in range(12)])
 
 
 def test_label_noise_has_a_seed_of_its_own_and_leaves_the_inputs():
@@ -355,36 +291,6 @@ def test_bad_input_is_named(kind, given, named):
         kind(**{"steps": 10, **given})
 
 
-def test_a_batch_that_ranks_cannot_share_is_refused():
-    data = attach(make("XOR"), ranks=3)
-    with pytest.raises(UserError, match=r"data\.batch_size: 8 .* 3 process"):
-        data.check(data.trainer)
-    data = attach(make("XOR", shard_size=13, last_batch="short"), ranks=2)
-    with pytest.raises(UserError, match=r"last minibatch"):
-        data.check(data.trainer)
-    data = attach(make("XOR"), ranks=2, accumulate=2)
-    data.check(data.trainer)
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_the_example_to_try_a_network_on_is_one_of_the_stream(name):
-    inputs, targets = make(name).example()
-    first = [torch.cat(tensors) for tensors in zip(*batches(make(name))[:8], strict=True)]
-    assert (first[0].flatten(1) == inputs.flatten(1)).all(1).any()
-    assert targets.shape == first[1][:1].shape
-    if not targets.is_floating_point():
-        assert targets == first[1].max()
-
-
 def test_an_order_without_a_shard_is_refused():
     with pytest.raises(UserError, match=r"data\.order: SingleShuffle has nothing to order"):
         make("XOR", order=SingleShuffle())
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_a_checkpoint_of_other_data_is_refused(name):
-    data = make(name)
-    make(name, page_minibatches=2, steps=99).load_state_dict(data.state_dict())
-    for given in ({"seed": 4}, {"batch_size": 4}, {"shard_size": 16}, {"dtype": "float64"}):
-        with pytest.raises(UserError, match="other data"):
-            make(name, **given).load_state_dict(data.state_dict())

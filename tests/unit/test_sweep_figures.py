@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
-from sgdlit.errors import UserError
 from sgdlit.figures.sweep import draw, draw_panel
+from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.expressions import power_of_two, shown_number
 from sgdlit.sweeps.options import SweepOptions, panels_of, read_options
 from sgdlit.sweeps.plan import Cell, Plan
-from sgdlit.sweeps.series import Numbers, panel_series, table
+from sgdlit.sweeps.series import SweepResults, panel_series, table
 from sgdlit.sweeps.store import Result, Store, summary_of
 from sgdlit.sweeps.table import in_words, rows_of
 
@@ -26,7 +26,7 @@ def loss(rate: float, size: int, seed: int) -> float:
 
 
 @pytest.fixture(scope="module")
-def numbers(tmp_path_factory) -> Numbers:
+def results(tmp_path_factory) -> SweepResults:
     """A grid rate x size x 3 seeds: at the highest rate and size 1 seed 2 diverged; size 4 lacks seed 1."""
     store = Store(tmp_path_factory.mktemp("figures") / "store", create=True)
     cells = []
@@ -37,7 +37,7 @@ def numbers(tmp_path_factory) -> Numbers:
             if (size, seed) != (4, 1):
                 write(store, cell, loss(rate, size, seed), diverged=(rate, size, seed) == (RATES[-1], 1, 2))
     settings = {"model.optimizer.lr": 0.5, "data.batch_size": 1, "data.repeats": 2, "model.optimizer": "SGD"}
-    return Numbers(Plan({"all": cells}, settings, "inputs"), store)
+    return SweepResults(Plan({"all": cells}, settings, "inputs"), store)
 
 
 def write(store: Store, cell: Cell, value: float, diverged: bool) -> None:
@@ -56,16 +56,16 @@ def options_of(figure: str, more: str = "") -> SweepOptions:
     return read_options(yaml.safe_load(text), own_seed=0)
 
 
-def series_of(numbers: Numbers, figure: str):
+def series_of(results: SweepResults, figure: str):
     ((where, panel),) = panels_of(options_of(figure), "f")
-    return panel_series(numbers, panel, where)
+    return panel_series(results, panel, where)
 
 
 BY_SIZE = "curves: [{grid: all, by: data.batch_size, label: 'B = {}'}]"
 
 
-def test_a_curve_per_value_of_a_key_with_the_mean_of_its_seeds(numbers):
-    series = series_of(numbers, f"x: model.optimizer.lr, {BY_SIZE}")
+def test_a_curve_per_value_of_a_key_with_the_mean_of_its_seeds(results):
+    series = series_of(results, f"x: model.optimizer.lr, {BY_SIZE}")
     assert [s.label for s in series] == ["B = 1", "B = 2", "B = 4"]
     assert [p.x for p in series[0].points] == RATES
     for point in series[1].points:
@@ -78,17 +78,17 @@ def test_a_curve_per_value_of_a_key_with_the_mean_of_its_seeds(numbers):
     assert series[2].points[0].summary.rule == "mean of 2, 1 not run yet"
 
 
-def test_a_quotient_on_the_x_axis_lets_curves_collapse(numbers):
-    series = series_of(numbers, f"x: model.optimizer.lr / data.batch_size, {BY_SIZE}, statistic: {{best: 2}}")
+def test_a_quotient_on_the_x_axis_lets_curves_collapse(results):
+    series = series_of(results, f"x: model.optimizer.lr / data.batch_size, {BY_SIZE}, statistic: {{best: 2}}")
     one, two = ({p.x: p.summary.center for p in s.points} for s in series[:2])
     shared = sorted(one.keys() & two.keys())
     assert shared == RATES[:3]
     assert [one[x] for x in shared] == pytest.approx([two[x] for x in shared])
 
 
-def test_keys_that_are_no_axis_come_from_the_config(numbers):
+def test_keys_that_are_no_axis_come_from_the_config(results):
     (series,) = series_of(
-        numbers, "x: model.optimizer.lr * data.repeats, curves: [{grid: all, where: {data.batch_size: 2}}]"
+        results, "x: model.optimizer.lr * data.repeats, curves: [{grid: all, where: {data.batch_size: 2}}]"
     )
     assert [p.x for p in series.points] == [2 * rate for rate in RATES]
 
@@ -105,9 +105,9 @@ WHENS = {
 
 
 @pytest.mark.parametrize("when", WHENS)
-def test_what_is_taken_of_a_run(numbers, when):
+def test_what_is_taken_of_a_run(results, when):
     (series,) = series_of(
-        numbers,
+        results,
         f"x: model.optimizer.lr, metric: {{name: test/loss, when: {when}}}, "
         "curves: [{grid: all, where: {data.batch_size: 2}}]",
     )
@@ -119,9 +119,9 @@ def test_what_is_taken_of_a_run(numbers, when):
         ]
 
 
-def test_tuning_takes_the_best_and_shows_what_lies_beside_it(numbers):
+def test_tuning_takes_the_best_and_shows_what_lies_beside_it(results):
     (series,) = series_of(
-        numbers, "x: data.batch_size, curves: [{grid: all}], tuned: [model.optimizer.lr], statistic: median"
+        results, "x: data.batch_size, curves: [{grid: all}], tuned: [model.optimizer.lr], statistic: median"
     )
     best = {p.x: p.choices["model.optimizer.lr"] for p in series.points}
     assert {x: choice.chosen for x, choice in best.items()} == {1: 2.0**-5, 2: 2.0**-4, 4: 2.0**-3}
@@ -130,9 +130,9 @@ def test_tuning_takes_the_best_and_shows_what_lies_beside_it(numbers):
     assert [p.summary.center for p in series.points] == pytest.approx([1.1, 1.1, 1.1])
 
 
-def test_curves_over_steps(numbers):
+def test_curves_over_steps(results):
     (series,) = series_of(
-        numbers,
+        results,
         "x: step * data.batch_size, statistic: {best: 2}, "
         f"curves: [{{grid: all, where: {{data.batch_size: 1, model.optimizer.lr: {RATES[-1]}}}}}]",
     )
@@ -159,15 +159,15 @@ WRONG = {
 
 
 @pytest.mark.parametrize("figure", WRONG)
-def test_what_cannot_be_drawn(numbers, figure):
+def test_what_cannot_be_drawn(results, figure):
     with pytest.raises(UserError) as refused:
-        series_of(numbers, figure)
+        series_of(results, figure)
     assert WRONG[figure] in str(refused.value)
 
 
-def test_the_table_has_a_row_per_point_and_its_rule(numbers):
+def test_the_table_has_a_row_per_point_and_its_rule(results):
     options = options_of("x: model.optimizer.lr, curves: [{grid: all}]", ", statistic: {mean_of_best: 2}")
-    points = table(numbers, options.metric, options.statistic)
+    points = table(results, options.metric, options.statistic)
     rows = rows_of(points)
     assert len(rows) == len(RATES) * len(SIZES)
     row = rows[3 * len(RATES) - 3]
@@ -183,7 +183,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_picture_with_its_numbers(numbers, tmp_path, capsys):
+def test_a_picture_with_its_numbers(results, tmp_path, capsys):
     figure = (
         "heading: Collapse, log: x, x: model.optimizer.lr / data.batch_size, lines: [{name: least, y: 1}], "
         "panels: ["
@@ -191,7 +191,7 @@ def test_a_picture_with_its_numbers(numbers, tmp_path, capsys):
         "{title: tuned, x: data.batch_size, tuned: [model.optimizer.lr], curves: [{grid: all, label: best}]}]"
     )
     options = options_of(figure)
-    written = draw("f", options, numbers, tmp_path, svg=True)
+    written = draw("f", options, results, tmp_path, svg=True)
     assert [path.name for path in written] == ["f.png", "f.svg", "f.csv", "f_runs.csv"]
     svg = (tmp_path / "f.svg").read_text()
     for words in ("Collapse", "ε / B", "batch size B", "least", "B = 4", "runs that diverged (1)"):
@@ -216,23 +216,23 @@ def test_a_picture_with_its_numbers(numbers, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("pattern", ["size_*", "size_?"])
-def test_a_curve_over_the_grids_that_fit_a_pattern(numbers, pattern):
+def test_a_curve_over_the_grids_that_fit_a_pattern(results, pattern):
     """As over one grid of all their cells; a cell that two of them share counts once."""
-    cells = numbers.plan.grids["all"]
+    cells = results.plan.grids["all"]
     own = {f"size_{b}": [c for c in cells if c.point["data.batch_size"] == b] for b in SIZES}
     own["size_x"], own["other"] = own["size_1"], []
-    apart = Numbers(Plan(own, numbers.plan.settings, "inputs"), numbers.store)
+    apart = SweepResults(Plan(own, results.plan.settings, "inputs"), results.store)
     text = f"{{grids: {{{', '.join(f'{n}: []' for n in own)}}}, seeds: 3, metric: test/loss, figures: {{f: {{"
     text += f"x: data.batch_size, tuned: [model.optimizer.lr], curves: [{{grid: '{pattern}'}}]}}}}}}"
     ((where, panel),) = panels_of(read_options(yaml.safe_load(text), own_seed=0), "f")
     (found,) = panel_series(apart, panel, where)
-    (expected,) = series_of(numbers, "x: data.batch_size, tuned: [model.optimizer.lr], curves: [{grid: all}]")
+    (expected,) = series_of(results, "x: data.batch_size, tuned: [model.optimizer.lr], curves: [{grid: all}]")
     assert found.points == expected.points
     with pytest.raises(UserError, match=r"grid: 'sice_\*' is no grid; allowed: size_1"):
         read_options(yaml.safe_load(text.replace(pattern, "sice_*")), own_seed=0)
 
 
-def test_a_line_of_a_power_goes_through_the_first_point(numbers):
+def test_a_line_of_a_power_goes_through_the_first_point(results):
     from sgdlit.figures.style import panels
 
     figure = "x: model.optimizer.lr, log: xy, lines: [{name: scaling, power: -2}], "
@@ -240,7 +240,7 @@ def test_a_line_of_a_power_goes_through_the_first_point(numbers):
         "{grid: all, where: {data.batch_size: 1, model.optimizer.lr: 2^-3}}", None)):  # fmt: skip
         ((_, panel),) = panels_of(options_of(f"{figure} curves: [{curve}]"), "f")
         (ax,) = panels(1, 1)[1]
-        draw_panel(ax, panel, panel_series(numbers, panel, "f"))
+        draw_panel(ax, panel, panel_series(results, panel, "f"))
         drawn = [line for line in ax.lines if line.get_label() == "scaling"]
         assert len(drawn) == (first is not None)  # the mean of runs one of which diverged is no point
         for line in drawn:
@@ -250,14 +250,14 @@ def test_a_line_of_a_power_goes_through_the_first_point(numbers):
             assert y * x**2 == pytest.approx(first[1] * first[0] ** 2)
 
 
-def test_what_has_no_place_on_a_logarithmic_axis_is_said(numbers, tmp_path, capsys):
+def test_what_has_no_place_on_a_logarithmic_axis_is_said(results, tmp_path, capsys):
     cells = [
         Cell(cell.key, {**cell.point, "model.optimizer.lr": 0}, cell.seed)
-        for cell in numbers.plan.grids["all"][:3]
+        for cell in results.plan.grids["all"][:3]
     ]
-    plan = Plan({"all": cells}, numbers.plan.settings, "inputs")
+    plan = Plan({"all": cells}, results.plan.settings, "inputs")
     options = options_of("x: model.optimizer.lr, log: x, curves: [{grid: all}]")
-    draw("f", options, Numbers(plan, numbers.store), tmp_path, svg=False)
+    draw("f", options, SweepResults(plan, results.store), tmp_path, svg=False)
     assert "x = 0 has no place on a logarithmic axis, and is not drawn" in capsys.readouterr().err
 
 

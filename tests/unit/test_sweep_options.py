@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.expressions import Expression
 from sgdlit.sweeps.options import Metric, Statistic, panels_of, read_options
 

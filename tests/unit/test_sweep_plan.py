@@ -7,23 +7,23 @@ import pytest
 import yaml
 from jsonargparse import Namespace
 
-from sgdlit.cli import parse_fit
-from sgdlit.errors import UserError
-from sgdlit.sweep_file import SweepFile
+from sgdlit.cli.run_cli import parse_fit
+from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.options import read_options
 from sgdlit.sweeps.plan import groups, key_of, make_plan, read_plan, write_plan
 from sgdlit.sweeps.store import Store
+from sgdlit.sweeps.sweep_file import SweepFile
 from sgdlit.sweeps.worker import config_text
 
 CONFIG = """
 name: tiny
 seed_everything: 3
 model:
-  class_path: sgdlit.training.single_run.SingleRun
+  class_path: sgdlit.training.module.Training
   init_args:
     network: {class_path: sgdlit.models.MLP, init_args: {widths: [784, 8, 10]}}
     optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
-data: {class_path: sgdlit.data.modules.FashionMNIST, init_args: {root: data, batch_size: 16}}
+data: {class_path: sgdlit.data.finite.fashion_mnist.FashionMNIST, init_args: {root: data, batch_size: 16}}
 trainer: {max_epochs: 3, accelerator: cpu}
 """
 SECTION = """
@@ -175,27 +175,26 @@ def test_inputs_are_what_decides_the_runs(path, tmp_path):
     sweep = tmp_path / "sweep.yaml"
     text = CONFIG + "sweep:\n" + "".join(f"  {line}\n" for line in SECTION.strip().splitlines())
     sweep.write_text(text)
-    inputs = SweepFile(["--config", str(sweep)]).inputs
+    inputs = SweepFile(["--config", str(sweep)], parse_fit).inputs
     same = ["  metric: train/loss", "  statistic: median", "  figures: {}"]
     for line in same:
         sweep.write_text(text.replace("  metric: test/loss", line))
-        assert SweepFile(["--config", str(sweep)]).inputs == inputs
+        assert SweepFile(["--config", str(sweep)], parse_fit).inputs == inputs
     sweep.write_text(text.replace("seeds: 2", "seeds: 3"))
-    assert SweepFile(["--config", str(sweep)]).inputs != inputs
+    assert SweepFile(["--config", str(sweep)], parse_fit).inputs != inputs
     sweep.write_text(text.replace("max_epochs: 3", "max_epochs: 4"))
-    assert SweepFile(["--config", str(sweep)]).inputs != inputs
+    assert SweepFile(["--config", str(sweep)], parse_fit).inputs != inputs
     sweep.write_text(text)
-    assert SweepFile(["--config", str(sweep), "--data.batch_size", "8"]).inputs != inputs
-    assert SweepFile(["--config", str(sweep), "--sweep.seeds", "2"]).inputs == inputs
+    assert SweepFile(["--config", str(sweep), "--data.batch_size", "8"], parse_fit).inputs != inputs
+    assert SweepFile(["--config", str(sweep), "--sweep.seeds", "2"], parse_fit).inputs == inputs
 
 
 def test_files_compose_and_the_command_line_has_the_last_word(path, tmp_path):
     (tmp_path / "one.yaml").write_text(f"sweep: {{{', '.join(['seeds: 2', 'grids: {a: [{x: 1}], b: []}'])}}}")
     (tmp_path / "two.yaml").write_text("sweep: {seeds: 5, grids: {a: [{x: 2}]}, statistic: {level: 0.9}}")
     files = [f"--config={tmp_path / name}.yaml" for name in ("one", "two")]
-    file = SweepFile(
-        [*files, "--sweep.grids.b", "[{y: 3}]", "--data.batch_size", "4", "--sweep.statistic.best=2"]
-    )
+    own = ["--sweep.grids.b", "[{y: 3}]", "--data.batch_size", "4", "--sweep.statistic.best=2"]
+    file = SweepFile([*files, *own], parse_fit)
     assert file.fit_arguments == [*files, "--data.batch_size", "4"]
     assert file.section == {
         "seeds": 5,

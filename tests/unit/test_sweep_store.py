@@ -1,11 +1,8 @@
-"""The store of a sweep, claims on its cells, and workers on it that are killed, stopped, or fail."""
+"""The store of a sweep, locks on its cells, and workers on it that are killed, stopped, or fail."""
 
 import json
-import random
 import subprocess
 import sys
-import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,18 +10,15 @@ import numpy as np
 import pytest
 import sweep_worker
 import yaml
+from kills import calls_of, kill_workers, start
 from sweep_worker import fit, grid
 
-from sgdlit.errors import UserError
+from sgdlit import load_run
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.locks import Locks
+from sgdlit.runs.folder import BeingWritten
 from sgdlit.sweeps import worker
-from sgdlit.sweeps.claims import Claims
-from sgdlit.sweeps.options import Metric, Statistic
-from sgdlit.sweeps.outcomes import read_run
-from sgdlit.sweeps.series import Numbers, table
 from sgdlit.sweeps.store import Result, Store, summary_of
-from sgdlit.sweeps.table import rows_of
-
-PROGRAM = Path(sweep_worker.__file__)
 
 
 @pytest.fixture(autouse=True)
@@ -43,18 +37,13 @@ def result(key: str = "0a-1", **values) -> Result:
     return Result(key, **(defaults | {"metrics": numbers, "seconds": 1.5, "made_by": {}} | values))
 
 
-def rows(store: Store, count: int) -> list[dict]:
-    """The table of the sweep, without what is a matter of time."""
-    return rows_of(table(Numbers(grid(count), store), Metric("test/loss"), Statistic(best=2)))
-
-
 # What a run left
 
 
 def test_a_run_is_read_from_its_folder(tmp_path):
     (tmp_path / "status.json").write_text('{"state": "finished", "step": 20, "test/lowest_loss": 0.5}')
     (tmp_path / "metrics.csv").write_text("step,train/loss,test/loss\n10,1.0,\n10,,3.0\n20,nan,2.0\n")
-    (outcome,) = read_run(tmp_path)
+    (outcome,) = load_run(tmp_path).members
     assert (outcome.state, outcome.step, outcome.reached) == ("finished", 20, {"test/lowest_loss": 0.5})
     steps, values = outcome.columns["train/loss"]
     assert steps.tolist() == [10, 20]
@@ -72,7 +61,7 @@ def test_the_members_of_an_ensemble_are_runs_of_their_own(tmp_path):
     ]
     (tmp_path / "status.json").write_text(json.dumps({"state": "finished", "step": 20, "members": members}))
     (tmp_path / "metrics.csv").write_text("step,member,train/loss\n10,0,1.0\n10,1,5.0\n20,0,0.5\n")
-    first, second = read_run(tmp_path)
+    first, second = load_run(tmp_path).members
     assert (first.point, first.state, first.reached) == ({"lr": 1}, "finished", {"a": 1})
     assert (second.point, second.state, second.step) == ({"lr": 2}, "diverged", 7)
     assert first.columns["train/loss"][1].tolist() == [1.0, 0.5]
@@ -134,38 +123,33 @@ def test_folders_that_are_no_store(tmp_path, store):
         Store(store.folder)
 
 
-# Claims
+# Locks
 
 
-def test_a_claim_keeps_others_out_until_it_is_dropped_or_its_process_is_killed(tmp_path):
-    path = tmp_path / "claims.lock"
+def test_a_lock_keeps_others_out_until_it_is_dropped_or_its_process_is_killed(tmp_path):
+    path = tmp_path / "cells.lock"
     program = (
-        "import sys; from pathlib import Path; from sgdlit.sweeps.claims import Claims\n"
-        f"claims = Claims(Path({str(path)!r})); print(claims.take('a'), claims.take('b'), flush=True)\n"
-        "sys.stdin.readline(); claims.drop('b'); print('dropped', flush=True); sys.stdin.readline()"
+        "import sys; from pathlib import Path; from sgdlit.foundations.locks import Locks\n"
+        f"locks = Locks(Path({str(path)!r})); print(locks.take('a'), locks.take('b'), flush=True)\n"
+        "sys.stdin.readline(); locks.drop('b'); print('dropped', flush=True); sys.stdin.readline()"
     )
     command = [sys.executable, "-c", program]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as other:
         assert other.stdout.readline() == "True True\n"
-        claims = Claims(path)
-        assert [claims.take(key) for key in "abc"] == [False, False, True]
+        locks = Locks(path)
+        assert [locks.take(key) for key in "abc"] == [False, False, True]
         other.stdin.write("\n")
         other.stdin.flush()
         assert other.stdout.readline() == "dropped\n"
-        assert [claims.take(key) for key in "ab"] == [False, True]
+        assert [locks.take(key) for key in "ab"] == [False, True]
         other.kill()
         other.wait()
-        assert claims.take("a")
-        claims.close()
+        assert locks.take("a")
+        locks.close()
 
 
 # Workers
-
-
-def start(store: Path, count: int, seconds: float) -> subprocess.Popen:
-    command = [sys.executable, str(PROGRAM), str(store), str(count), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def test_a_worker_runs_what_is_missing_once_and_leaves_nothing_else(store):
@@ -184,34 +168,16 @@ def test_a_worker_runs_what_is_missing_once_and_leaves_nothing_else(store):
     assert worker.work(grid(12), store, fit).ran == 3
 
 
-def test_killed_at_ten_random_moments_the_table_is_that_of_an_undisturbed_sweep(tmp_path):
-    rng, count = random.Random(5), 60
-    stored = []
-    for _ in range(10):
-        with start(tmp_path / "killed", count, 0.03) as process:
-            assert process.stdout.readline().startswith("ready")
-            time.sleep(rng.uniform(0.0, 0.3))
-            process.kill()
-        stored.append(len(Store(tmp_path / "killed").read()[0]))
-    killed = Store(tmp_path / "killed")
-    assert stored == sorted(stored)
-    assert 0 < stored[-1] < count, "the kills came too late or too early to show anything"
-    assert killed.read()[1] == []
-    assert worker.work(grid(count), killed, fit).ran == count - stored[-1]
-    undisturbed = Store(tmp_path / "undisturbed", create=True)
-    worker.work(grid(count), undisturbed, fit)
-    assert rows(killed, count) == rows(undisturbed, count)
-    assert len(rows(killed, count)) == 20
-    calls = Counter((tmp_path / "killed" / "calls").read_text().split())
-    assert sum(calls.values()) <= stored[-1] + 10, "more was lost than the runs in flight"
+def test_killed_at_random_moments_the_table_is_that_of_an_undisturbed_sweep(tmp_path):
+    kill_workers(tmp_path, kills=3)
 
 
 def test_several_workers_started_together_run_every_cell_once(tmp_path):
     count = 40
     Store(tmp_path / "shared", create=True)
-    workers = [start(tmp_path / "shared", count, 0.01) for _ in range(3)]
+    workers = [start(tmp_path / "shared", count, workers=3) for _ in range(3)]
     done = [json.loads(process.communicate()[0].splitlines()[-1]) for process in workers]
-    calls = Counter((tmp_path / "shared" / "calls").read_text().split())
+    calls = calls_of(tmp_path / "shared")
     assert sum(d["ran"] for d in done) == count
     assert min(d["ran"] for d in done) > 0
     assert len(calls) == count
@@ -221,8 +187,8 @@ def test_several_workers_started_together_run_every_cell_once(tmp_path):
 def test_a_cell_that_another_process_has_is_left_to_it(store):
     key = grid(3).cells[1].key
     program = (
-        "import sys; from pathlib import Path; from sgdlit.sweeps.claims import Claims\n"
-        f"Claims(Path({str(store.folder / 'claims.lock')!r})).take({key!r}); print(flush=True)\n"
+        "import sys; from pathlib import Path; from sgdlit.foundations.locks import Locks\n"
+        f"Locks(Path({str(store.folder / 'cells.lock')!r})).take({key!r}); print(flush=True)\n"
         "sys.stdin.read()"
     )
     command = [sys.executable, "-c", program]
@@ -262,7 +228,7 @@ def test_runs_that_ended_but_were_not_all_stored_are_not_run_again(store, monkey
 
 def fit_together(arguments: list[str]) -> int:
     """Write the folder of an ensemble whose members have the losses 1, 1.1, 1.2 at step 20."""
-    axis = yaml.safe_load(Path(arguments[-1]).read_text())["ensemble"][0]
+    (axis,) = yaml.safe_load(arguments[arguments.index("--ensemble") + 1])
     folder = Path(arguments[3]) / "run" / "version_0"
     folder.mkdir(parents=True)
     rows = [f"20,{k},{1 + seed / 10}" for k, seed in enumerate(axis["seed_everything"])]
@@ -290,6 +256,18 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(store):
         return 0
 
     assert worker.work(grid(1), store, resume).ran == 1
+
+
+def test_a_run_that_another_process_writes_is_left_alone(store):
+    """Somebody's own ``fit --resume`` in the folder of a cell: the cell fails, and its folder stays."""
+    run = stopped_with_a_checkpoint(store, grid(1).cells[0])
+
+    def refuse(arguments):
+        raise BeingWritten(f"{run}: process 7 on here is writing this run")
+
+    done = worker.work(grid(1), store, refuse)
+    assert list(done.failed.values()) == [f"{run}: process 7 on here is writing this run"]
+    assert (run / "checkpoints" / "resume.ckpt").exists()
 
 
 def test_a_checkpoint_that_cannot_be_used_starts_the_run_anew(store, capsys):

@@ -7,16 +7,16 @@ import pytest
 from scipy.integrate import quad
 
 from sgdlit.data.spectra import power_law
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory import kidambi
 from sgdlit.theory.interpolation import Interpolation
 from sgdlit.theory.linear_regression import (
     GaussianRegression,
     gradient_covariance,
-    largest_stable_rate,
+    largest_stable_lr,
     simulate_regression,
 )
-from sgdlit.theory.online_convex import best_rate, mean_absolute_coordinate, regret_bound, simulate_stream
+from sgdlit.theory.online_convex import best_lr, mean_absolute_coordinate, regret_bound, simulate_stream
 from sgdlit.theory.randomized_kaczmarz import contraction, kaczmarz, proximal_step
 
 
@@ -43,7 +43,7 @@ def test_gradient_covariance_by_gauss_hermite_quadrature():
 def test_risk_is_the_matrix_recursion(exponent, variance):
     """E δδᵀ step by step as a full matrix, by Isserlis' theorem."""
     lam, batch = power_law(4, exponent), 3
-    lr = 0.6 * largest_stable_rate(lam, batch)
+    lr = 0.6 * largest_stable_lr(lam, batch)
     sigma, moment = np.diag(lam), np.outer([1.0, -2, 0.5, 1], [1.0, -2, 0.5, 1])
     model, risks = GaussianRegression(lam, lr, batch, variance), []
     start = np.diag(moment).copy()
@@ -64,14 +64,14 @@ def test_risk_within_four_standard_errors_of_simulation():
 
 def test_stability_limit_separates_bounded_from_divergent():
     lam = power_law(5, 1.0)
-    limit = largest_stable_rate(lam, 2)
+    limit = largest_stable_lr(lam, 2)
     assert GaussianRegression(lam, limit * (1 - 1e-6), 2).is_stable()
     above = GaussianRegression(lam, limit * (1 + 1e-6), 2)
     assert not above.is_stable()
     with pytest.raises(UserError, match="the largest stable rate is"):
         above.risk(np.ones(5), [1])
     # One direction, any batch size: 1 − 2αλ + α²(1 + 2/B)λ² = 1.
-    assert largest_stable_rate(np.array([3.0]), 4) == pytest.approx(2 / (3 * 1.5), rel=1e-12)
+    assert largest_stable_lr(np.array([3.0]), 4) == pytest.approx(2 / (3 * 1.5), rel=1e-12)
 
 
 def test_kaczmarz_is_the_limit_of_the_proximal_step():
@@ -106,8 +106,8 @@ def test_interpolation_factor_is_the_enumeration_of_all_minibatches():
     exact = np.abs(np.linalg.eigvals(step)).max()
     assert problem.exact_factor(2, lr) == pytest.approx(exact, rel=1e-12)
     for b in (1, 4, 64):
-        assert problem.exact_factor(b, problem.best_rate(b)) <= problem.bound(b)
-        assert problem.best_exact(b)[1] <= problem.exact_factor(b, problem.best_rate(b))
+        assert problem.exact_factor(b, problem.best_lr(b)) <= problem.bound(b)
+        assert problem.best_exact(b)[1] <= problem.exact_factor(b, problem.best_lr(b))
     with pytest.raises(UserError, match="rank is too low"):
         Interpolation(np.ones((5, 2)))
 
@@ -134,10 +134,12 @@ def test_rate_of_the_discrete_instance_by_enumeration_of_its_inputs(name):
 
 def test_steps_are_the_updates_as_written():
     lr, beta, k, w, v = 0.3, 0.6, 0.8, 1.3, -0.4
-    velocity = beta * v - lr * k * w
-    np.testing.assert_allclose(kidambi.heavy_ball_step(lr, beta)(k) @ [w, v], [w + velocity, velocity])
-    velocity = beta * v - lr * k * (w + beta * v)
-    np.testing.assert_allclose(kidambi.nesterov_step(lr, beta)(k) @ [w, v], [w + velocity, velocity])
+    velocity = beta * v - lr * k * w  # v = −lr·b
+    found = kidambi.heavy_ball_step(lr, beta)(k) @ [w, -v / lr]
+    np.testing.assert_allclose(found, [w + velocity, -velocity / lr])
+    velocity = beta * v - lr * k * (w + beta * v)  # torch's iterate is w + βv
+    found = kidambi.nesterov_step(lr, beta)(k) @ [w + beta * v, -v / lr]
+    np.testing.assert_allclose(found, [w + velocity + beta * velocity, -velocity / lr])
     delta, kappa, xi, c, average = 0.2, 9.0, 3.0, 0.7, 0.5
     b = xi * c**2 / kappa
     new = b * ((1 / b - 1) * average - delta * kappa / c * k * w + w)
@@ -148,7 +150,7 @@ def test_steps_are_the_updates_as_written():
 def test_online_convex_quantities():
     assert regret_bound(3.0, 2.0, 9) == 2.0
     distance, bound, steps = 3.0, 2.0, 9
-    lr = best_rate(distance, bound, steps)
+    lr = best_lr(distance, bound, steps)
     assert distance**2 / (2 * steps * lr) + lr * bound**2 / 2 == pytest.approx(
         regret_bound(distance, bound, steps)
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sgdlit.errors import UserError
+from sgdlit.foundations.errors import UserError
 from sgdlit.theory.epoch_orders import all_orders, mean_and_spread, paired_orders, sgd_endpoints
 from sgdlit.theory.flow import gradient_flow
 from sgdlit.theory.implicit_gradient import BarrettDherin, descent_path, modified_path, squared_norm
@@ -20,7 +20,7 @@ from sgdlit.theory.minibatch_penalty import (
     split_square_norm,
 )
 from sgdlit.theory.modified_flow import fitted_slope, orders_for, slope_curves
-from sgdlit.theory.modified_losses import modified_loss, modified_loss_gd
+from sgdlit.theory.modified_losses import flat_modified_loss, flat_modified_loss_gd
 
 
 def quadratics(m: int, size: int, seed: int = 0):
@@ -38,15 +38,21 @@ def test_modified_loss_is_the_closed_form_on_quadratics():
     gradients = torch.einsum("kij,kj->ki", a, w - b)
     plain = torch.stack([loss(w) for loss in losses]).mean()
     torch.testing.assert_close(
-        modified_loss(losses, lr)(w), plain + lr / 4 * gradients.square().sum(1).mean(), rtol=1e-14, atol=0
+        flat_modified_loss(losses, lr)(w),
+        plain + lr / 4 * gradients.square().sum(1).mean(),
+        rtol=1e-14,
+        atol=0,
     )
     torch.testing.assert_close(
-        modified_loss_gd(losses, lr)(w), plain + lr / 4 * gradients.mean(0).square().sum(), rtol=1e-14, atol=0
+        flat_modified_loss_gd(losses, lr)(w),
+        plain + lr / 4 * gradients.mean(0).square().sum(),
+        rtol=1e-14,
+        atol=0,
     )
     # The gradient of a minibatch's part is g + (lr/2) H g.
     expected = (gradients + lr / 2 * torch.einsum("kij,kj->ki", a, gradients)).mean(0)
     torch.testing.assert_close(
-        torch.func.grad(modified_loss(losses, lr))(w), expected, rtol=1e-13, atol=1e-15
+        torch.func.grad(flat_modified_loss(losses, lr))(w), expected, rtol=1e-13, atol=1e-15
     )
 
 
@@ -146,7 +152,7 @@ def test_slopes_need_two_positive_rates():
 
 def test_gradient_of_the_two_dimensional_example_is_that_of_its_modified_loss():
     problem, point = BarrettDherin(x=1.3), torch.tensor([0.7, -1.9], dtype=torch.float64)
-    loss = modified_loss([lambda p: 0.5 * (problem.y - problem.x * p[0] * p[1]) ** 2], 0.4)
+    loss = flat_modified_loss([lambda p: 0.5 * (problem.y - problem.x * p[0] * p[1]) ** 2], 0.4)
     expected = torch.func.grad(loss)(point)
     torch.testing.assert_close(
         torch.from_numpy(problem.gradient(point.numpy(), 0.4)), expected, rtol=1e-13, atol=0

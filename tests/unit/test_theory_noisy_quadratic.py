@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgdlit.errors import UserError
-from sgdlit.theory.first_crossing import best_constant_rate, rate_grid, steps_to_target
-from sgdlit.theory.noisy_quadratic import NoisyQuadratic, Run, risk
-from sgdlit.theory.optimizers import SGD, HeavyBall, IterateAverage
+from sgdlit.foundations.errors import UserError
+from sgdlit.theory.first_crossing import best_constant_lr, lr_grid, steps_to_target
+from sgdlit.theory.noisy_quadratic import ExactRisk, NoisyQuadratic, risk
+from sgdlit.theory.optimizers import SGD, AveragedSGD, HeavyBall
 from sgdlit.theory.schedules import (
     Schedule,
     best_schedules,
@@ -53,12 +53,10 @@ def critical(optimizer):
     if isinstance(optimizer, HeavyBall):
         root = math.sqrt(optimizer.momentum)
         return [((1 - optimizer.momentum) / (1 + root)) ** 2, (1 + root) ** 2]
-    return [1 - optimizer.decay] if isinstance(optimizer, IterateAverage) else [1.0]
+    return [1 - optimizer.decay] if isinstance(optimizer, AveragedSGD) else [1.0]
 
 
-OPTIMIZERS = [SGD()] + [
-    kind(value) for kind in (HeavyBall, IterateAverage) for value in (0.0, 0.3, 0.9, 0.99)
-]
+OPTIMIZERS = [SGD()] + [kind(value) for kind in (HeavyBall, AveragedSGD) for value in (0.0, 0.3, 0.9, 0.99)]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
@@ -100,8 +98,8 @@ def test_risk_of_a_whole_model_with_preconditioner():
     for k in (0, 1, 5, 300):
         expected = (rho ** (2 * k) * 0.5 * model.curvature * model.start + (1 - rho ** (2 * k)) * floor).sum()
         assert risk(model, SGD(gamma), lr, batch, [k])[0] == pytest.approx(expected, rel=1e-12)
-    assert Run(model, SGD(gamma), lr).floor(batch) == pytest.approx(floor.sum(), rel=1e-12)
-    moments = Run(model, SGD(gamma), lr).second_moments(5, batch)
+    assert ExactRisk(model, SGD(gamma), lr).floor(batch) == pytest.approx(floor.sum(), rel=1e-12)
+    moments = ExactRisk(model, SGD(gamma), lr).second_moments(5, batch)
     assert 0.5 * model.curvature @ moments == pytest.approx(risk(model, SGD(gamma), lr, batch, 5).item())
 
 
@@ -115,8 +113,8 @@ def test_risk_of_a_whole_model_with_preconditioner():
 )
 def test_first_step_is_that_of_brute_force(kind, decay, rate, batch, target):
     model = NoisyQuadratic([1.0, 0.5, 0.25, 0.1, 0.03], [1.0, 0.5, 2.0, 0.1, 0.2], [1.0, 0.2, 3.0, 2.0, 1.0])
-    optimizer = {"sgd": SGD(0.25), "ball": HeavyBall(decay), "average": IterateAverage(decay)}[kind]
-    run = Run(model, optimizer, rate * model.largest_rate(optimizer))
+    optimizer = {"sgd": SGD(0.25), "ball": HeavyBall(decay), "average": AveragedSGD(decay)}[kind]
+    run = ExactRisk(model, optimizer, rate * model.largest_lr(optimizer))
     risks = np.array([run.risk(k, batch) for k in range(400)])
     reached = np.flatnonzero(risks <= target)
     found = steps_to_target(run, batch, target)
@@ -129,7 +127,7 @@ def test_first_step_is_that_of_brute_force(kind, decay, rate, batch, target):
 def test_the_first_crossing_counts_even_if_the_risk_rises_again():
     """One direction falls at once, the other slowly fills with noise above the target."""
     model = NoisyQuadratic([1.0, 0.001], [0.0, 1.0], [1.0, 0.0])
-    run = Run(model, SGD(), 0.9)
+    run = ExactRisk(model, SGD(), 0.9)
     assert run.floor(1) > 0.01
     assert steps_to_target(run, 1, 0.01) == 1
 
@@ -140,14 +138,14 @@ def test_best_rate_is_that_of_trying_all():
     for optimizers in (
         [SGD()],
         [HeavyBall(0.5), HeavyBall(0.9)],
-        [IterateAverage(0.9), IterateAverage(0.99)],
+        [AveragedSGD(0.9), AveragedSGD(0.99)],
     ):
-        fast = best_constant_rate(model, optimizers, batches, target, points=25, decades=4)
+        fast = best_constant_lr(model, optimizers, batches, target, points=25, decades=4)
         for i, batch in enumerate(batches):
             every = {
-                (o, float(lr)): steps_to_target(Run(model, o, lr), batch, target)
+                (o, float(lr)): steps_to_target(ExactRisk(model, o, lr), batch, target)
                 for o in optimizers
-                for lr in rate_grid(model, o, 25, 4)
+                for lr in lr_grid(model, o, 25, 4)
             }
             reached = {key: steps for key, steps in every.items() if steps is not None}
             assert fast[i].steps == min(reached.values())
@@ -158,21 +156,21 @@ def test_best_rate_is_that_of_trying_all():
 def test_a_hopeless_large_rate_rules_out_no_smaller_one():
     """Near αh = 2 the risk hardly falls; at αh = 1 one step does."""
     model, target = NoisyQuadratic([1.0], [1e-9], [1.0]), 1e-4
-    grid = rate_grid(model, SGD(), 25, 0.5)
-    every = [steps_to_target(Run(model, SGD(), float(lr)), 1, target) for lr in grid]
-    (best,) = best_constant_rate(model, [SGD()], [1], target, points=25, decades=0.5)
+    grid = lr_grid(model, SGD(), 25, 0.5)
+    every = [steps_to_target(ExactRisk(model, SGD(), float(lr)), 1, target) for lr in grid]
+    (best,) = best_constant_lr(model, [SGD()], [1], target, points=25, decades=0.5)
     assert best.steps == min(every) < every[15]
     assert best.lr == grid[every.index(best.steps)]
 
 
 def test_a_target_below_every_floor_is_never_reached():
     model = NoisyQuadratic([1.0], [1.0], [1.0])
-    assert steps_to_target(Run(model, SGD(), 0.5), 1, 1e-3) is None
-    assert steps_to_target(Run(model, SGD(), 0.5), 1, 0.6) == 0
-    exact = Run(model, SGD(), 0.5).floor(1)
-    assert steps_to_target(Run(model, SGD(), 0.5), 1, exact * (1 - 1e-12)) is None
-    best = best_constant_rate(model, [SGD()], [1], 1e-9, points=3, decades=1)
-    assert (best[0].steps, best[0].lr) == (None, None)
+    assert steps_to_target(ExactRisk(model, SGD(), 0.5), 1, 1e-3) is None
+    assert steps_to_target(ExactRisk(model, SGD(), 0.5), 1, 0.6) == 0
+    exact = ExactRisk(model, SGD(), 0.5).floor(1)
+    assert steps_to_target(ExactRisk(model, SGD(), 0.5), 1, exact * (1 - 1e-12)) is None
+    best = best_constant_lr(model, [SGD()], [1], 1e-9, points=3, decades=1)
+    assert best == [None]
     assert best_schedules(model, best, 1e-9, pieces=2) == [None]
 
 
@@ -183,7 +181,7 @@ def test_schedule_is_the_recursion_and_its_optimum_beats_the_constant_rate():
     for lr in np.repeat(lrs, durations):
         s = (1 - lr * model.curvature) ** 2 * s + lr**2 * model.noise / 3
     np.testing.assert_allclose(schedule_moments(model, lrs, durations, 3)[-1], s, rtol=1e-12)
-    constant = best_constant_rate(model, [SGD()], [1, 64], 0.02)
+    constant = best_constant_lr(model, [SGD()], [1, 64], 0.02)
     for best, schedule in zip(constant, best_schedules(model, constant, 0.02, 5), strict=True):
         assert schedule.steps < best.steps
         reached = schedule_risk(model, schedule.lrs, schedule.durations, best.batch_size)
@@ -197,14 +195,14 @@ def test_schedule_is_the_recursion_and_its_optimum_beats_the_constant_rate():
 def test_one_direction_and_one_piece_is_the_best_constant_rate():
     """With one piece the optimiser must find what a fine grid of constant rates finds."""
     model = NoisyQuadratic([1.0], [1.0], [1.0])
-    grid = best_constant_rate(model, [SGD()], [1], 0.005, points=4000, decades=3)[0]
+    grid = best_constant_lr(model, [SGD()], [1], 0.005, points=4000, decades=3)[0]
     schedule, _ = optimise_schedule(
         model, 1, 0.005, (np.array([grid.lr * 1.3]), np.array([grid.steps * 1.5]))
     )
     assert schedule.steps == pytest.approx(grid.steps, abs=1)
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.25), HeavyBall(0.8), IterateAverage(0.8)], ids=str)
+@pytest.mark.parametrize("optimizer", [SGD(0.25), HeavyBall(0.8), AveragedSGD(0.8)], ids=str)
 def test_monte_carlo_agrees_within_four_standard_errors(optimizer):
     model = NoisyQuadratic.power_law(20)
     record = [0, 1, 10, 60]
@@ -217,8 +215,8 @@ def test_monte_carlo_agrees_within_four_standard_errors(optimizer):
 def test_bounds_no_method_beats():
     model = NoisyQuadratic.power_law(40)
     assert model.information_bound(0.01, 4) == 40 / (2 * 0.01 * 4)
-    for optimizer in (SGD(), SGD(0.5), HeavyBall(0.9), IterateAverage(0.9)):
-        for lr in rate_grid(model, optimizer, 8, 3):
+    for optimizer in (SGD(), SGD(0.5), HeavyBall(0.9), AveragedSGD(0.9)):
+        for lr in lr_grid(model, optimizer, 8, 3):
             for k in (1, 10, 1000, 10**6):
                 assert risk(model, optimizer, lr, 2, [k])[0] >= model.bayes_risk(k, 2)
 
@@ -232,17 +230,17 @@ def test_bad_input_is_named():
         NoisyQuadratic([1.0], [1, 1], [1, 1])
     model = NoisyQuadratic.power_law(3)
     with pytest.raises(UserError, match=r"lr = 2.0: must lie above 0 and below 2, where α·h reaches"):
-        Run(model, SGD(), 2.0)
+        ExactRisk(model, SGD(), 2.0)
     with pytest.raises(UserError, match="below 3, where"):
-        Run(model, HeavyBall(0.5), 3.0)
+        ExactRisk(model, HeavyBall(0.5), 3.0)
     with pytest.raises(UserError, match=r"momentum = 1\.0"):
         HeavyBall(1.0)
     with pytest.raises(UserError, match=r"decay = -0\.1"):
-        IterateAverage(-0.1)
+        AveragedSGD(-0.1)
     with pytest.raises(UserError, match="target = 0"):
-        steps_to_target(Run(model, SGD(), 1.0), 1, 0.0)
+        steps_to_target(ExactRisk(model, SGD(), 1.0), 1, 0.0)
     with pytest.raises(UserError, match="batch_size = 0"):
-        steps_to_target(Run(model, SGD(), 1.0), 0, 0.1)
+        steps_to_target(ExactRisk(model, SGD(), 1.0), 0, 0.1)
     with pytest.raises(UserError, match="schedule"):
         schedule_risk(model, [2.5], [3], 1)
     assert Schedule((0.1, 0.2), (3, 4)).steps == 7

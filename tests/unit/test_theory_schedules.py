@@ -1,13 +1,13 @@
-"""Optimised schedules and the condensed directions that they are found on: full sums, another optimiser."""
+"""Optimised schedules and the quadrature directions that they are found on: full sums, another optimiser."""
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from sgdlit.theory.condensation import condensed
-from sgdlit.theory.first_crossing import best_constant_rate
+from sgdlit.theory.first_crossing import best_constant_lr
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.optimizers import SGD
+from sgdlit.theory.quadrature import quadrature_directions
 from sgdlit.theory.schedules import best_schedules, log_risk_and_gradient
 
 RNG = np.random.default_rng(0)
@@ -22,9 +22,9 @@ SPECTRA = {
 
 
 @pytest.mark.parametrize("name", SPECTRA)
-def test_condensed_directions_have_the_risk_and_the_gradient_of_all(name):
+def test_quadrature_directions_have_the_risk_and_the_gradient_of_all(name):
     model = SPECTRA[name]
-    few = condensed(model)
+    few = quadrature_directions(model)
     assert len(few.curvature) <= {"power law": 160, "scattered": 190, "isotropic": 1, "few": 4}[name]
     assert few.noise.sum() == pytest.approx(model.noise.sum(), rel=1e-12)
     for lrs, durations in (([1.9, 0.1, 1e-3], [20.0, 300.5, 4000.0]), ([1.0, 1.99, 0.3], [1.0, 3000.0, 1e5])):
@@ -61,7 +61,7 @@ def least_risk(model, batch_size, steps, pieces, starts):
 def test_no_other_optimiser_reaches_the_target_in_fewer_steps(batch_size):
     """In 1 % fewer steps it stays above the target, in 1 % more it gets below: it is as good as ours."""
     model, target, pieces = NoisyQuadratic.power_law(60), 0.02, 4
-    (constant,) = best_constant_rate(model, [SGD()], [batch_size], target)
+    (constant,) = best_constant_lr(model, [SGD()], [batch_size], target)
     (schedule,) = best_schedules(model, [constant], target, pieces)
     assert schedule.steps < constant.steps
     assert least_risk(model, batch_size, 0.99 * schedule.steps - 1, pieces, 8) > target

@@ -1,0 +1,129 @@
+"""What every engine is built from: where it computes, what it takes, what it gives."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from sgdlit.algorithms.member import Member
+from sgdlit.data.batches import Batch, Block
+from sgdlit.objectives import frozen_statistics
+from sgdlit.objectives.penalty import length
+
+
+class Precision(Protocol):
+    """In which precision batches come and networks compute; Lightning's precision plugins are such."""
+
+    def convert_input(self, data: Any) -> Any:
+        """A batch in the precision of the run."""
+
+    def forward_context(self) -> AbstractContextManager:
+        """Entered around whatever a network computes."""
+
+
+class AsGiven:
+    """The precision of networks and batches as they are."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+    def forward_context(self) -> AbstractContextManager:
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how steps are computed.
+
+    Args:
+        device: of parameters and batches.
+        precision: of the run.
+        mixed: whether networks compute in another precision than that of their parameters.
+        last_step: the step at which the run ends, as far as is known: a short run is not worth preparations.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Precision = field(default_factory=AsGiven)
+    mixed: bool = False
+    last_step: float = float("inf")
+
+
+class Losses(NamedTuple):
+    """What each step of a block had as loss before its update, ``[steps, members]``, on the device.
+
+    ``cost`` is C of the batch, ``loss`` the modified loss.
+    """
+
+    cost: Tensor
+    loss: Tensor
+
+
+class Observation(NamedTuple):
+    """What runs are like before a step, ``[members]`` each.
+
+    ``squared_norm`` is ‖∇C‖² over the batches of the penalty, ``gradient_norm`` that of what the optimizer
+    receives, ``accuracy`` None where nothing is classified.
+    """
+
+    cost: Tensor
+    squared_norm: Tensor
+    gradient_norm: Tensor
+    accuracy: Tensor | None
+
+
+class Engine(ABC):
+    """Takes the steps of blocks for some members of a run.
+
+    Args:
+        members: the runs.
+        where: which of the block's members they are.
+        machine: where the steps are computed.
+    """
+
+    def __init__(self, members: Sequence[Member], where: slice, machine: Machine) -> None:
+        self.members, self.where, self.precision = list(members), where, machine.precision
+
+    @abstractmethod
+    def run(self, block: Block) -> Losses:
+        """Update the parameters ``len(block)`` times."""
+
+    def observe(self, block: Block) -> Observation:
+        """What the members are like before the first step of the block; nothing is changed."""
+        inputs, targets = next(self.batches(block))
+        each = zip(self.members, inputs, targets, strict=True)
+        return joined([observation(member, x, y, block.start) for member, x, y in each])
+
+    def batches(self, block: Block) -> Iterator[Batch]:
+        """What the members see at each step of the block: ``[K, B, ...]``, in the precision of the run."""
+        return map(self.precision.convert_input, block.steps(self.where))
+
+
+def observation(member: Member, inputs: Tensor, targets: Tensor, step: int) -> Observation:
+    """What a batch says about a run as it is, ``[]`` each; nothing is changed."""
+    network, loss, objective = member.network, member.loss, member.objective
+    inputs = member.in_memory_format(inputs)
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    with frozen_statistics(network), torch.enable_grad():
+        found = objective(network, loss, inputs, targets, member.reg_strength(step))
+        gradient = torch.autograd.grad(found.loss, trainable, materialize_grads=True)
+    norm, squared_norm = length(list(gradient)), found.squared_norm
+    if squared_norm is None:
+        own = objective.penalty_batch_size is not None
+        squared_norm = objective.measure(network, loss, inputs, targets) if own else norm.square()
+    correct = loss.correct(found.outputs, targets)
+    accuracy = None if correct is None else correct.float().mean()
+    return Observation(found.cost, squared_norm, member.gradient_factor(len(inputs)) * norm, accuracy)
+
+
+def joined(parts: Sequence[Observation]) -> Observation:
+    """One observation of several members, from those of each or of some."""
+
+    def join(values: Sequence[Tensor | None]) -> Tensor | None:
+        known = [v.reshape(-1) for v in values if v is not None]
+        return torch.cat(known) if known else None
+
+    return Observation(*map(join, zip(*parts, strict=True)))  # type: ignore[arg-type]

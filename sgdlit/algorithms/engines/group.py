@@ -1,0 +1,251 @@
+"""All the engines of some runs: which there are, and which members each takes."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation, joined
+from sgdlit.algorithms.engines.support import SUPPORT, different_shapes
+from sgdlit.algorithms.member import Member
+from sgdlit.data.batches import Block
+from sgdlit.foundations import native
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.side_by_side import SideBySide
+
+if TYPE_CHECKING:
+    from sgdlit.algorithms.mixing import Mixing
+
+EngineName = Literal["auto", "fused", "rank_one", "stacked", "compiled", "loop"]
+
+_FASTEST_FIRST: tuple[EngineName, ...] = ("fused", "rank_one", "stacked")
+_WORTH_BUILDING = 5000  # updates over which the C compiler's third of a second is earned back
+
+
+def check_engine(name: EngineName, members: Sequence[Member], mixed: bool = False) -> None:
+    """Refuse an engine that was asked for by name, as far as that can be said before there is a batch.
+
+    Raises:
+        UserError: saying why.
+    """
+    reason = SUPPORT[name].obstacle(members, mixed) if name != "auto" else None
+    if reason is not None:
+        raise _not_possible(name, reason)
+
+
+def _not_possible(name: str, reason: object) -> UserError:
+    return UserError(f"model.engine: {name} is not possible: {reason}; allowed: auto")
+
+
+class Unfit(Exception):
+    """An engine cannot take these runs, for the reason that it says."""
+
+
+class EngineGroup:
+    """The engines that take the blocks of some runs, each with some of the members.
+
+    They are chosen when the first block comes. On a CPU, engines of one member each work side by side, one
+    thread each.
+
+    Args:
+        members: the runs.
+        engine: its kind, or ``auto``.
+        machine: where the steps are computed.
+        before: what took the runs up to here, so that they go on with the same arithmetic; None at their
+            beginning.
+        mixing: what the runs exchange; None where they do not touch each other.
+
+    Raises:
+        UserError: no members, one of them twice, or not as many, or of one shape, as the mixing asks for;
+            when a block comes, the kind that was asked for cannot take these runs, or the block is not that
+            of as many members.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        engine: EngineName = "auto",
+        machine: Machine | None = None,
+        before: dict[str, Any] | None = None,
+        mixing: "Mixing | None" = None,
+    ) -> None:
+        _check_members(members, mixing)
+        self.members, self.machine, self.mixing = list(members), machine or Machine(), mixing
+        self.name, self._before = engine, before or {}
+        self.group_size = min(self._before.get("group_size", len(members)), len(members))
+        self.note: str | None = None
+        self.engines: list[Engine] = []
+        self._threads: SideBySide | None = None
+
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint has to know for a resumed run to end with the same bits."""
+        return {"engine": self.name, "group_size": self.group_size} if self.engines else self._before
+
+    def run(self, block: Block) -> Losses:
+        """Take the block's steps: losses ``[steps, members]``."""
+        if self.mixing is None:
+            return self._run(block)
+        parts = []
+        for part in self.mixing.parts(block):
+            parts.append(self._run(part))
+            self.mixing.after(part.start + len(part), [member.network for member in self.members])
+        return Losses(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def _run(self, block: Block) -> Losses:
+        side_by_side = self._side_by_side(block)
+        parts = side_by_side.map(lambda engine: engine.run(block), self.engines)
+        return Losses(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+
+    def observe(self, block: Block) -> Observation:
+        """What the members are like before the block: ``[members]`` each."""
+        side_by_side = self._side_by_side(block)
+        return joined(side_by_side.map(lambda engine: engine.observe(block), self.engines))
+
+    def _side_by_side(self, block: Block) -> SideBySide:
+        """What calls the engines, which are chosen first if this is the first block."""
+        if len(block.members) != len(self.members):
+            raise UserError(
+                f"block.members: {len(block.members)} Batches for {len(self.members)} members; allowed: one "
+                "for each member"
+            )
+        if self._threads is None:
+            self.name, self.engines = self._choose(block)
+            context = self.machine.precision.forward_context
+            self._threads = SideBySide(len(self.engines), self.machine.device, context)
+        return self._threads
+
+    # Which engines
+
+    def _choose(self, block: Block) -> tuple[EngineName, list[Engine]]:
+        """The one asked for; else the one that was there before, or the fastest that fits."""
+        if self.name != "auto":
+            try:
+                return self.name, self._make(self.name, block)
+            except Unfit as unfit:
+                raise _not_possible(self.name, unfit) from unfit
+        before: EngineName | None = self._before.get("engine")
+        for name in (before, *_FASTEST_FIRST):
+            if name is not None and (name == before or not self._too_dear(name, block)):
+                try:
+                    return name, self._make(name, block)
+                except Unfit as unfit:
+                    if name == "stacked" and len(self.members) > 1:
+                        self.note = f"members are trained one at a time: {unfit}"
+        return "loop", self._make("loop", block)
+
+    def _too_dear(self, name: str, block: Block) -> bool:
+        """Whether an engine would cost more than it saves."""
+        network = self.members[0].network
+        parameter = next(network.parameters())
+        if name == "fused":
+            real = "double" if parameter.dtype == torch.float64 else "float"
+            updates = len(self.members) * (self.machine.last_step - block.start)
+            return not native.is_built("steps", f"REAL={real}") and updates < _WORTH_BUILDING
+        # Convolutions of several runs become grouped ones, which lose on a CPU.
+        return name == "stacked" and parameter.device.type == "cpu" and _has_convolutions(network)
+
+    def _make(self, name: str, block: Block) -> list[Engine]:
+        """The engines of one kind.
+
+        Raises:
+            Unfit: they cannot take these runs.
+        """
+        support = SUPPORT[name]
+        reason = support.obstacle(self.members, self.machine.mixed)
+        if reason is None and support.forms is not None:
+            everyone = slice(0, len(self.members))
+            reason = support.obstacle_in(self.members, *block.batch(0, everyone))
+        if reason is not None:
+            raise Unfit(reason)
+        makers: dict[str, Callable[[], list[Engine]]] = {
+            "fused": self._fused,
+            "rank_one": self._rank_one,
+            "stacked": lambda: self._stacked(block, self._player()),
+            "compiled": lambda: self._stacked(block, torch.compile),
+            "loop": self._loop,
+        }
+        return makers[name]()
+
+    # Each kind is loaded when it is chosen.
+
+    def _loop(self) -> list[Engine]:
+        from sgdlit.algorithms.engines.loop import LoopEngine
+
+        return self._one_each(LoopEngine)
+
+    def _fused(self) -> list[Engine]:
+        from sgdlit.algorithms.engines.fused import FusedEngine
+
+        try:
+            return self._one_each(FusedEngine)
+        except (native.NotBuilt, OSError) as error:
+            raise Unfit(str(error)) from error
+
+    def _rank_one(self) -> list[Engine]:
+        from sgdlit.algorithms.engines.rank_one import RankOneEngine
+
+        return [RankOneEngine(self.members, slice(0, len(self.members)), self.machine, self._player())]
+
+    def _player(self) -> Callable[[Any], Any]:
+        """How a recorded step is called: on a GPU by a CUDA graph."""
+        if self.machine.device.type != "cuda":
+            return lambda graph: graph
+        from sgdlit.algorithms.engines.captured import CapturedStep
+
+        return CapturedStep
+
+    def _stacked(self, block: Block, finish: Callable[[Any], Any]) -> list[Engine]:
+        """Engines of as many members each as the memory holds."""
+        while True:
+            try:
+                return [self._prepared(group, block, finish) for group in self._groups()]
+            except torch.OutOfMemoryError as error:
+                if self.group_size == 1:
+                    raise Unfit(f"one member alone needs too much memory ({error})") from error
+                self.group_size = -(-self.group_size // 2)
+                torch.cuda.empty_cache()
+
+    def _groups(self) -> list[slice]:
+        """The members in groups of equal size, but for the last."""
+        count = len(self.members)
+        return [slice(k, min(k + self.group_size, count)) for k in range(0, count, self.group_size)]
+
+    def _prepared(self, group: slice, block: Block, finish: Callable[[Any], Any]) -> Engine:
+        """A stacked engine that has recorded its first step, which shows whether the memory holds it."""
+        from sgdlit.algorithms.engines.stacked import StackedEngine
+
+        engine = StackedEngine(self.members[group], group, self.machine, finish)
+        try:
+            engine.prepare(block)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a network raises that cannot be recorded
+            network, why = type(self.members[0].network).__name__, str(error).split("\n")[0]
+            raise Unfit(f"{network} cannot be recorded as a graph ({type(error).__name__}: {why})") from error
+        return engine
+
+    def _one_each(self, kind: type[Engine]) -> list[Engine]:
+        return [kind([member], slice(k, k + 1), self.machine) for k, member in enumerate(self.members)]
+
+
+def _check_members(members: Sequence[Member], mixing: "Mixing | None") -> None:
+    """Refuse what no engine takes, and what cannot be mixed."""
+    if not members:
+        raise UserError("members: none; allowed: one or more")
+    if len({id(member.network) for member in members}) < len(members):
+        raise UserError("members: one of them, or its network, is there twice; allowed: each once")
+    if mixing is None:
+        return
+    if len(mixing.matrix) != len(members):
+        raise UserError(
+            f"mixing.matrix: shape {tuple(mixing.matrix.shape)} for {len(members)} members; allowed: a line "
+            "for each member"
+        )
+    reason = different_shapes(members)
+    if reason is not None:
+        raise UserError(f"mixing: not possible: {reason}; allowed: networks of one shape")
+
+
+def _has_convolutions(network: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.conv._ConvNd) for module in network.modules())

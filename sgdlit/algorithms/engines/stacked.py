@@ -1,0 +1,190 @@
+"""Many runs as one: parameters stacked, and a step as a pure function that is recorded once as a graph.
+
+The step is a function of (parameters, optimizer state, batch, numbers) for all runs. It is traced into a
+graph of plain tensor operations, which is then played, compiled, or captured in a CUDA graph: autograd and
+``torch.func`` do not run again. One run alone is the same without the dimension of runs.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_map_only
+
+from sgdlit.algorithms import rules
+from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation
+from sgdlit.algorithms.engines.recording import contiguous_products
+from sgdlit.algorithms.member import Member
+from sgdlit.data.batches import Batch, Block
+from sgdlit.objectives.penalty import costs_of, modified_gradient, modified_value, squared_lengths
+
+Step = Callable[..., tuple[Tensor, Tensor]]
+"""(parameters, rest, state, inputs, targets, hyperparameters) -> (C, modified loss).
+
+It changes parameters and state. ``hyperparameters`` are ``[names, K]`` or ``[names]``, in the order of
+:attr:`StackedEngine.hyperparameter_names`.
+"""
+
+
+class StackedEngine(Engine):
+    """Takes each step for all its runs at once.
+
+    From its making on, the parameters and the optimizer state of the runs are views of stacked tensors.
+
+    Args:
+        members: runs that are alike, see :class:`Support`.
+        where: which of the block's members they are.
+        machine: where the steps are computed.
+        finish: what is made of a recorded step: something to call in its place.
+    """
+
+    always_stacked = False  # also where there is one run
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        where: slice,
+        machine: Machine,
+        finish: Callable[[Step], Step] = lambda step: step,
+    ) -> None:
+        super().__init__(members, where, machine)
+        self.first, self.finish = members[0], finish
+        self.stacked = self.always_stacked or len(members) > 1
+        optimizers = [member.optimizer for member in members]
+        self.rule = rules.rule_of(optimizers)
+        self.hyperparameter_names: list[str] = []
+        self.names = [n for n, p in self.first.network.named_parameters() if p.requires_grad]
+        values = share_storage([member.network for member in members], self.stacked)
+        self.parameters = [values.pop(name) for name in self.names]
+        self.rest = values
+        stacks = self.parameters if self.stacked else [p.unsqueeze(0) for p in self.parameters]
+        state = rules.gather_state(self.rule, optimizers, stacks)
+        self.state = state if self.stacked else {n: [t[0] for t in ts] for n, ts in state.items()}
+        self.plays: dict[Any, Step] = {}
+
+    def run(self, block: Block) -> Losses:
+        each = [member.hyperparameters(self.rule, block.start, len(block)) for member in self.members]
+        hyperparameters, penalized = self.table(each)
+        found = []
+        with torch.no_grad():
+            for batch, own, is_penalized in zip(self.batches(block), hyperparameters, penalized, strict=True):
+                values = (self.parameters, self.rest, self.state, *batch, own)
+                found.append(self.play(is_penalized, batch, values)(*values))
+        rules.write_step(self.rule, [member.optimizer for member in self.members], block.start + len(block))
+        shape = (len(block), len(self.members))
+        return Losses(*(torch.stack(part).reshape(shape) for part in zip(*found, strict=True)))
+
+    def prepare(self, block: Block) -> None:
+        """Record the step that the block begins with.
+
+        Raises:
+            Exception: whatever a network raises that cannot be recorded.
+        """
+        each = [member.next_hyperparameters(self.rule, block.start) for member in self.members]
+        (hyperparameters, penalized), batch = self.table(each), next(self.batches(block))
+        values = (self.parameters, self.rest, self.state, *batch, hyperparameters[0])
+        self.play(penalized[0], batch, values)
+
+    def batches(self, block: Block) -> Iterator[Batch]:
+        for inputs, targets in super().batches(block):
+            if self.stacked:
+                yield inputs, targets
+            else:
+                yield self.first.in_memory_format(inputs[0]), targets[0]
+
+    def table(self, each: Sequence[dict[str, Tensor]]) -> tuple[Tensor, list[bool]]:
+        """The hyper-parameters of some updates, and whether any member is penalized in each.
+
+        Args:
+            each: those of every member, ``[count]`` by name.
+
+        Returns:
+            ``[count, names, K]``, or ``[count, names]`` without a dimension of runs; ``count`` booleans.
+        """
+        self.hyperparameter_names = list(each[0])
+        table = torch.stack([torch.stack(list(own.values())) for own in each]).permute(2, 1, 0)
+        penalized = (table[:, self.hyperparameter_names.index("reg_strength")] > 0).any(1).tolist()
+        return (table if self.stacked else table[..., 0]).to(self.parameters[0]), penalized
+
+    def play(self, penalized: bool, batch: Batch, values: tuple) -> Step:
+        """The recorded step for batches like this one."""
+        key = (penalized, *((t.shape, t.dtype) for t in batch))
+        if key not in self.plays:
+            self.plays[key] = self.finish(self.record(penalized, batch, values))
+        return self.plays[key]
+
+    def record(self, penalized: bool, batch: Batch, values: tuple) -> Step:
+        """The graph of a step, made on copies of everything, so that recording changes nothing."""
+        copies = tree_map_only(Tensor, torch.clone, values)
+        factor = self.first.gradient_factor(batch[0].shape[int(self.stacked)])
+        with torch.enable_grad(), self.precision.forward_context():
+            graph = make_fx(self.step(penalized, factor))(*copies)
+        contiguous_products(graph)
+        return graph
+
+    def step(self, penalized: bool, factor: int) -> Step:
+        """The step as a pure function but for the parameters and the state, which it changes in place."""
+        costs = costs_of(self.first.network, self.first.loss, self.stacked)
+        size, names, rule = self.first.objective.penalty_batch_size, self.names, self.rule
+        hyperparameter_names = self.hyperparameter_names
+
+        def step(parameters, rest, state, inputs, targets, hyperparameters):
+            leaves = [p.detach().requires_grad_() for p in parameters]
+            values = rest | dict(zip(names, leaves, strict=True))
+            given = dict(zip(hyperparameter_names, hyperparameters.unbind(), strict=True))
+            strength = given["reg_strength"] if penalized else None
+            gradient, cost, squared, _ = modified_gradient(costs, values, inputs, targets, strength, size)
+            if factor != 1:
+                gradient = [factor * g for g in gradient]
+            with torch.no_grad():
+                rule.update(parameters, gradient, state, given)
+            return cost, cost if squared is None else modified_value(cost, squared, strength)
+
+        return step
+
+    def observe(self, block: Block) -> Observation:
+        inputs, targets = next(self.batches(block))
+        run, runs = self.first, (len(self.members),) if self.stacked else ()
+        strengths = [member.reg_strength(block.start) for member in self.members]
+        strength = torch.tensor(strengths).to(self.parameters[0]).reshape(runs) if any(strengths) else None
+        leaves = [p.detach().requires_grad_() for p in self.parameters]
+        values = self.rest | dict(zip(self.names, leaves, strict=True))
+        costs, size = costs_of(run.network, run.loss, self.stacked), run.objective.penalty_batch_size
+        zero = torch.zeros(runs).to(leaves[0])
+        with torch.enable_grad(), self.precision.forward_context():
+            found = modified_gradient(costs, values, inputs, targets, strength, size)
+            squared = found.squared_norm
+            if squared is None and size is not None:
+                squared = modified_gradient(costs, values, inputs, targets, zero, size).squared_norm
+        lengths = squared_lengths(found.gradient, torch.Size(runs))
+        batch_dim = len(runs)
+        outputs, labels = (t.flatten(0, batch_dim) for t in (found.outputs, targets))
+        correct = run.loss.correct(outputs, labels)
+        return Observation(
+            found.cost.reshape(-1),
+            (lengths if squared is None else squared).reshape(-1),
+            run.gradient_factor(inputs.shape[batch_dim]) * lengths.sqrt().reshape(-1),
+            None if correct is None else correct.float().reshape(len(self.members), -1).mean(1),
+        )
+
+
+def share_storage(networks: Sequence[nn.Module], stacked: bool) -> dict[str, Tensor]:
+    """Parameters and buffers by name, stacked ``[K, ...]``; those of the networks become views of the stacks.
+
+    Without a dimension of runs they are those of the only network.
+    """
+    each = [dict(network.named_parameters()) | dict(network.named_buffers()) for network in networks]
+    if len(networks) == 1:
+        return {n: t.detach().unsqueeze(0) if stacked else t.detach() for n, t in each[0].items()}
+    stacks = {}
+    for name in each[0]:
+        stacks[name] = torch.stack([tensors[name].detach() for tensors in each])
+        for tensors, view in zip(each, stacks[name], strict=True):
+            tensors[name].data = view
+    return stacks
+
+
+def has_convolutions(network: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.conv._ConvNd) for module in network.modules())

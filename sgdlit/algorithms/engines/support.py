@@ -1,0 +1,152 @@
+"""What an engine can take: data about it, and the one place where runs are held against that data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+
+from sgdlit.algorithms import rules
+from sgdlit.algorithms.member import Member
+from sgdlit.models.layers import ClosedForm, ClosedFormNetwork
+from sgdlit.objectives import ExactPenalty, HalfSquaredError
+
+
+@dataclass(frozen=True)
+class Support:
+    """What an engine can take; the defaults take everything.
+
+    Args:
+        alike: only runs of one kind of network, loss and optimizer, whose optimizer has an update rule, with
+            the exact penalty and networks that neither change their state nor draw random numbers.
+        forms: only networks with one of these closed forms, no frozen parameters, half squared error and
+            plain SGD.
+        penalized: the closed forms that may be penalized.
+        momentum: whether the optimizer may have momentum.
+        mixed: whether networks may compute in another precision than that of their parameters.
+        devices: kinds of device.
+        dtypes: of parameters.
+        one_example: the closed forms of which a step may see one example only.
+        one_shape: only networks whose parameters have the same shapes.
+    """
+
+    alike: bool = False
+    forms: tuple[ClosedForm, ...] | None = None
+    penalized: tuple[ClosedForm, ...] = ()
+    mixed: bool = True
+    devices: tuple[str, ...] | None = None
+    dtypes: tuple[torch.dtype, ...] | None = None
+    one_example: tuple[ClosedForm, ...] = ()
+    one_shape: bool = False
+
+    def obstacle(self, members: Sequence[Member], mixed: bool = False) -> str | None:
+        """Why these runs cannot be taken, as far as can be said before there is a batch; None if they can."""
+        if self.alike and (reason := _not_alike(members) or _not_pure(members)):
+            return reason
+        if self.one_shape and (reason := different_shapes(members)):
+            return reason
+        if mixed and not self.mixed:
+            return "the run computes in mixed precision"
+        if self.forms is not None:
+            reasons = (self._without_closed_form(member) for member in members)
+            return next((reason for reason in reasons if reason), None)
+        return None
+
+    def obstacle_in(self, members: Sequence[Member], inputs: Tensor, targets: Tensor) -> str | None:
+        """Why a step of these runs, which :meth:`obstacle` has nothing against, cannot be taken.
+
+        Args:
+            members: the runs.
+            inputs: of a step, ``[K, B, ...]``.
+            targets: as many.
+        """
+        if self.forms is not None and not (targets.is_floating_point() and inputs.dtype == targets.dtype):
+            return "targets are classes"
+        if self.devices is not None and inputs.device.type not in self.devices:
+            return f"the run is not on a device of kind {' or '.join(self.devices)}"
+        dtype = next(members[0].network.parameters()).dtype
+        if self.dtypes is not None and dtype not in self.dtypes:
+            return f"it does not compute in {dtype}"
+        if closed_form(members[0].network) in self.one_example and inputs.shape[1] > 1:
+            return "a step sees more than one example"
+        return None
+
+    def _without_closed_form(self, member: Member) -> str | None:
+        form = closed_form(member.network)
+        if self.forms is None or form not in self.forms:
+            return f"{type(member.network).__name__} is no linear network"
+        if any(not p.requires_grad for p in member.network.parameters()):
+            return "some parameters are frozen"
+        if not isinstance(member.loss, HalfSquaredError):
+            return "the loss is not half_squared_error"
+        group = member.optimizer.param_groups[0]
+        if type(member.optimizer) is not torch.optim.SGD or group["momentum"]:
+            return "the optimizer is not plain SGD"
+        if form not in self.penalized and member.is_penalized:
+            return "there is a regularizer"
+        if member.objective.penalty_batch_size is not None:
+            return "the penalty has a batch size of its own"
+        return None
+
+
+_FORMS: tuple[ClosedForm, ...] = ("chain", "bilinear", "diagonal")
+SUPPORT = {
+    "loop": Support(),
+    "stacked": Support(alike=True, one_shape=True),
+    "compiled": Support(alike=True, one_shape=True),
+    "rank_one": Support(alike=True, forms=_FORMS, penalized=("diagonal",), mixed=False, one_shape=True),
+    "fused": Support(
+        alike=True,
+        forms=_FORMS,
+        penalized=("diagonal",),
+        mixed=False,
+        devices=("cpu",),
+        dtypes=(torch.float32, torch.float64),
+        one_example=("chain", "bilinear"),
+    ),
+}
+"""What each engine can take."""
+
+
+def closed_form(network: nn.Module) -> ClosedForm | None:
+    """Which closed form the gradient of a network has."""
+    return network.closed_form if isinstance(network, ClosedFormNetwork) else None
+
+
+def different_shapes(members: Sequence[Member]) -> str | None:
+    """Which networks differ in the shapes of their parameters; None where all are alike."""
+    first, *others = ([tuple(p.shape) for p in member.network.parameters()] for member in members)
+    k = next((k for k, own in enumerate(others, 1) if own != first), None)
+    return None if k is None else f"the parameters of members 0 and {k} have different shapes"
+
+
+def _not_alike(members: Sequence[Member]) -> str | None:
+    reason = rules.obstacle([member.optimizer for member in members])
+    if reason is not None:
+        return reason
+    for kind, things in (
+        ("networks", [type(member.network).__name__ for member in members]),
+        ("losses", [type(member.loss).__name__ for member in members]),
+        ("reductions", [member.reduction for member in members]),
+        ("batches of the penalty", [member.objective.penalty_batch_size for member in members]),
+    ):
+        if len(set(things)) > 1:
+            return f"the runs have different {kind} ({', '.join(sorted(set(map(str, things))))})"
+    return None
+
+
+def _not_pure(members: Sequence[Member]) -> str | None:
+    """Why a step is no pure function of parameters, state and batch."""
+    first = members[0]
+    if any(type(member.objective) is not ExactPenalty for member in members):
+        return f"the objective is {type(first.objective).__name__}, not ExactPenalty"
+    if any(p.dtype not in (torch.float32, torch.float64) for p in first.network.parameters()):
+        return "the parameters are of half precision"
+    for module in first.network.modules():
+        if isinstance(module, _NormBase | _DropoutNd):
+            return f"the network has {type(module).__name__}, which changes its state or draws random numbers"
+        if module._compiled_call_impl is not None or "_orig_mod" in module._modules:
+            return "torch.compile was applied to the network"
+    return None

@@ -1,0 +1,135 @@
+"""A run as plain data: what is trained, on what, and how. One run alone is one member."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from sgdlit.algorithms.rules import UpdateRule
+from sgdlit.objectives import ConstantStrength, ExactPenalty, Loss, Objective, Strength
+
+Reduction = Literal["mean", "sum"]
+
+
+@dataclass(eq=False)
+class Member:
+    """One run. Nothing here knows of Lightning.
+
+    Args:
+        network: what is trained.
+        loss: the cost of one example.
+        make_optimizer: parameters -> optimizer.
+        make_scheduler: optimizer -> learning-rate schedule, advanced once per step; None keeps the rate.
+        objective: how the regularizer is computed.
+        strength: λ over steps.
+        reduction: what the optimizer receives of a step's batch: the gradient of the ``mean`` over its
+            examples, or of their ``sum``.
+        channels_last: keep images and convolutions in channels-last memory format.
+        point: what distinguishes the run from others that train with it, by key of the config.
+    """
+
+    network: nn.Module
+    loss: Loss
+    make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.SGD
+    make_scheduler: Callable[[Optimizer], LRScheduler | ReduceLROnPlateau] | None = None
+    objective: Objective = field(default_factory=ExactPenalty)
+    strength: Strength = field(default_factory=ConstantStrength)
+    reduction: Reduction = "mean"
+    channels_last: bool = False
+    point: dict[str, Any] = field(default_factory=dict)
+    settings: list[dict[str, Any]] = field(default_factory=list, init=False)
+    """Of each group of the optimizer, as they were given: in plain types, before a schedule moved any."""
+    _built: tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """Built when it is first asked for."""
+        return self._build()[0]
+
+    @property
+    def scheduler(self) -> LRScheduler | ReduceLROnPlateau | None:
+        """Of the optimizer."""
+        return self._build()[1]
+
+    def _build(self) -> tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None]:
+        if self._built is None:
+            optimizer = self.make_optimizer(self.network.parameters())
+            self.settings = [_plain_settings(group) for group in optimizer.param_groups]
+            self._built = optimizer, self.make_scheduler(optimizer) if self.make_scheduler else None
+        return self._built
+
+    def begin_again(self) -> None:
+        """Forget the optimizer with its state; the next one is new."""
+        self._built = None
+
+    @property
+    def lr(self) -> float:
+        """The present learning rate."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def is_penalized(self) -> bool:
+        """Whether there is a regularizer at any step."""
+        return self.strength != ConstantStrength(0.0)
+
+    def reg_strength(self, step: int) -> float:
+        """λ of update number ``step``, at the present learning rate."""
+        return self.strength(step, self.lr)
+
+    def gradient_factor(self, examples: int) -> int:
+        """Turns the gradient of the mean over a batch into what the optimizer receives: B for ``sum``, 1 for
+        ``mean``."""
+        return examples if self.reduction == "sum" else 1
+
+    def in_memory_format(self, inputs: Tensor) -> Tensor:
+        """Inputs as the network wants them in memory."""
+        return inputs.contiguous(memory_format=torch.channels_last) if self.channels_last else inputs
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """What the network makes of inputs ``[B, ...]``."""
+        return self.network(self.in_memory_format(inputs))
+
+    def hyperparameters(self, rule: UpdateRule, start: int, count: int) -> dict[str, Tensor]:
+        """What updates ``start`` to ``start + count − 1`` need, λ as ``reg_strength`` included.
+
+        Each is float64 ``[count]``. The schedule is advanced by ``count`` steps.
+        """
+        constant = rule.constant and self.scheduler is None and type(self.strength) is ConstantStrength
+        each = []
+        for step in range(start, start + (1 if constant else count)):
+            given = rule.hyperparameters(self.optimizer.param_groups[0], step)
+            each.append(given | {"reg_strength": self.reg_strength(step)})
+            self.advance_schedule()
+        columns = {name: torch.tensor([own[name] for own in each], dtype=torch.float64) for name in each[0]}
+        return {name: column.expand(count).contiguous() for name, column in columns.items()}
+
+    def next_hyperparameters(self, rule: UpdateRule, step: int) -> dict[str, Tensor]:
+        """What update ``step`` needs, ``[1]`` each; no schedule is advanced."""
+        given = rule.hyperparameters(self.optimizer.param_groups[0], step)
+        given |= {"reg_strength": self.reg_strength(step)}
+        return {name: torch.tensor([value], dtype=torch.float64) for name, value in given.items()}
+
+    def advance_schedule(self) -> None:
+        """One step of the schedule, for an update that is not made by the optimizer itself."""
+        if isinstance(self.scheduler, LRScheduler):
+            # Else torch takes the schedule to be ahead of the updates.
+            self.optimizer._opt_called = True  # type: ignore[attr-defined]
+            self.scheduler.step()
+
+
+def _plain_settings(group: dict[str, Any]) -> dict[str, Any]:
+    """The numbers and names of a param_group."""
+    plain = bool | int | float | str | None
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in group.items()
+        if isinstance(value, plain) or (isinstance(value, tuple) and all(isinstance(v, plain) for v in value))
+    }

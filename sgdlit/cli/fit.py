@@ -1,0 +1,38 @@
+"""``fit``, ``validate``, ``test`` and ``predict``: one run, trained or evaluated."""
+
+import logging
+import warnings
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from sgdlit.cli.run_cli import RunCLI
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.memory import keep_freed_memory
+
+_MONITOR = "Early stopping conditioned on metric"  # which no evaluation has: so Lightning's message begins
+
+
+def main(command: str, arguments: list[str]) -> int:
+    """Run fit, validate, test or predict.
+
+    Raises:
+        UserError: anything in config, command line, data or checkpoint that the user can mend.
+    """
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # ours needs no state
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")  # ours spans epochs
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what we log is over all ranks already
+    keep_freed_memory()
+    torch.backends.cudnn.deterministic = True  # a resumed run is to end bitwise where it would have ended
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32; trainer.precision offers bf16-mixed
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        return RunCLI(command, arguments).exit_code
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
+    except RuntimeError as error:
+        if not str(error).startswith(_MONITOR):
+            raise
+        raise UserError(f"trainer.callbacks, monitor: {error}") from error

@@ -1,0 +1,91 @@
+"""How is it called? ``python -m sgdlit COMMAND`` finds the command, and imports only what it needs.
+
+A command is a function of its arguments that returns an exit code, in a module of this folder.
+"""
+
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+_LIGHTNING = "sgdlit.cli.fit:main"  # it is told which of its commands was called
+COMMANDS = {
+    "fit": (_LIGHTNING, "train: python -m sgdlit fit --config configs/wrn_modified_loss.yaml"),
+    "sweep": ("sgdlit.cli.sweep:main", "run a grid of configs and seeds: sweep --config FILE"),
+    "figure": ("sgdlit.cli.figure:main", "draw a sweep, or a run, from what is stored: figure --config FILE"),
+    "validate": (
+        _LIGHTNING,
+        "evaluate a run on its validation and test sets: validate --run logs/NAME/version_0",
+    ),
+    "test": (_LIGHTNING, "evaluate a run on its test set: test --run logs/NAME/version_0"),
+    "predict": (
+        _LIGHTNING,
+        "write a run's predictions for the test set: predict --run logs/NAME/version_0",
+    ),
+    "export": (
+        "sgdlit.cli.export:main",
+        "a member of an ensemble as a run of its own: export --run logs/NAME/version_0 --member 3",
+    ),
+    "data": ("sgdlit.cli.data:main", "download and verify a data set: data cifar10 --root data"),
+    "measures": (
+        "sgdlit.cli.measures:main",
+        "list what can be measured of a run, with formulas and prices: measures GradientNoise",
+    ),
+    "reproduce": (
+        "sgdlit.cli.reproduce:main",
+        "check claims of papers, or list them: reproduce smith2021:M1",
+    ),
+}
+"""Command: its function, as ``module:function``, and what it is for, with an example."""
+
+_HELP = """usage: python -m sgdlit COMMAND ...      (or: sgdlit COMMAND ...)
+
+Experiments on how SGD trains networks.
+
+commands:
+{commands}
+
+python -m sgdlit COMMAND --help tells more; configs/ holds the experiments.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: command and arguments; None for those of the process.
+
+    Returns:
+        The exit code: 0 for success, 2 for a mistake in the input, 130 where Ctrl-C stopped it.
+    """
+    command, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if command in ("-h", "--help"):
+        lines = "\n".join(f"  {name:10}{about}" for name, (_, about) in COMMANDS.items())
+        print(_HELP.format(commands=lines), end="")
+        return 0
+    if command == "--version":
+        from sgdlit import __version__
+
+        print(__version__)
+        return 0
+    from sgdlit.foundations.console import say
+    from sgdlit.foundations.errors import UserError
+
+    try:
+        return _run(command, arguments)
+    except UserError as error:
+        say(f"sgdlit: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    if command not in COMMANDS:
+        from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
+
+        problem = f"there is no command {command!r}{did_you_mean(command, COMMANDS)}"
+        raise UserError(with_allowed(problem, list(COMMANDS)))
+    where, _ = COMMANDS[command]
+    function = pkgutil.resolve_name(where)
+    return function(command, arguments) if where == _LIGHTNING else function(arguments)

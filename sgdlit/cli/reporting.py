@@ -1,0 +1,175 @@
+"""What a command leaves and says about a run: its folder, its opening and closing lines, its predictions."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from torch import Tensor
+
+from sgdlit.foundations.console import say
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.files import write_atomically, write_table
+from sgdlit.runs import folder as run_folder
+from sgdlit.runs.metrics_file import MetricsFile
+from sgdlit.training.divergence import DivergenceGuard
+from sgdlit.training.module import Training, networks_of
+
+_SIGNAL_EXIT = 128
+
+
+def open_folder(config: Namespace, resumed: Path | None) -> Path:
+    """The folder of the run: that which is resumed, or a new one."""
+    return resumed or run_folder.make_next(Path(config.logs), config.name)
+
+
+def loggers(folder: Path, given: Any, rows: int, purge: int | None) -> list[Logger]:
+    """What writes the numbers of a run: TensorBoard, or what the config names, and ``metrics.csv``.
+
+    Args:
+        folder: of the run.
+        given: ``trainer.logger`` of the config.
+        rows: of the table, that a resumed run keeps.
+        purge: the first step that a resumed run writes anew.
+    """
+    if given is None or given is True:
+        chosen: list[Any] = [TensorBoardLogger(folder.parent, "", folder.name, purge_step=purge)]
+    else:
+        chosen = given if isinstance(given, list) else [given]
+    return [*(logger for logger in chosen if logger), MetricsFile(folder, rows)]
+
+
+def begin(folder: Path, config: str, step: int, model: LightningModule, trainer: Trainer) -> None:
+    """Write config and status, and say what begins."""
+    run_folder.write_config(folder, config, step)
+    run_folder.write_status(folder, "running", step)
+    networks = networks_of(model)
+    size = f"{sum(p.numel() for p in networks[0].parameters()):,}".replace(",", " ")
+    what = f"{type(networks[0]).__name__}, {size} parameters"
+    what = f"ensemble of {len(networks)}: {what} each" if len(networks) > 1 else what
+    say(f"{what}, on {trainer.strategy.root_device}; writing to {folder}")
+
+
+def end(
+    folder: Path,
+    model: LightningModule,
+    trainer: Trainer,
+    guard: DivergenceGuard,
+    stopped_by: int,
+    figure: str | None,
+) -> int:
+    """Write how a run ended, draw its picture, and say so; the exit code.
+
+    Args:
+        folder: of the run.
+        model: what was trained.
+        trainer: of the run.
+        guard: which knows of divergence.
+        stopped_by: the signal that stopped it, or 0.
+        figure: name of the picture, or None.
+    """
+    state, step = ("stopped" if stopped_by else "finished"), trainer.global_step
+    if guard.step is not None:
+        state, step = "diverged", guard.step
+    numbers = _write_end(folder, model, guard, state, step)
+    if numbers and trainer.limit_val_batches not in (0, 1.0):
+        numbers += f" (of {trainer.limit_val_batches} batches per evaluation set)"
+    resume = f"; go on with: python -m sgdlit fit --resume {folder}" if state == "stopped" else ""
+    reached = numbers or "no evaluation yet"
+    say(f"{state} at step {step}{_by_clock(trainer, state)}: {reached}; {folder}{resume}")
+    if figure is not None:
+        draw(figure, folder)
+    return _SIGNAL_EXIT + stopped_by if state == "stopped" else 0
+
+
+def _by_clock(trainer: Trainer, state: str) -> str:
+    """Whether time, not steps, ended a run."""
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
+    up = state == "finished" and any((timer.time_remaining() or 1) <= 0 for timer in timers)
+    return " (trainer.max_time was up)" if up else ""
+
+
+def _write_end(folder: Path, model: LightningModule, guard: DivergenceGuard, state: str, step: int) -> str:
+    """Status and tables; what was reached, in words."""
+    if not isinstance(model, Training):
+        run_folder.write_status(folder, state, step)
+        return ""
+    reached = model.reached()
+    if not model.several:
+        run_folder.write_status(folder, state, step, **reached[0])
+        return ", ".join(f"{name} {value:.4g}" for name, value in reached[0].items())
+    from sgdlit.runs.outcomes import outcomes, summary, write_members
+
+    points = [member.point for member in model.members]
+    ended = outcomes(points, guard.steps, state, step, reached)
+    write_members(folder, state, step, ended)
+    return summary(ended)
+
+
+def draw(name: str, folder: Path) -> None:
+    """Draw a picture of a run beside it: ``draw`` of the file ``name`` of ``sgdlit.figures``."""
+    from sgdlit.figures.of_a_run import draw_run
+    from sgdlit.runs.reading import load_run
+
+    for path in draw_run(load_run(folder), name, folder):
+        say(f"drawn: {path}")
+
+
+def evaluated(
+    command: str, source: str, folder: Path | None, model: LightningModule, trainer: Trainer
+) -> None:
+    """Say what an evaluation found, and write it beside the run."""
+    numbers = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    where = ""
+    if folder is not None:
+        facts: dict[str, Any] = {"checkpoint": source, **numbers}
+        if isinstance(model, Training) and model.several:
+            facts["members"] = model.evaluated()
+        path = run_folder.evaluation_path(folder, command)
+        write_atomically(path, json.dumps(facts, indent=1) + "\n")
+        where = f"; written to {path}"
+    found = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+    say(f"{source}: {found}{_not_finite(model)}{where}")
+
+
+def _not_finite(model: LightningModule) -> str:
+    """How many of several runs the mean leaves out."""
+    if not isinstance(model, Training) or not model.several:
+        return ""
+    bad = model.evaluations_are_finite().count(False)
+    return f" (without {bad} of {len(model.members)} members, whose loss is not finite)" if bad else ""
+
+
+def check_prediction(model: LightningModule, trainer: Trainer) -> None:
+    """Refuse predictions that nobody could read.
+
+    Raises:
+        UserError: several processes or runs, or a loss without classes.
+    """
+    if trainer.world_size > 1:
+        raise UserError(
+            f"trainer.devices: predict writes one file, from one process, not {trainer.world_size}"
+        )
+    if not isinstance(model, Training):
+        return
+    if model.several:
+        raise UserError(
+            "predict: the run is an ensemble; export a member (python -m sgdlit export --run DIR "
+            "--member K) and predict with that run"
+        )
+    model.members[0].loss.classify(torch.zeros(1, 2))  # a loss without classes refuses before any work
+
+
+def predicted(found: Tensor, folder: Path) -> None:
+    """Write ``predictions.csv``: label, predicted class and its probability, ``[N, 3]``."""
+    path = folder / "predictions.csv"
+    rows = [
+        {"index": i, "label": int(label), "predicted": int(guess), "probability": f"{p:.6f}"}
+        for i, (label, guess, p) in enumerate(found.tolist())
+    ]
+    write_table(path, rows)
+    say(f"{len(rows)} predictions written to {path}")

@@ -1,0 +1,374 @@
+"""LightningCLI for ``fit``, ``validate``, ``test`` and ``predict``: from a command line to a checked run.
+
+Model, data, optimizer, scheduler, callbacks and logger come by class path from a config, any value from the
+command line. Everything that can be wrong is looked at before the folder of a run is made. Members are built
+by ``sgdlit.training.joining``; what is written and said about a run is the business of ``reporting``.
+"""
+
+import importlib
+import pkgutil
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from sgdlit.cli import reporting
+from sgdlit.config.limits import check_values
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.members import MembersData
+from sgdlit.foundations.console import warn
+from sgdlit.foundations.errors import UserError
+from sgdlit.runs.folder import CONFIG, checkpoint_path, locked
+from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from sgdlit.training.divergence import DivergenceGuard
+from sgdlit.training.module import Training
+from sgdlit.training.progress import StepProgress
+from sgdlit.training.ranks import MembersOverRanks
+from sgdlit.training.resume import check_same_run, read_checkpoint
+from sgdlit.training.seeds import seed_data, seed_initialisation
+
+
+class Parser(LightningArgumentParser):
+    """A parser without abbreviations, whose errors are for :mod:`sgdlit.config.mistakes` to explain."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        raise UserError(message)
+
+
+class RunCLI(LightningCLI):
+    """LightningCLI with sgdlit's run folder, callbacks, seeds and checks."""
+
+    def __init__(self, command: str, arguments: list[str]) -> None:
+        self._command = command
+        self.resumed: Path | None = None
+        self.folder: Path | None = None
+        self.exit_code = 0
+        super().__init__(
+            args=[command, *self._expand_run(command, arguments)],
+            parser_class=Parser,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False},
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:
+        """The one command that was called: a parser of Lightning's takes a third of a second to build."""
+        return {self._command: {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        again = "--resume" if self._command == "fit" else "--run"
+        parser.usage = (
+            f"python -m sgdlit {self._command} --config FILE [--config FILE ...] [--KEY VALUE ...]\n"
+            f"       python -m sgdlit {self._command} {again} logs/NAME/version_K [--KEY VALUE ...]"
+        )
+        parser.add_argument("--name", type=str, default="run", help="name of the run: logs/NAME/version_k")
+        parser.add_argument("--logs", type=str, default="logs", help="folder in which runs are kept")
+        parser.add_argument(
+            "--init_seed",
+            type=int | None,
+            default=None,
+            help="seed of the initialisation alone (default: seed_everything)",
+        )
+        parser.add_argument(
+            "--ensemble",
+            type=list[dict[str, Any]] | None,
+            default=None,
+            help="axes of an ensemble: a list of entries {KEY: VALUES, ...} that are crossed, each over keys "
+            "of model, data or the seeds; one run is trained for each of their points, all together",
+        )
+        parser.add_argument(
+            "--ensemble_curves",
+            type=bool,
+            default=False,
+            help="whether TensorBoard gets the curves of each member beside their mean and spread",
+        )
+        parser.add_argument(
+            "--figure",
+            type=str | None,
+            default=None,
+            help="picture that is drawn beside the run when it ends: the name of a file of sgdlit.figures",
+        )
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self._arguments = args[1:]
+        try:
+            self.config = self._parsed(parser, args)
+        except (UserError, UnicodeDecodeError) as error:
+            from sgdlit.config.mistakes import readable
+
+            raise UserError(readable(str(error), self._arguments, self._options(args[0]))) from error
+        check_values(self.config[args[0]])
+
+    def _parsed(self, parser: LightningArgumentParser, args: Any) -> Namespace:
+        """The config. Classes may go by their bare names, for which all of them are imported, if need be."""
+        try:
+            return parser.parse_args(args)
+        except (UserError, UnicodeDecodeError):
+            _import_all_classes()
+            return parser.parse_args(args)
+
+    def _options(self, command: str) -> dict[str, Any]:
+        """The command's own options, for messages about a mistake."""
+        from sgdlit.config.options import Option
+
+        classes = {"trainer": Trainer, "model": LightningModule, "data": LightningDataModule}
+        classes["checkpoints"] = Checkpoints
+        names = {key.split(".")[0] for key, _ in self._parser(command).get_defaults().items()}
+        return {name: Option(classes.get(name)) for name in names}
+
+    def _parse_ckpt_path(self) -> None:
+        """The config decides what is built; Lightning would let the checkpoint overrule it silently."""
+
+    def _expand_run(self, command: str, arguments: list[str]) -> list[str]:
+        """``--resume DIR`` (fit) and ``--run DIR`` (the others) stand for DIR's config and checkpoint."""
+        option = "--resume" if command == "fit" else "--run"
+        folder, rest = _take_option(option, arguments)
+        if folder is None:
+            return arguments
+        config = Path(folder) / CONFIG
+        names = ["resume"] if command == "fit" else ["best", "resume"]
+        paths = [checkpoint_path(Path(folder), name) for name in names]
+        found = [path for path in paths if path.is_file()]
+        if not config.is_file() or not found:
+            missing = config if not config.is_file() else paths[-1]
+            raise UserError(
+                f"{option}: {folder!r} is not the folder of a run with a checkpoint: {missing} is missing"
+            )
+        self.resumed = Path(folder)
+        return ["--config", str(config), "--ckpt_path", str(found[0]), *rest]
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        self._substitute_missing_data(config)
+        if not config.ensemble:
+            seed_data(config)
+
+    def _substitute_missing_data(self, config: Namespace) -> None:
+        data_class = _class_of(config.get("data"))
+        if data_class is None or not issubclass(data_class, KeyedData):
+            return
+        substitute = data_class.substitute(config.data.init_args.as_dict())
+        if substitute is not None:
+            class_path, init_args, why = substitute
+            config.data = None
+            self.config = self.parser.parse_object(
+                {self.subcommand: {"data": {"class_path": class_path, "init_args": init_args}}}, self.config
+            )
+            config = self.config[self.subcommand]
+            config.name += "_" + class_path.rsplit(".", 1)[-1].lower()
+            if rank_zero_only.rank == 0:
+                warn(f"{why}; this run is named {config.name!r}")
+
+    def instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        if config.ensemble:
+            from sgdlit.training import joining
+
+            points = joining.points_of(config)
+        seed_initialisation(config)
+        try:
+            super().instantiate_classes()
+        except Exception as error:
+            raise self._explain(error) from error
+        if config.ensemble:
+            self.model, self.datamodule = joining.build(config, points, self._explain)
+
+    def _explain(self, error: Exception, point: dict[str, Any] | None = None) -> Exception:
+        """What a class refused when it was built, for one run or for a member; ``error`` if it is a fault of
+        the program."""
+        from sgdlit.config.mistakes import building_error
+
+        refusal = building_error(error, self._arguments, self._options(self.subcommand))
+        if refusal is None or point is None:
+            return refusal or error
+        words = ", ".join(f"{key}: {value}" for key, value in point.items())
+        return UserError(f"{refusal}\n(member of the ensemble with {words})")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        config = self.config_init[self.subcommand].trainer
+        given = config.callbacks or []
+        given = given if isinstance(given, list) else [given]
+        own: list[Callback] = [DivergenceGuard()]
+        if config.enable_progress_bar is not False:
+            own.append(StepProgress())
+        if not any(isinstance(callback, Checkpoint) for callback in given):
+            kwargs["enable_checkpointing"] = False
+        plugins = config.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if config.accelerator == "auto" and torch.backends.mps.is_available():
+            config.accelerator = "cpu"  # Apple's GPUs have no float64, which keyed data and exact means need
+        if self.config[self.subcommand].ensemble and _processes(config) > 1:
+            if config.strategy not in ("auto", "ddp"):
+                raise UserError(
+                    f"trainer.strategy: {config.strategy} cannot share out an ensemble; allowed: auto, ddp"
+                )
+            config.strategy = MembersOverRanks()
+        self._loggers = config.logger
+        config.callbacks, config.plugins = own + given, [*plugins, AtomicCheckpointIO()]
+        config.logger = False
+        return super().instantiate_trainer(**kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        if isinstance(self.datamodule, KeyedData | MembersData):
+            self.datamodule.check(self.trainer)
+        if isinstance(self.model, Training):
+            self.model.check(self.trainer, self.datamodule)
+        self._check_data_is_given()
+        if self.subcommand == "fit" and self.config.fit.figure is not None:
+            from sgdlit.figures.of_a_run import picture
+
+            picture(self.config.fit.figure)  # refuses one that there is not
+        # Lightning would load a checkpoint first and convert then, and lose the digits of float64.
+        self.trainer.precision_plugin.convert_module(self.model)
+        path = self.config[self.subcommand].get("ckpt_path")
+        self._checkpoint = {"step": 0, "rows": 0}
+        if path is not None:
+            resuming = self.subcommand == "fit"
+            content = read_checkpoint(Path(path), self.model, to_go_on=resuming)
+            self._checkpoint = {
+                "step": int(content["global_step"]),
+                "rows": int(content.get("sgdlit_rows", 0)),
+            }
+            if resuming:
+                check_same_run(content, self.model, self.datamodule)
+
+    def _check_data_is_given(self) -> None:
+        stage = {"fit": "train", "validate": "val"}.get(self.subcommand, self.subcommand)
+        loader = f"{stage}_dataloader"
+        if self.datamodule is None and getattr(type(self.model), loader) is getattr(LightningModule, loader):
+            raise UserError(
+                f"data: missing, and {type(self.model).__name__} has no {loader} of its own; give "
+                "--data CLASS or a config that names data, such as those in configs/"
+            )
+
+    def before_fit(self) -> None:
+        self.keeper = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
+        self.trainer.loggers = [DummyLogger()]  # other ranks, too, may have callbacks that ask for a logger
+        if self.trainer.fast_dev_run:
+            self.trainer.callbacks.remove(self.keeper)
+        elif self.trainer.is_global_zero:
+            self.folder = self.keeper.folder = reporting.open_folder(self.config.fit, self.resumed)
+            self._until_the_end.enter_context(locked(self.folder))
+            rows = self._checkpoint["rows"] if self.resumed else 0
+            purge = self._checkpoint["step"] + 1 if self.resumed else None
+            self.trainer.loggers = reporting.loggers(self.folder, self._loggers, rows, purge)
+            text = self._parser("fit").dump(self.config.fit, skip_none=False)
+            reporting.begin(self.folder, text, self._checkpoint["step"], self.model, self.trainer)
+
+    def after_fit(self) -> None:
+        if self.folder is not None:
+            guard = next(c for c in self.trainer.callbacks if isinstance(c, DivergenceGuard))
+            stopped_by, figure = self.keeper.stopped_by, self.config.fit.figure
+            self.exit_code = reporting.end(self.folder, self.model, self.trainer, guard, stopped_by, figure)
+
+    def after_test(self) -> None:
+        self._say_evaluated("test")
+
+    def after_validate(self) -> None:
+        self._say_evaluated("validate")
+
+    def _say_evaluated(self, command: str) -> None:
+        if self.trainer.is_global_zero:
+            path = self.config[self.subcommand].ckpt_path or "no checkpoint"
+            source = f"{path} (step {self._checkpoint['step']})"
+            reporting.evaluated(command, source, self.resumed, self.model, self.trainer)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with ExitStack() as self._until_the_end:
+            super()._run_subcommand(subcommand)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        if "verbose" in kwargs:
+            kwargs["verbose"] = False  # the closing line says it
+        return kwargs
+
+    def predict(self, model: Any, datamodule: Any = None, **kwargs: Any) -> None:
+        reporting.check_prediction(model, self.trainer)
+        kwargs.pop("return_predictions", None)
+        batches = self.trainer.predict(model, datamodule=datamodule, **kwargs)
+        reporting.predicted(torch.cat(batches), self.resumed or Path())
+
+
+class _ConfigOnly(RunCLI):
+    """Reads the config of ``fit``, which may have a section ``sweep``, and stops there."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.add_argument("--sweep", type=Any, default=None, help="what sgdlit.cli.sweep reads")
+
+    def _set_seed(self) -> None:
+        """Nothing is drawn."""
+
+    def before_instantiate_classes(self) -> None:
+        self._substitute_missing_data(self.config[self.subcommand])
+
+    def instantiate_classes(self) -> None:
+        """Nothing is built."""
+
+    def after_instantiate_classes(self) -> None:
+        """Nothing is built."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
+
+
+def parse_fit(arguments: list[str]) -> Namespace:
+    """The config of ``fit`` for this command line, checked but not built; without a section ``sweep``.
+
+    Raises:
+        UserError: anything in it that the user can mend.
+    """
+    config = _ConfigOnly("fit", arguments).config.fit
+    config.pop("sweep")
+    return config
+
+
+def _import_all_classes() -> None:
+    """Import every class of the package that a config may name."""
+    import sgdlit
+
+    for room in ("data", "data.finite", "measures", "models", "objectives", "training"):
+        for module in pkgutil.iter_modules([str(Path(sgdlit.__path__[0], *room.split(".")))]):
+            importlib.import_module(f"sgdlit.{room}.{module.name}")
+
+
+def _take_option(option: str, arguments: list[str]) -> tuple[str | None, list[str]]:
+    for i, argument in enumerate(arguments):
+        if argument == option:
+            if i + 1 == len(arguments):
+                raise UserError(f"{option}: the folder of a run is missing")
+            return arguments[i + 1], arguments[:i] + arguments[i + 2 :]
+        if argument.startswith(option + "="):
+            return argument[len(option) + 1 :], arguments[:i] + arguments[i + 1 :]
+    return None, arguments
+
+
+def _processes(trainer: Namespace) -> int:
+    """How many processes a trainer's settings ask for."""
+    devices = trainer.devices
+    if isinstance(devices, str) and devices.lstrip("-").isdigit():
+        devices = int(devices)
+    if devices in ("auto", -1):
+        gpus = torch.cuda.device_count() if trainer.accelerator != "cpu" else 0
+        return trainer.num_nodes * max(1, gpus)
+    return trainer.num_nodes * (devices if isinstance(devices, int) else len(devices))
+
+
+def _class_of(config: Namespace | None) -> type | None:
+    if not config or not config.get("class_path"):
+        return None
+    module, name = config.class_path.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)

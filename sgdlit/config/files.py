@@ -1,0 +1,65 @@
+"""What the user gave: the options of YAML files and of a command line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sgdlit.config.keys import flat_settings, short_key
+from sgdlit.foundations.errors import UserError, did_you_mean
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """The options of a config file, as they are written.
+
+    Raises:
+        UserError: it is missing, a folder, unreadable, no YAML, or no mapping.
+    """
+    allowed = "allowed: a YAML file of options, such as those in configs/"
+    if not name:
+        raise UserError(f"config: the name of a file is missing\n{allowed}")
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        folder = Path(name).parent
+        there = sorted(str(path) for path in folder.glob("*.yaml")) if folder.is_dir() else []
+        raise UserError(f"config: {name!r} does not exist{did_you_mean(name, there)}\n{allowed}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise UserError(f"config: {name!r} cannot be read: {reason}\n{allowed}") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(
+            f"config: {name!r} is not valid YAML{where}: {getattr(error, 'problem', error)}"
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"config: {name!r} holds a {type(content).__name__}, not options\n{allowed}")
+    return content
+
+
+def read_settings(arguments: Sequence[str]) -> dict[str, Any]:
+    """Every option that a command line gives, under its short key; later ones replace earlier ones.
+
+    Raises:
+        UserError: a config file is missing, a folder, unreadable, no YAML, or no mapping.
+    """
+    settings: dict[str, Any] = {}
+    pending = list(arguments)
+    while pending:
+        name, equals, value = pending.pop(0).partition("=")
+        if not name.startswith("--"):
+            continue
+        if not equals and pending and not pending[0].startswith("--"):
+            value = pending.pop(0)
+        key = name[2:].rstrip("+")
+        if key == "config":
+            settings |= flat_settings(read_config(value))
+        elif value.endswith((".yaml", ".yml", ".json")) and Path(value).is_file():
+            settings |= flat_settings(read_config(value), within=key)
+        else:
+            settings[short_key(key)] = value
+    return settings

@@ -1,0 +1,44 @@
+"""Numbers and names of a run that Lightning would take, and stumble over later."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sgdlit.foundations.errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+
+def check_values(config: "Namespace") -> None:
+    """Refuse what a run cannot have.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    trainer, name = config["trainer"], config["name"]
+    for key, least in (("accumulate_grad_batches", 1), ("log_every_n_steps", 1), ("gradient_clip_val", 0)):
+        if trainer[key] is not None and trainer[key] < least:
+            raise UserError(f"trainer.{key}: {trainer[key]} is not allowed; allowed: {least} or more")
+    interval = trainer["val_check_interval"]
+    if isinstance(interval, int | float) and interval <= 0:
+        raise UserError(
+            f"trainer.val_check_interval: {interval} is not allowed; allowed: 1 or more (batches), or a part "
+            "of an epoch between 0.0 and 1.0"
+        )
+    _check_seeds(config)
+    if config.get("ensemble"):
+        from sgdlit.config.axes import expand
+
+        for point in expand(config["ensemble"], "ensemble"):
+            _check_seeds(point)
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"name: {name!r} is not allowed; allowed: the name of a folder to be made in logs")
+
+
+def _check_seeds(settings: "Mapping[str, Any] | Namespace") -> None:
+    """Refuse whole numbers and truth values that are no seed; what is neither is refused by its type."""
+    for key in ("seed_everything", "init_seed"):
+        seed = settings.get(key)
+        if isinstance(seed, int) and (isinstance(seed, bool) or not 0 <= seed < 2**32):
+            raise UserError(f"{key}: {seed} is not allowed; allowed: 0 to {2**32 - 1}")

@@ -1,0 +1,89 @@
+"""Which values does an option take? Judged by jsonargparse, and said in words."""
+
+import pkgutil
+import typing
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from sgdlit.config.options import alternatives, class_names, classes_in, find_class
+from sgdlit.foundations.errors import did_you_mean, with_allowed
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+
+def parsed(value: Any, hint: Any, current: "Namespace | None" = None) -> Any:
+    """A value as jsonargparse reads it for a parameter with an annotation.
+
+    Args:
+        value: as it stands in a config or on a command line.
+        hint: the annotation; None or text allow everything.
+        current: the class that stands there, whose arguments are kept where they fit.
+
+    Raises:
+        jsonargparse.ArgumentError: the value does not fit.
+    """
+    from jsonargparse import Namespace
+
+    base = Namespace(value=current) if current is not None else None
+    return _parser(hint).parse_object({"value": value}, base).value
+
+
+@cache
+def _parser(hint: Any) -> "ArgumentParser":
+    from jsonargparse import ArgumentParser
+
+    def holder(value):  # a parameter with the annotation: classes without annotations are read as elsewhere
+        """One value."""
+
+    if hint is not None and not isinstance(hint, str):
+        holder.__annotations__ = {"value": hint}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_function_arguments(holder, fail_untyped=False, sub_configs=True)
+    return parser
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether an option with an annotation takes a value; a class need not have its own arguments yet."""
+    from jsonargparse import ArgumentError
+
+    if value is None or (isinstance(value, str) and find_class(value, classes_in(hint)) is not None):
+        return value is not None or hint is None or type(None) in alternatives(hint)
+    try:
+        parsed(value, hint)
+    except ArgumentError:
+        return False
+    return True
+
+
+def allowed_values(hint: Any) -> list[str]:
+    """What an annotation allows, in words."""
+    words: list[str] = []
+    for part in alternatives(hint):
+        classes = classes_in(part)
+        if typing.get_origin(part) is typing.Literal:
+            words += map(str, typing.get_args(part))
+        elif classes:
+            names = class_names(classes)
+            words += [*names, f"the class path of {'another' if names else 'some'} {classes[0].__name__}"]
+        elif part not in (None, type(None)):
+            words += ["true", "false"] if part is bool else [_name(part)]
+    return [*dict.fromkeys(words), *(["null"] if type(None) in alternatives(hint) else [])]
+
+
+def _name(part: Any) -> str:
+    return part.__name__ if type(part) is type else str(part).replace("typing.", "")
+
+
+def not_allowed(key: str, value: Any, hint: Any) -> str:
+    """That the option at a key does not take a value, with the nearest one and all that it takes."""
+    allowed, classes, reason = allowed_values(hint), classes_in(hint), ""
+    name = value if isinstance(value, str) else str(value)
+    if classes and "." in name and not {int, float, str, bool} & set(alternatives(hint)):
+        try:
+            pkgutil.resolve_name(name)
+        except Exception as error:  # whatever the user's module raises
+            reason = f" ({error})"
+    problem = f"{key}: {value!r} is not {'a class that can be imported' if reason else 'allowed'}{reason}"
+    meant = did_you_mean(name.rpartition(".")[2], allowed if classes else []) or did_you_mean(name, allowed)
+    return with_allowed(problem + meant, allowed)

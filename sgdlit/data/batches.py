@@ -1,0 +1,110 @@
+"""What each step of a run sees, as a pure function of the step; in plain torch, without Lightning.
+
+:class:`Batches` is what one run sees. A :class:`Block` is some consecutive steps of one run or several, which
+``sgdlit.algorithms`` takes in one call.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from sgdlit.foundations.errors import UserError
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Batches(ABC):
+    """What each step of a run sees: inputs and targets as a pure function of the step.
+
+    Args:
+        batch_size: examples in a step's global batch.
+        steps: steps in one epoch.
+        origin: the data module; batches of the same one are the same.
+    """
+
+    def __init__(self, batch_size: int, steps: int, origin: object = None) -> None:
+        self.batch_size, self.steps = batch_size, steps
+        self.origin = self if origin is None else origin
+
+    @abstractmethod
+    def batch(self, step: int, part: slice) -> Batch:
+        """The examples ``part`` of a step's global batch: two of ``[b, ...]``."""
+
+    def size(self, step: int) -> int:
+        """Number of examples in a step's global batch."""
+        return self.batch_size
+
+    def stack(self, first: int, count: int) -> Batch:
+        """The global batches of some steps from ``first`` on, of equal size: two of ``[k, B, ...]``.
+
+        k is at least 1 and at most ``count``, as suits the data: a page of a stream, what fits the cache.
+        """
+        inputs, targets = self.batch(first, slice(0, self.size(first)))
+        return inputs.unsqueeze(0), targets.unsqueeze(0)
+
+    @staticmethod
+    def across(members: "Sequence[Batches]", step: int) -> Batch:
+        """The global batches that some runs see at one step: two of ``[K, B, ...]``."""
+        seen = [member.batch(step, slice(0, member.size(step))) for member in members]
+        if len(seen) == 1:
+            return seen[0][0].unsqueeze(0), seen[0][1].unsqueeze(0)
+        inputs, targets = zip(*seen, strict=True)
+        return torch.stack(inputs), torch.stack(targets)
+
+
+class Block:
+    """The batches of ``count`` consecutive steps from ``start`` on, of one run or of several.
+
+    Nothing is made before it is asked for.
+
+    Args:
+        start: the first step, counted from 0.
+        count: how many steps, 1 or more.
+        members: what each run sees.
+
+    Raises:
+        UserError: a step below 0, or no steps.
+    """
+
+    def __init__(self, start: int, count: int, members: Sequence[Batches]) -> None:
+        if start < 0 or count < 1:
+            raise UserError(
+                f"block: {count} steps from step {start} on; allowed: 1 or more, from step 0 on or later"
+            )
+        self.start, self.count, self.members = start, count, members
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, k: int, members: slice) -> Batch:
+        """What some members see at step ``start + k``: inputs and targets ``[K, B, ...]``."""
+        chosen = self.members[members]
+        distinct = {id(member.origin): member for member in chosen}
+        inputs, targets = chosen[0].across(list(distinct.values()), self.start + k)
+        if len(distinct) == len(chosen):
+            return inputs, targets
+        if len(distinct) == 1:
+            return inputs.expand(len(chosen), *inputs.shape[1:]), targets.expand(
+                len(chosen), *targets.shape[1:]
+            )
+        places = list(distinct)
+        which = torch.tensor([places.index(id(member.origin)) for member in chosen], device=inputs.device)
+        return inputs.index_select(0, which), targets.index_select(0, which)
+
+    def steps(self, members: slice) -> Iterator[Batch]:
+        """What some members see at each step, one after another: see :meth:`batch`."""
+        if len(self.members[members]) > 1:
+            yield from (self.batch(k, members) for k in range(self.count))
+            return
+        for inputs, targets in self.pieces(members.start):
+            yield from zip(inputs.split(1), targets.split(1), strict=True)
+
+    def pieces(self, member: int) -> Iterator[Batch]:
+        """What one member sees, in pieces of consecutive steps: inputs and targets ``[k, B, ...]``."""
+        step, end = self.start, self.start + self.count
+        while step < end:
+            inputs, targets = self.members[member].stack(step, end - step)
+            yield inputs, targets
+            step += len(inputs)

@@ -1,0 +1,91 @@
+"""Compiles a C source of this folder with the machine's compiler, once, and keeps the library for later runs.
+
+It is kept in ``$SGDLIT_CACHE``, or ``sgdlit`` in the user's cache folder, under a name that tells the source,
+the compiler, the flags and the processor: a home that several kinds of machines share holds one for each.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+
+
+class NotBuilt(Exception):
+    """There is no library, for the reason that it says."""
+
+
+@cache
+def compiler() -> str | None:
+    """The C compiler to use: ``$CC``, or the first of cc, gcc, clang; None if there is none."""
+    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+@cache
+def library_path(name: str, *defines: str) -> Path:
+    """Where the library of ``name.c`` with these definitions is kept, whether or not it is there."""
+    source = Path(__file__).with_name(f"{name}.c")
+    facts = (source.read_bytes(), compiler(), _FLAGS, defines, platform.machine(), _processor())
+    digest = hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
+    base = os.environ.get("SGDLIT_CACHE") or Path.home() / ".cache" / "sgdlit"
+    return Path(base) / f"{name}_{digest}.so"
+
+
+def is_built(name: str, *defines: str) -> bool:
+    return library_path(name, *defines).is_file()
+
+
+@cache
+def library(name: str, *defines: str) -> ctypes.CDLL:
+    """The compiled functions of ``name.c``.
+
+    Args:
+        name: of the source.
+        defines: such as ``REAL=float``.
+
+    Raises:
+        NotBuilt: there is no compiler, or it failed.
+    """
+    path = library_path(name, *defines)
+    if path.is_file():
+        return ctypes.CDLL(str(path))
+    built_by = compiler()
+    if built_by is None:
+        raise NotBuilt("no C compiler was found (CC, cc, gcc, clang)")
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / path.name
+        source = Path(__file__).with_name(f"{name}.c")
+        command = [built_by, *_FLAGS, *(f"-D{d}" for d in defines), str(source), "-o", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise NotBuilt(f"{' '.join(command)} failed: {done.stderr.strip().splitlines()[-1:]}")
+        return ctypes.CDLL(str(_keep(made, path)))
+
+
+def _keep(made: Path, path: Path) -> Path:
+    """Put the library where later runs find it; where that cannot be written, it serves this run alone."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        shutil.copyfile(made, partial)
+        os.replace(partial, path)
+    except OSError:
+        return made
+    return path
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return "|".join(sorted({line for line in lines if line.startswith(wanted)}))

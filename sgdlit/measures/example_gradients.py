@@ -1,0 +1,260 @@
+"""Gradients of single examples: their squared norms and their products with a vector, without storing them.
+
+Where all trained parameters belong to linear layers, one ordinary backward pass is enough: the gradient of
+example i by the weights is Σ_t δ_it a_itᵀ, with the layer's inputs a and the gradients δ by its outputs, over
+positions t of which a plain batch has one ("ghost norms", Goodfellow 2015, 1510.01799). Elsewhere each
+example's gradient is formed, some at a time, by ``torch.func.vmap``; and one after another where an operation
+of the network cannot be vectorised.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sgdlit.data.batches import Batch
+from sgdlit.foundations.errors import UserError
+from sgdlit.measures.mean_gradient import trained_parameters
+from sgdlit.measures.undisturbed import preserved, refuse_coupled_examples
+from sgdlit.objectives import Loss
+
+_NUMBERS = 2**23  # of gradients that are held at a time
+_POSITIONS = 64  # of a sequence: above, products between all of them cost more than the gradients do
+
+
+class ExampleGradients(NamedTuple):
+    """Of n examples: ‖g_i‖², and g_i·v where a direction v was given; float64 ``[n]`` each."""
+
+    squared_norms: Tensor
+    products: Tensor | None
+
+
+class _NoPlainLayers(Exception):
+    """The layers do more than apply their weights once to every example."""
+
+
+def example_gradients(
+    network: nn.Module, loss: Loss, batches: Iterable[Batch], direction: Mapping[str, Tensor] | None = None
+) -> ExampleGradients:
+    """‖∇C_i‖² of every example, and ∇C_i·v; nothing of the network changes.
+
+    Args:
+        network: in the mode in which it is.
+        loss: of each example.
+        batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, at least one.
+        direction: v, by the parameter's name.
+
+    Raises:
+        UserError: a loss that has no value per example; BatchNorm that takes the statistics of the batch.
+    """
+    if not isinstance(loss, Loss):
+        raise UserError(
+            f"loss: {type(loss).__name__} has no value per example, so no example has a gradient; allowed: a "
+            "sgdlit.objectives.Loss, whose per_example gives one loss for each"
+        )
+    refuse_coupled_examples(network)
+    with preserved(network), torch.enable_grad():
+        return _joined(list(_by_batch(network, loss, batches, direction)), direction)
+
+
+def _by_batch(
+    network: nn.Module, loss: Loss, batches: Iterable[Batch], direction: Mapping[str, Tensor] | None
+) -> Iterator[ExampleGradients]:
+    """Of each batch, by the fastest way that the network allows."""
+    layers, vectorised = linear_layers(network), True
+    for k, (inputs, targets) in enumerate(batches):
+        if layers is not None:
+            try:
+                yield _of_linear_layers(network, layers, loss, inputs, targets, direction, is_first=k == 0)
+                continue
+            except _NoPlainLayers:
+                layers = None
+        if vectorised:
+            try:
+                yield _vectorised(network, loss, inputs, targets, direction)
+                continue
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # an operation that vmap does not know
+                vectorised = False
+        yield _one_after_another(network, loss, inputs, targets, direction)
+
+
+# Linear layers
+
+
+def linear_layers(network: nn.Module) -> dict[str, nn.Linear] | None:
+    """The linear layers by name, where they hold all trained parameters and share none; None elsewhere."""
+    layers, trained = {}, 0
+    for name, module in network.named_modules():
+        own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+        if own and not (isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward):
+            return None
+        if own and isinstance(module, nn.Linear):
+            layers[name] = module
+            trained += len(own)
+    return layers if layers and trained == len(trained_parameters(network)) else None
+
+
+def _of_linear_layers(
+    network: nn.Module,
+    layers: Mapping[str, nn.Linear],
+    loss: Loss,
+    inputs: Tensor,
+    targets: Tensor,
+    direction: Mapping[str, Tensor] | None,
+    is_first: bool,
+) -> ExampleGradients:
+    """From one backward pass of the sum of the losses.
+
+    Raises:
+        _NoPlainLayers: a layer was not called exactly once, or its weights do more than that call shows.
+    """
+    with _recorded(layers, len(inputs)) as (entered, arrived):
+        total = loss.per_example(network(inputs), targets).sum()
+        if any(len(entered[name]) != 1 for name in layers):
+            raise _NoPlainLayers
+        parameters = list(trained_parameters(network).values())
+        gradient = torch.autograd.grad(total, parameters, materialize_grads=True)
+    squares = torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
+    products = torch.zeros_like(squares)
+    by_parameter = dict(zip(map(id, parameters), gradient, strict=True))
+    for name, layer in layers.items():
+        a, delta = entered[name][0], arrived[name]
+        if is_first and layer.weight.requires_grad:
+            _check(torch.einsum("nto,nti->oi", delta, a), by_parameter[id(layer.weight)])
+        squares += _squares(layer, a, delta)
+        if direction is not None:
+            products += _products(layer, name, a, delta, direction)
+    return ExampleGradients(squares, None if direction is None else products)
+
+
+@contextmanager
+def _recorded(
+    layers: Mapping[str, nn.Linear], examples: int
+) -> Iterator[tuple[dict[str, list[Tensor]], dict[str, Tensor]]]:
+    """The inputs of each layer at each call, and the gradients by its outputs, both ``[n, positions, ...]``.
+
+    A hook on a tensor sees the gradient by the values that the tensor had when the hook was added, whatever
+    is done to it in place afterwards.
+    """
+    entered: dict[str, list[Tensor]] = {name: [] for name in layers}
+    arrived: dict[str, Tensor] = {}
+
+    def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if output.dim() < 2 or len(output) != examples:
+            raise _NoPlainLayers
+        entered[name].append(inputs[0].detach().reshape(examples, -1, inputs[0].shape[-1]))
+        arrived[name] = torch.zeros_like(output).reshape(examples, -1, output.shape[-1])
+        if arrived[name].shape[1] > _POSITIONS:
+            raise _NoPlainLayers
+        output.register_hook(lambda g: arrived.__setitem__(name, g.detach().reshape(arrived[name].shape)))
+
+    handles = [
+        layer.register_forward_hook(lambda *seen, name=name: record(name, *seen))
+        for name, layer in layers.items()
+    ]
+    try:
+        yield entered, arrived
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check(found: Tensor, gradient: Tensor) -> None:
+    """Weights that are used outside of their layer's call have a gradient that the call does not show."""
+    if torch.linalg.vector_norm(found - gradient) > 1e-3 * torch.linalg.vector_norm(gradient) + 1e-30:
+        raise _NoPlainLayers
+
+
+def _squares(layer: nn.Linear, a: Tensor, delta: Tensor) -> Tensor:
+    """‖Σ_t δ_t a_tᵀ‖² = Σ_ts (δ_t·δ_s)(a_t·a_s), plus ‖Σ_t δ_t‖² of the bias: float64 ``[n]``."""
+    if a.shape[1] == 1:
+        of_delta = torch.linalg.vector_norm(delta, dim=(1, 2), dtype=torch.float64).square()
+        of_a = torch.linalg.vector_norm(a, dim=(1, 2), dtype=torch.float64).square()
+        of_bias = of_delta
+    else:
+        between_deltas, between_inputs = (torch.einsum("nti,nsi->nts", x, x).double() for x in (delta, a))
+        of_delta, of_a = (
+            (between_deltas * between_inputs).sum((1, 2)),
+            torch.ones_like(between_deltas[:, 0, 0]),
+        )
+        of_bias = torch.linalg.vector_norm(delta.sum(1), dim=1, dtype=torch.float64).square()
+    found = of_delta * of_a if layer.weight.requires_grad else torch.zeros_like(of_delta)
+    return found + of_bias if layer.bias is not None and layer.bias.requires_grad else found
+
+
+def _products(
+    layer: nn.Linear, name: str, a: Tensor, delta: Tensor, direction: Mapping[str, Tensor]
+) -> Tensor:
+    """Σ_t δ_tᵀ V a_t, plus Σ_t δ_t·v of the bias: float64 ``[n]``."""
+    prefix = f"{name}." if name else ""
+    found = torch.zeros(len(a), dtype=torch.float64, device=a.device)
+    if layer.weight.requires_grad:
+        along = a @ direction[f"{prefix}weight"].to(a).T
+        found += (delta.double() * along.double()).sum((1, 2))
+    if layer.bias is not None and layer.bias.requires_grad:
+        found += delta.double().sum(1) @ direction[f"{prefix}bias"].double()
+    return found
+
+
+# Any network
+
+
+def _vectorised(
+    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, direction: Mapping[str, Tensor] | None
+) -> ExampleGradients:
+    """From the gradients themselves, some examples at a time."""
+    parameters = {name: p.detach() for name, p in trained_parameters(network).items()}
+
+    def cost(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        outputs = functional_call(network, values, (x.unsqueeze(0),))
+        return loss.per_example(outputs, y.unsqueeze(0)).sum()
+
+    each = vmap(grad(cost), (None, 0, 0), randomness="different")
+    at_a_time = max(1, _NUMBERS // max(1, sum(p.numel() for p in parameters.values())))
+    with sdpa_kernel(SDPBackend.MATH):  # vmap takes fused attention apart, one example after another
+        parts = [
+            _reduced(each(parameters, x, y), direction)
+            for x, y in zip(inputs.split(at_a_time), targets.split(at_a_time), strict=True)
+        ]
+    return _joined(parts, direction)
+
+
+def _one_after_another(
+    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, direction: Mapping[str, Tensor] | None
+) -> ExampleGradients:
+    """One backward pass for each example."""
+    parameters, parts = trained_parameters(network), []
+    for x, y in zip(inputs.split(1), targets.split(1), strict=True):
+        cost = loss.per_example(network(x), y).sum()
+        gradient = torch.autograd.grad(cost, list(parameters.values()), materialize_grads=True)
+        parts.append(
+            _reduced({n: g.unsqueeze(0) for n, g in zip(parameters, gradient, strict=True)}, direction)
+        )
+    return _joined(parts, direction)
+
+
+def _reduced(gradients: Mapping[str, Tensor], direction: Mapping[str, Tensor] | None) -> ExampleGradients:
+    """From gradients ``[n, ...]`` by the parameter's name."""
+    flat = {name: gradient.detach().reshape(len(gradient), -1) for name, gradient in gradients.items()}
+    norms = [torch.linalg.vector_norm(g, dim=1, dtype=torch.float64) for g in flat.values()]
+    products = None
+    if direction is not None:
+        products = torch.stack(
+            [g.double() @ direction[name].double().flatten() for name, g in flat.items()]
+        ).sum(0)
+    return ExampleGradients(torch.stack(norms).square().sum(0), products)
+
+
+def _joined(parts: list[ExampleGradients], direction: Mapping[str, Tensor] | None) -> ExampleGradients:
+    squares = torch.cat([part.squared_norms for part in parts])
+    if direction is None:
+        return ExampleGradients(squares, None)
+    return ExampleGradients(
+        squares, torch.cat([part.products for part in parts if part.products is not None])
+    )

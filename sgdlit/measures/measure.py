@@ -1,0 +1,292 @@
+"""A measure: a number or array taken of a run at a step, and what it may look at.
+
+A measure is one class in one file of this folder. It names what it needs among the properties of a
+:class:`RunAtStep`, each of which is computed once, however many measures need it. When it is taken, by
+cadence, members, ranks and logging is the business of ``training.measuring.Measures``, none of the measure's.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sgdlit.data.batches import Batch
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.sensing import MatrixSensing
+from sgdlit.foundations.errors import UserError
+from sgdlit.measures.example_gradients import ExampleGradients, example_gradients
+from sgdlit.measures.mean_gradient import MeanGradient, mean_cost, mean_gradient
+from sgdlit.models.sensing import BilinearForm
+from sgdlit.objectives import Loss
+
+T = TypeVar("T")
+Values = dict[str, float]
+Batches = Callable[[str, int | None], Iterable[Batch]]
+Parameters = Mapping[str, Tensor]
+"""Copies of the parameters at some step, by name."""
+
+OF_EXAMPLES = frozenset({"examples", "cost", "gradient", "example_norms", "example_products"})
+"""What needs examples of the training set."""
+
+
+class Examples:
+    """Training examples that measures look at, not augmented, in chunks; each time they are made anew.
+
+    Args:
+        make: which of them -> inputs ``[b, ...]`` and targets ``[b, ...]``.
+        count: n, how many there are.
+        chunk_size: examples in a chunk; the last one may be smaller.
+        population: N, how many examples they were drawn from without replacement; infinite for a stream.
+    """
+
+    def __init__(
+        self, make: Callable[[slice], Batch], count: int, chunk_size: int, population: float
+    ) -> None:
+        self.make, self.count, self.chunk_size, self.population = make, count, chunk_size, population
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, self.count, self.chunk_size):
+            yield self.make(slice(start, min(start + self.chunk_size, self.count)))
+
+
+class RunAtStep:
+    """A run as it is after some updates; nothing that is looked at changes it.
+
+    Args:
+        step: updates made.
+        network: what is trained.
+        loss: the cost of one example.
+        data: what it sees.
+        batches: (set, batch size) -> every example of an evaluation set, or of the ``train_set``, once.
+        examples: those of the training set that measures look at; None where no measure needs any.
+        optimizer: what makes its updates.
+        needs: the properties that any of the measures of this step needs.
+        initial_parameters: those before the first update, where a measure needs them.
+        previous_parameters: those one update before, then two updates before, as far as they were kept.
+        gradient_factor: what the optimizer receives over the gradient of a step's mean cost: B where a run
+            reduces by ``sum``, else 1.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        network: nn.Module,
+        loss: Loss,
+        data: KeyedData,
+        batches: Batches,
+        examples: Examples | None = None,
+        optimizer: Optimizer | None = None,
+        needs: Collection[str] = (),
+        initial_parameters: Parameters | None = None,
+        previous_parameters: Sequence[Parameters] = (),
+        gradient_factor: int = 1,
+    ) -> None:
+        self.step, self.network, self.loss, self.data, self.batches = step, network, loss, data, batches
+        self.needs, self._optimizer = frozenset(needs), optimizer
+        self._examples, self._initial = examples, initial_parameters
+        self._previous = tuple(previous_parameters)
+        self.gradient_factor = gradient_factor
+        self._once: dict[Hashable, Any] = {}
+
+    def once(self, find: Callable[..., T], *arguments: Hashable) -> T:
+        """find(self, *arguments), computed once however many measures ask for it."""
+        key = (find, *arguments)
+        if key not in self._once:
+            self._once[key] = find(self, *arguments)
+        return self._once[key]
+
+    @property
+    def examples(self) -> Examples:
+        """Of the training set, not augmented."""
+        assert self._examples is not None, "a measure that looks at examples says so in its needs"
+        return self._examples
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What makes the updates, with its state."""
+        assert self._optimizer is not None, "a run in training has an optimizer"
+        return self._optimizer
+
+    @property
+    def previous_parameters(self) -> tuple[Parameters, ...]:
+        """θ one update before, then two updates before, as far as they were kept."""
+        return self._previous
+
+    @property
+    def initial_parameters(self) -> Parameters:
+        """θ₀, by name."""
+        assert self._initial is not None, "a measure that looks at the start says so in its needs"
+        return self._initial
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """θ, by name, without a graph; not a copy."""
+        return {name: p.detach() for name, p in self.network.named_parameters()}
+
+    @cached_property
+    def _mean_gradient(self) -> MeanGradient:
+        return mean_gradient(self.network, self.loss, self.examples)
+
+    @cached_property
+    def cost(self) -> float:
+        """C, the mean over the examples."""
+        if "gradient" in self.needs or "example_products" in self.needs:
+            return self._mean_gradient.cost
+        return mean_cost(self.network, self.loss, self.examples)
+
+    @property
+    def gradient(self) -> dict[str, Tensor]:
+        """∇C, the mean over the examples, float64 by the parameter's name."""
+        return self._mean_gradient.gradient
+
+    @cached_property
+    def _example_gradients(self) -> ExampleGradients:
+        direction = self.gradient if "example_products" in self.needs else None
+        return example_gradients(self.network, self.loss, self.examples, direction)
+
+    @property
+    def example_norms(self) -> Tensor:
+        """‖∇C_i‖² of each of the examples, float64 ``[n]``."""
+        return self._example_gradients.squared_norms
+
+    @property
+    def example_products(self) -> Tensor:
+        """∇C_i·∇C of each of the examples, float64 ``[n]``."""
+        assert self._example_gradients.products is not None, "a measure that looks at products says so"
+        return self._example_gradients.products
+
+    @cached_property
+    def matrix(self) -> Tensor:
+        """M, ``[d, d]``, of a linear network with prediction aᵀMb."""
+        assert isinstance(self.network, BilinearForm)
+        with torch.no_grad():
+            matrix = self.network.matrix
+        assert matrix is not None, "check() lets only linear networks pass"
+        return matrix.detach()
+
+    @cached_property
+    def target(self) -> Tensor:
+        """T, ``[d, d]``, of matrix sensing, as the network's matrix is."""
+        assert isinstance(self.data, MatrixSensing)
+        return self.data.target.to(self.matrix)
+
+
+@dataclass(frozen=True)
+class LogSpaced:
+    """Steps close to first · 2^(k/per_doubling), k = 0, 1, …, and step 0.
+
+    Args:
+        first: the first of them after step 0.
+        per_doubling: steps until their number has doubled.
+
+    Raises:
+        UserError: below 1.
+    """
+
+    first: int = 1
+    per_doubling: int = 2
+
+    def __post_init__(self) -> None:
+        require_positive("LogSpaced", first=self.first, per_doubling=self.per_doubling)
+
+
+class Measure(ABC):
+    """One quantity, taken of a run at some steps.
+
+    The catalogue, ``python -m sgdlit measures``, shows the constants of the class, and reads them without
+    running the file: each is a literal.
+
+    Args:
+        every_n_steps: steps between two values; with neither this nor ``at``, the cadence of all measures.
+        at: log-spaced steps.
+
+    Raises:
+        UserError: below 1; both.
+    """
+
+    formula: ClassVar[str] = ""
+    """What it is."""
+    answers: ClassVar[str] = ""
+    """The question that it answers."""
+    price: ClassVar[str] = ""
+    """What it costs, for n examples, in gradients of one example, before what it shares with others."""
+    logged: ClassVar[tuple[str, ...]] = ()
+    """Names of its values; parts in capitals vary."""
+    small: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    """Arguments of some small ones: all of them are tested."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Properties of :class:`RunAtStep` that it looks at, beside network, loss, data and step."""
+    looks_back: ClassVar[int] = 0
+    """Number of updates before a step whose parameters it needs, 0 to 2: ``previous_parameters``."""
+    headline: ClassVar[str | None] = None
+    """The value that the closing line of a run shows; None for none."""
+
+    def __init__(self, every_n_steps: int | None = None, at: LogSpaced | None = None) -> None:
+        check_cadence(type(self).__name__, every_n_steps, at)
+        self.every_n_steps, self.at = every_n_steps, at
+
+    def check(self, network: nn.Module, data: KeyedData) -> None:
+        """Refuse a run that this cannot be measured of.
+
+        Raises:
+            UserError: naming the network or the data, and what is allowed.
+        """
+
+    def check_optimizer(self, optimizer: Optimizer) -> None:
+        """Refuse an optimizer under which this cannot be measured.
+
+        Raises:
+            UserError: naming the optimizer, and what is allowed.
+        """
+
+    def begin(self, members: int, device: torch.device) -> None:
+        """Training begins, or goes on, with so many members."""
+
+    @abstractmethod
+    def take(self, run: RunAtStep, member: int) -> Values:
+        """The values by name; none where there is nothing to say at this step."""
+
+    def note(self, squared_sums: Callable[[int], Tensor], start: int, count: int, owned: slice) -> None:
+        """See what steps show as they are made; for measures of the steps themselves.
+
+        Args:
+            squared_sums: number of a step, from 0 -> Σ(y − p)² and Σy² of its batch, before its update, for
+                each member of this process: ``[2, members]``.
+            start: the first of the steps.
+            count: how many there are.
+            owned: the members of this process.
+        """
+
+    def state(self, member: int) -> dict[str, Any]:
+        """What a resumed run has to know of a member, in plain types and tensors."""
+        return {}
+
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        """Go on from the states of all members."""
+
+
+def require_positive(owner: str, **given: int | None) -> None:
+    """Refuse arguments below 1.
+
+    Raises:
+        UserError: naming it.
+    """
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise UserError(f"{owner}.{name}: {value} is not possible; allowed: 1 or more")
+
+
+def check_cadence(owner: str, every_n_steps: int | None, at: LogSpaced | None) -> None:
+    """Refuse what is no cadence.
+
+    Raises:
+        UserError: a period below 1; two cadences.
+    """
+    require_positive(owner, every_n_steps=every_n_steps)
+    if every_n_steps is not None and at is not None:
+        raise UserError(f"{owner}.every_n_steps: {every_n_steps} beside {owner}.at; allowed: one of them")

@@ -1,0 +1,321 @@
+"""Products of vectors with the Hessian, or with its Gauss–Newton part: curvature without a matrix.
+
+A product costs about three gradients when it stands alone. The graph of the gradient is kept for as many
+examples as fit into ``graph_memory``, so that m products cost about 1 + 2m gradients, not 3m.
+"""
+
+import copy
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from sgdlit.data.batches import Batch
+from sgdlit.foundations.errors import UserError
+from sgdlit.measures.undisturbed import preserved
+from sgdlit.objectives import convolution
+from sgdlit.objectives.objective import refuse_compiled
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""outputs ``[b, ...]``, targets ``[b, ...]`` -> the mean loss, or the loss of each example ``[b]``."""
+
+Graph = TypeVar("Graph")
+
+
+class Products(ABC, Generic[Graph]):
+    """A symmetric matrix ``[P, P]`` that is the mean over examples of a second derivative by P parameters.
+
+    It is a sum over batches with their counts: how examples are cut into batches changes rounding only.
+    Parameters are those that require a gradient, each tensor once, one after another in the order of
+    ``network.parameters()``; one that takes no part has rows and columns of zeros. The network is in the mode
+    in which it is, in its own precision but at least float32, without autocast. Nothing of it changes: not
+    its mode, statistics or ``.grad``, nor random generators. After an update of the parameters, make a new
+    object.
+
+    Args:
+        network: with outputs ``[b, ...]`` for inputs ``[b, ...]``.
+        loss: outputs and targets -> the mean loss of the batch, or one loss per example.
+        batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of all examples; b may differ.
+        graph_memory: bytes that graphs kept for further products may take; 0 to keep none, None for all.
+
+    Attributes:
+        size: P.
+        examples: N.
+        products: how many were computed so far.
+
+    Raises:
+        UserError: no parameters, no examples, or a network that torch.compile was applied to.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: LossFunction,
+        batches: Iterable[Batch],
+        graph_memory: int | None = 2**30,
+    ) -> None:
+        refuse_compiled(network, type(self).__name__)
+        self.network = _in_single_precision(network)
+        self.loss, self.graph_memory = loss, graph_memory
+        self.parameters = [p for p in self.network.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise UserError(f"{type(self).__name__}: the network has no parameters that require a gradient")
+        self.size = sum(p.numel() for p in self.parameters)
+        self.dtype, self.device = self.parameters[0].dtype, self.parameters[0].device
+        self.products = 0
+        self._batches = [self._converted(batch) for batch in batches if len(batch[0])]
+        self.examples = sum(len(inputs) for inputs, _ in self._batches)
+        if not self.examples:
+            raise UserError(f"{type(self).__name__}: there are no examples")
+        self._kept: dict[int, Graph] = {}
+        self._keeping: int | None = None  # batches whose graphs are kept; not yet known
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        """The product with a vector ``[P]``, or with each column of ``[P, k]``; of the same shape."""
+        if vector.dim() == 2:
+            return torch.stack([self @ column for column in vector.unbind(1)], 1)
+        with twice_differentiable(self.network):
+            total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+            parts = self.parts(vector.to(total))
+            for graph, is_kept in self._graphs():
+                total += self.flat(self._product(graph, parts, is_kept))
+        self.products += 1
+        return total
+
+    def to_scipy(self) -> "LinearOperator":
+        """The matrix for scipy: takes and gives arrays of float64 on the host, computed as here."""
+        from scipy.sparse.linalg import LinearOperator
+
+        def product(vector):
+            return (self @ torch.from_numpy(vector.reshape(-1)).to(self.device)).double().cpu().numpy()
+
+        return LinearOperator((self.size, self.size), matvec=product, rmatvec=product, dtype="float64")
+
+    def parts(self, vector: Tensor) -> list[Tensor]:
+        """A vector ``[P]`` as tensors of the parameters' shapes."""
+        pieces = vector.split([p.numel() for p in self.parameters])
+        return [piece.view_as(p) for piece, p in zip(pieces, self.parameters, strict=True)]
+
+    def flat(self, parts: Sequence[Tensor]) -> Tensor:
+        """Tensors of the parameters' shapes as one vector ``[P]``."""
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    @abstractmethod
+    def _graph(self, inputs: Tensor, targets: Tensor) -> Graph:
+        """What products with one batch, with its weight in the mean, are computed from."""
+
+    @abstractmethod
+    def _product(self, graph: Graph, parts: list[Tensor], keep: bool) -> list[Tensor]:
+        """The product of one batch; its graph is used again where it is kept."""
+
+    def _graphs(self) -> Iterator[tuple[Graph, bool]]:
+        """The graph of every batch, and whether it is kept."""
+        if self._keeping is None:
+            self._keeping = self._how_many_to_keep()
+        for k, (inputs, targets) in enumerate(self._batches):
+            graph = self._kept[k] if k in self._kept else self._graph(inputs, targets)
+            if k < self._keeping:
+                self._kept[k] = graph
+            yield graph, k < self._keeping
+
+    def _how_many_to_keep(self) -> int:
+        """How many of the first batches have graphs that fit into the memory that is allowed."""
+        if not self.graph_memory:
+            return len(self._batches) if self.graph_memory is None else 0
+        inputs, targets = (tensor[:2] for tensor in self._batches[0])
+        fixed = {
+            t.untyped_storage().data_ptr() for t in (*self.network.parameters(), *self.network.buffers())
+        }
+        per_example = bytes_held(lambda: self._graph(inputs, targets), fixed) / len(inputs)
+        own = self.size * self.parameters[0].element_size()
+        left, kept = float(self.graph_memory), 0
+        for batch in self._batches:
+            left -= per_example * len(batch[0]) + own
+            if left < 0:
+                break
+            kept += 1
+        return kept
+
+    def _mean(self, value: Tensor, count: int) -> Tensor:
+        """The share of a batch of ``count`` examples in the mean over all of them."""
+        return value.mean() * (count / self.examples)
+
+    def _converted(self, batch: Batch) -> Batch:
+        inputs, targets = batch
+        low = inputs.is_floating_point() and inputs.dtype in (torch.float16, torch.bfloat16)
+        return (inputs.to(self.dtype) if low else inputs), targets
+
+
+class HessianProducts(Products[tuple[Tensor, list[Tensor]]]):
+    """H = ∇²C of the mean loss C: ``HessianProducts(network, loss, batches) @ v`` is Hv, ``[P]``.
+
+    Reverse over reverse: Hv = ∇⟨∇C, v⟩ (Pearlmutter 1994). Unit C/θ². A product costs three gradients, each
+    further one two. For the arguments see :class:`Products`.
+    """
+
+    _found: tuple[float, Tensor] | None = None
+
+    @property
+    def gradient(self) -> Tensor:
+        """∇C, ``[P]``."""
+        return self._cost_and_gradient()[1]
+
+    @property
+    def cost(self) -> float:
+        """C."""
+        return self._cost_and_gradient()[0]
+
+    def _cost_and_gradient(self) -> tuple[float, Tensor]:
+        if self._found is None:
+            with twice_differentiable(self.network):
+                for _ in self._graphs():
+                    pass
+        assert self._found is not None, "a pass over all graphs leaves it behind"
+        return self._found
+
+    def _graphs(self) -> Iterator[tuple[tuple[Tensor, list[Tensor]], bool]]:
+        """The graphs; the first pass over all of them sums up cost and gradient too."""
+        if self._found is not None:
+            yield from super()._graphs()
+            return
+        cost = torch.zeros((), dtype=torch.float64, device=self.device)
+        gradient = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+        for graph, is_kept in super()._graphs():
+            cost += graph[0]
+            gradient += self.flat([g.detach() for g in graph[1]])
+            yield graph, is_kept
+        self._found = float(cost), gradient
+
+    def _graph(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, list[Tensor]]:
+        cost = self._mean(self.loss(self.network(inputs), targets), len(inputs))
+        gradient = torch.autograd.grad(cost, self.parameters, create_graph=True, materialize_grads=True)
+        return cost.detach(), list(gradient)
+
+    def _product(self, graph: tuple[Tensor, list[Tensor]], parts: list[Tensor], keep: bool) -> list[Tensor]:
+        return transposed_product(graph[1], self.parameters, parts, keep)
+
+
+class GaussNewtonProducts(Products[tuple[Tensor, list[Tensor], Tensor, Tensor, list[Tensor]]]):
+    """G = mean JᵀH_fJ, with J the outputs' derivative by the parameters and H_f the loss's Hessian by the
+    outputs f: the part of the Hessian that a linearised network has; for cross-entropy the Fisher matrix.
+
+    Two passes back through the network: Jv as the derivative of Jᵀu by u, and Jᵀ of the rest (Martens 2010).
+    Unit C/θ². A product costs about three gradients, each further one about one and a half. For the
+    arguments see :class:`Products`; the outputs must be one tensor.
+    """
+
+    def _graph(
+        self, inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, list[Tensor], Tensor, Tensor, list[Tensor]]:
+        outputs = self.network(inputs)
+        u = torch.zeros_like(outputs, requires_grad=True)
+        pulled = torch.autograd.grad(outputs, self.parameters, u, create_graph=True, materialize_grads=True)
+        f = outputs.detach().requires_grad_()
+        cost = self._mean(self.loss(f, targets), len(inputs))
+        slope = torch.autograd.grad(cost, [f], create_graph=True, materialize_grads=True)
+        return outputs, list(pulled), u, f, list(slope)
+
+    def _product(
+        self,
+        graph: tuple[Tensor, list[Tensor], Tensor, Tensor, list[Tensor]],
+        parts: list[Tensor],
+        keep: bool,
+    ) -> list[Tensor]:
+        outputs, pulled, u, f, slope = graph
+        pushed = transposed_product(pulled, [u], parts, True)
+        bent = transposed_product(slope, [f], pushed, True)
+        return transposed_product([outputs], self.parameters, bent, keep)
+
+
+def transposed_product(
+    values: Sequence[Tensor], leaves: Sequence[Tensor], weights: Sequence[Tensor], keep: bool
+) -> list[Tensor]:
+    """Σ_i (∂values_i/∂leaves)ᵀ weights_i, of the leaves' shapes; zeros where nothing depends on a leaf."""
+    pairs = [(value, weight) for value, weight in zip(values, weights, strict=True) if value.requires_grad]
+    if not pairs:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    values, weights = zip(*pairs, strict=True)
+    found = torch.autograd.grad(values, leaves, weights, retain_graph=keep, materialize_grads=True)
+    return list(found)
+
+
+def bytes_held(make: Callable[[], object], without: set[int]) -> int:
+    """How many bytes the graph of what ``make`` makes holds, without some storages, named by address."""
+    sizes: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        made = make()  # alive meanwhile, else addresses would come back
+    del made
+    return sum(size for address, size in sizes.items() if address not in without)
+
+
+@contextmanager
+def twice_differentiable(network: nn.Module) -> Iterator[None]:
+    """Inside, gradients are recorded, in full precision and by operations that have a second derivative; the
+    network's statistics and random generators stay."""
+    convolution.register()
+    device = next(network.parameters()).device.type
+    with (
+        preserved(network),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device, enabled=False),
+        _plain_attention,
+    ):
+        yield
+
+
+class _PlainAttention:
+    """Inside, attention is computed by its formula: its fused kernels have no second derivative.
+
+    The setting is the whole process's. It comes back when the last of several threads leaves.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, (True, True, True)
+
+    def __enter__(self) -> None:
+        backends = torch.backends.cuda
+        with self._lock:
+            if not self._inside:
+                self._before = (
+                    backends.flash_sdp_enabled(),
+                    backends.mem_efficient_sdp_enabled(),
+                    backends.cudnn_sdp_enabled(),
+                )
+                self._set(False, False, False)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._set(*self._before)
+
+    @staticmethod
+    def _set(flash: bool, efficient: bool, cudnn: bool) -> None:
+        torch.backends.cuda.enable_flash_sdp(flash)
+        torch.backends.cuda.enable_mem_efficient_sdp(efficient)
+        torch.backends.cuda.enable_cudnn_sdp(cudnn)
+
+
+_plain_attention = _PlainAttention()
+
+
+def _in_single_precision(network: nn.Module) -> nn.Module:
+    """The network, or a float32 copy of one with parameters in half precision."""
+    if any(p.dtype in (torch.float16, torch.bfloat16) for p in network.parameters()):
+        return copy.deepcopy(network).float()
+    return network

@@ -1,0 +1,126 @@
+"""Sharpness: the largest eigenvalues of the Hessian, and the largest against what the optimizer can stand."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD
+
+from sgdlit.data.batches import Batch
+from sgdlit.foundations.errors import UserError
+from sgdlit.measures.curvature import top_of
+from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
+from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.products import HessianProducts, LossFunction, Products
+from sgdlit.measures.stability_limit import stability_limit
+
+
+def sharpness(
+    network: nn.Module,
+    loss: LossFunction,
+    batches: Iterable[Batch],
+    count: int = 1,
+    tolerance: float = 1e-3,
+    seed: int = 0,
+    vectors: bool = False,
+) -> Eigenpairs:
+    """λ₁ ≥ … ≥ λ_k, the largest eigenvalues of the Hessian of the mean loss, ``[k]``; unit C/θ².
+
+    They are the largest, not those of largest size; the smallest Ritz value stands beside them. Those of few
+    examples are too large in expectation, since λ₁ is a convex function of the Hessian.
+
+    Cost: about 3 to 8 products of three, then two gradients of every example for k = 1, 14 to 21 for k = 5.
+    Source: Cohen et al. 2021, 2103.00065; for the algorithm :func:`sgdlit.measures.lanczos.lanczos`.
+
+    Args:
+        network: see :class:`sgdlit.measures.products.Products`, as ``loss`` and ``batches``.
+        loss: outputs and targets -> mean loss, or one per example.
+        batches: inputs and targets of all examples.
+        count: k.
+        tolerance: relative error of each.
+        seed: of the start vector.
+        vectors: whether to return eigenvectors ``[P, k]``.
+    """
+    return sharpness_of(HessianProducts(network, loss, batches), count, tolerance, seed, vectors)
+
+
+def sharpness_of(
+    matrix: Products, count: int = 1, tolerance: float = 1e-3, seed: int = 0, vectors: bool = False
+) -> Eigenpairs:
+    """The same of products with any second derivative of a network."""
+    like = matrix.flat(matrix.parameters).detach()
+    start = start_vector(like, seed, "sharpness", 0)
+    return lanczos(matrix, start, count, tolerance, vectors=vectors)
+
+
+class Sharpness(Measure):
+    """``measure/sharpness`` λ₁ of the Hessian, further ones as ``measure/sharpness_2`` …, of the examples.
+
+    Beside it: ``measure/sharpness_converged`` 1 or 0, with no value where it is 0 but the lower bound
+    ``measure/sharpness_low``; ``measure/sharpness_residual``; ``measure/smallest_ritz_value``, the smallest
+    Ritz value; and, where the optimizer's limit is known, ``measure/lr_times_sharpness`` ε(λ₁ + weight
+    decay) and ``measure/sharpness_over_limit``, the same over the limit: 1 at the edge of stability.
+
+    Args:
+        count: how many eigenvalues.
+        tolerance: relative error of each.
+        cadence: see :class:`Measure`.
+    """
+
+    formula = "λ₁ = max vᵀHv/‖v‖², further eigenvalues; ε(λ₁ + weight decay) against 2 and its like"
+    answers = "how sharp is the loss, and how close is the step to the edge of stability"
+    price = "(1 + 2 m) n, with m = 3 to 8 products for one eigenvalue, 14 to 21 for five"
+    logged = (
+        "measure/sharpness",
+        "measure/sharpness_K",
+        "measure/sharpness_low",
+        "measure/sharpness_converged",
+        "measure/sharpness_residual",
+        "measure/smallest_ritz_value",
+        "measure/lr_times_sharpness",
+        "measure/sharpness_over_limit",
+    )
+    needs = ("examples", "optimizer")
+    headline = "measure/sharpness"
+
+    def __init__(self, count: int = 1, tolerance: float = 1e-3, **cadence: Any) -> None:
+        super().__init__(**cadence)
+        require_positive(type(self).__name__, count=count)
+        require_tolerance(self, tolerance)
+        self.count, self.tolerance = count, tolerance
+
+    def take(self, run: RunAtStep, member: int) -> Values:
+        top = run.once(top_of, self.count, self.tolerance)
+        found = {"measure/sharpness_converged": float(top.converged)}
+        if not top.converged:
+            low = float(top.values[0])
+            return found | ({"measure/sharpness_low": low} if low == low else {})
+        for i, value in enumerate(top.values.tolist(), start=1):
+            found["measure/sharpness" if i == 1 else f"measure/sharpness_{i}"] = value
+        found["measure/sharpness_residual"] = float(top.residuals[0])
+        found["measure/smallest_ritz_value"] = top.smallest
+        return found | against_the_limit(run, found["measure/sharpness"])
+
+
+def against_the_limit(run: RunAtStep, largest: float) -> Values:
+    """ε(λ₁ + weight decay), and that over the optimizer's limit; nothing where it is not known of SGD."""
+    if not isinstance(run.optimizer, SGD):
+        return {}
+    try:
+        limit = stability_limit(run.optimizer, run.gradient_factor)
+    except UserError:
+        return {}
+    value = limit.lr_times(largest)
+    return {"measure/lr_times_sharpness": value, "measure/sharpness_over_limit": value / limit.limit}
+
+
+def require_tolerance(measure: Measure, tolerance: float) -> None:
+    """Refuse a tolerance that is not between 0 and 1.
+
+    Raises:
+        UserError: naming it.
+    """
+    if not 0 < tolerance < 1:
+        raise UserError(
+            f"{type(measure).__name__}.tolerance: {tolerance} is not possible; allowed: above 0, below 1"
+        )

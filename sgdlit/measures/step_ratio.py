@@ -1,0 +1,105 @@
+"""Step ratio: the change of the loss by a step, over what a quadratic model says."""
+
+import copy
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from sgdlit.data.batches import Batch
+from sgdlit.measures.measure import Measure, RunAtStep, Values
+from sgdlit.measures.products import HessianProducts, LossFunction
+
+
+class StepChange(NamedTuple):
+    """What :func:`step_ratio` finds.
+
+    Attributes:
+        change: C(θ + d) − C(θ).
+        predicted: gᵀd + ½dᵀHd.
+        along: dᵀHd/‖d‖², unit C/θ².
+    """
+
+    change: float
+    predicted: float
+    along: float
+
+    @property
+    def ratio(self) -> float:
+        """The first over the second: 1 on a quadratic; NaN where nothing is predicted."""
+        return self.change / self.predicted if self.predicted else float("nan")
+
+
+def step_ratio(
+    network: nn.Module, loss: LossFunction, batches: Iterable[Batch], update: Tensor
+) -> StepChange:
+    """(C(θ + d) − C(θ))/(gᵀd + ½dᵀHd), no unit, with its two parts, of unit C.
+
+    Far from 1 the quadratic model does not hold along the step; near a prediction of 0 the ratio says
+    nothing, so both parts are given. In float32 a change below 1e-6·C is rounding.
+
+    Cost: four gradients of every example.
+
+    Args:
+        network: see :class:`sgdlit.measures.products.Products`, as ``loss`` and ``batches``.
+        loss: outputs and targets -> mean loss, or one per example.
+        batches: inputs and targets of all examples, the same for C, g and H.
+        update: d, ``[P]``.
+    """
+    batches = list(batches)
+    return step_ratio_of(HessianProducts(network, loss, batches), batches, update)
+
+
+def step_ratio_of(hessian: HessianProducts, batches: Iterable[Batch], update: Tensor) -> StepChange:
+    """The same, of products with a Hessian on the same batches."""
+    d = update.to(hessian.gradient)
+    there = copy.deepcopy(hessian.network)
+    moved = [p for p in there.parameters() if p.requires_grad]
+    with torch.no_grad():
+        vector_to_parameters(parameters_to_vector(moved) + d, moved)
+    change = HessianProducts(there, hessian.loss, batches, graph_memory=0).cost - hessian.cost
+    slope, bent = torch.dot(hessian.gradient, d).double(), torch.dot(d, hessian @ d).double()
+    return StepChange(change, float(slope + bent / 2), float(bent / torch.dot(d, d)))
+
+
+class StepRatio(Measure):
+    """``measure/step_ratio`` of the last update d, from where it was made, on the examples.
+
+    Beside it its parts, ``measure/step_change`` C(θ + d) − C(θ) and ``measure/step_predicted`` gᵀd + ½dᵀHd,
+    and ``measure/update_sharpness`` dᵀHd/‖d‖², the curvature along the update. Nothing at step 0, nor where
+    the update is 0.
+    """
+
+    formula = "(C(θ + d) − C(θ))/(gᵀd + ½dᵀHd) with d the last update; dᵀHd/‖d‖²"
+    answers = "does the quadratic model hold along the steps that are made"
+    price = "4 n"
+    logged = (
+        "measure/step_ratio",
+        "measure/step_change",
+        "measure/step_predicted",
+        "measure/update_sharpness",
+    )
+    needs = ("examples", "parameters", "previous_parameters")
+    looks_back = 1
+
+    def take(self, run: RunAtStep, member: int) -> Values:
+        if not run.previous_parameters:
+            return {}
+        before = run.previous_parameters[0]
+        there = copy.deepcopy(run.network)
+        for name, p in there.named_parameters():
+            p.data.copy_(before[name])
+        hessian = HessianProducts(there, run.loss, run.examples)
+        trained = [name for name, p in run.network.named_parameters() if p.requires_grad]
+        d = hessian.flat([run.parameters[name] - before[name] for name in trained]).to(hessian.gradient)
+        if not bool(d.any()):
+            return {}
+        found = step_ratio_of(hessian, run.examples, d)
+        return {
+            "measure/step_ratio": found.ratio,
+            "measure/step_change": found.change,
+            "measure/step_predicted": found.predicted,
+            "measure/update_sharpness": found.along,
+        }

@@ -1,0 +1,85 @@
+"""Generalisation gap: the cost of test examples less that of training examples."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from sgdlit.data.batches import Batch
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.errors import UserError
+from sgdlit.measures.measure import Measure, RunAtStep, Values
+from sgdlit.measures.undisturbed import preserved
+from sgdlit.objectives import Loss
+
+_NORMAL = 1.959963984540054  # two-sided 95 %: test sets are large
+
+
+class Gap(NamedTuple):
+    """Test loss − training loss with its 95 % interval, in C."""
+
+    gap: float
+    low: float
+    high: float
+
+
+def mean_loss(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> tuple[float, float, int]:
+    """Mean of the losses of n examples, their variance (divisor n − 1), and n; nothing changes."""
+    with preserved(network), torch.no_grad():
+        each = [loss.per_example(network(inputs), targets).double() for inputs, targets in batches]
+    losses = torch.cat(each)
+    n = len(losses)
+    return float(losses.mean()), float(losses.var()) if n > 1 else math.nan, n
+
+
+def train_test_gap(
+    network: nn.Module,
+    loss: Loss,
+    training: Iterable[Batch],
+    test: Iterable[Batch],
+    population: float = math.inf,
+) -> Gap:
+    """C_test − C_train = Σ_test C_i/m − Σ_train C_i/n of the same network in the same mode, with an interval.
+
+    The test examples are taken for draws from a distribution. The training set is what it is: what its n
+    examples leave unsure vanishes where they are all of it.
+
+    Args:
+        network: in the mode in which it is; nothing of it changes.
+        loss: of each example.
+        training: batches of training examples, not augmented.
+        test: batches of test examples.
+        population: N, the size of the training set.
+    """
+    (here, own, n), (there, other, m) = (mean_loss(network, loss, b) for b in (training, test))
+    error = math.sqrt((1 - n / population) * own / n + other / m)
+    gap = there - here
+    return Gap(gap, gap - _NORMAL * error, gap + _NORMAL * error)
+
+
+class TrainTestGap(Measure):
+    """``measure/train_test_gap`` C_test − C_train between ``..._low`` and ``..._high`` (95 %)."""
+
+    formula = "C_test − C_train at the same θ, without augmentation"
+    answers = "how much better is the network on what it has seen"
+    price = "(n + examples of the test set)/3"
+    logged = ("measure/train_test_gap", "measure/train_test_gap_low", "measure/train_test_gap_high")
+    needs = ("examples",)
+
+    def check(self, network: nn.Module, data: KeyedData) -> None:
+        data.setup()
+        if not data.size("test"):
+            raise UserError(
+                f"TrainTestGap: {type(data).__name__} has no test examples; allowed: data with some"
+            )
+
+    def take(self, run: RunAtStep, member: int) -> Values:
+        test, population = run.batches("test", None), run.examples.population
+        found = train_test_gap(run.network, run.loss, run.examples, test, population)
+        return {
+            "measure/train_test_gap": found.gap,
+            "measure/train_test_gap_low": found.low,
+            "measure/train_test_gap_high": found.high,
+        }

@@ -1,8 +1,0 @@
-"""The few loops that are written in C, where tensor operations cannot keep up.
-
-Every one of them has a form in tensor operations beside it, which is used where there is no compiler.
-"""
-
-from sgdlit.native.library import NotBuilt, compiler, is_built, library
-
-__all__ = ["NotBuilt", "compiler", "is_built", "library"]

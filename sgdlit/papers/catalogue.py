@@ -1,0 +1,55 @@
+"""Which papers there are: every module of this room that defines ``PAPER``, and modules that are named.
+
+Nothing heavy is imported: a paper's file imports what it computes with when it computes.
+"""
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
+from sgdlit.papers.paper import Experiment, Paper
+
+_NO_PAPERS = ("claim", "paper", "catalogue")
+
+
+def papers() -> dict[str, Paper]:
+    """All of them by name."""
+    names = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if not module.ispkg]
+    return {name: _imported(f"sgdlit.papers.{name}") for name in sorted(names) if name not in _NO_PAPERS}
+
+
+def find(name: str) -> Paper:
+    """The paper ``name``, or, where there is a dot in the name, ``PAPER`` of that module.
+
+    Raises:
+        UserError: there is none.
+    """
+    if "." in name:
+        try:
+            return _imported(name)
+        except (ImportError, KeyError) as error:
+            raise UserError(f"{name}: no module with a PAPER ({error})") from error
+    known = papers()
+    if name not in known:
+        raise UserError(with_allowed(f"there is no paper {name!r}{did_you_mean(name, known)}", list(known)))
+    return known[name]
+
+
+def experiments(paper: Paper, claim: str | None = None) -> list[Experiment]:
+    """Those of the paper, or the one that decides the claim.
+
+    Raises:
+        UserError: the paper has no such claim.
+    """
+    if claim is None:
+        return list(paper.experiments)
+    found = [e for e in paper.experiments if any(c.id == claim for c in e.claims)]
+    if not found:
+        ids = [c.id for c in paper.claims]
+        raise UserError(with_allowed(f"{paper.name} has no claim {claim!r}{did_you_mean(claim, ids)}", ids))
+    return found
+
+
+def _imported(module: str) -> Paper:
+    return vars(importlib.import_module(module))["PAPER"]

@@ -1,4 +1,0 @@
-"""Whole studies: each takes its options, computes tables and claims, and draws nothing.
-
-``sgdlit.theory_command`` writes the tables as CSV, draws them, and prints the claims.
-"""

@@ -1,0 +1,195 @@
+"""What a training cannot do: found before it leaves a trace, and said with key, value and what is allowed."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.nn.modules.dropout import _DropoutNd
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from sgdlit.algorithms import Member
+from sgdlit.algorithms.engines import check_engine
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.members import AsOneProcess, MembersData
+from sgdlit.foundations.errors import UserError
+from sgdlit.objectives.objective import allowed_sizes
+
+if TYPE_CHECKING:
+    from sgdlit.training.module import Training
+
+
+def check_members(training: "Training", trainer: Trainer, datamodule: Any) -> None:
+    """Everything about members, data and trainer that does not go together.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    members, mixed = training.members, trainer.precision in ("16-mixed", "bf16-mixed")
+    check_engine(training.engine, members, mixed)
+    if not training.several:
+        _check_member(members[0], trainer, datamodule)
+        return
+    assert isinstance(datamodule, MembersData), "several runs are built with the data of each"
+    for k, (member, data) in enumerate(zip(members, datamodule.members, strict=True)):
+        try:
+            _check_member(member, AsOneProcess(trainer), data)
+        except UserError as error:
+            raise UserError(f"{error}\n({_whose(k, member)})") from error
+    schedules = {type(member.scheduler).__name__ for member in members}
+    if len(schedules) > 1 and "NoneType" in schedules:
+        raise UserError("model.scheduler: some members have one and others do not; allowed: all or none")
+
+
+def _check_member(member: Member, trainer: Any, datamodule: Any) -> None:
+    if isinstance(datamodule, KeyedData):
+        _check_example(member, *datamodule.example())
+    limit, micro = trainer.limit_train_batches, trainer.accumulate_grad_batches
+    if isinstance(limit, int) and limit % micro:
+        raise UserError(
+            f"trainer.limit_train_batches: {limit} ends in the middle of a step; allowed with "
+            f"trainer.accumulate_grad_batches: {micro}: multiples of {micro}"
+        )
+    if not member.is_penalized:
+        return
+    if trainer.precision in ("16-mixed", "16-true"):
+        raise UserError(
+            f"trainer.precision: {trainer.precision} loses small gradients before they are squared; "
+            "allowed with model.reg_strength above 0: 32-true, 64-true, bf16-mixed"
+        )
+    sizes = datamodule.step_sizes if isinstance(datamodule, KeyedData) else []
+    _check_penalty_batch(member, trainer, sizes)
+    member.objective.accept(member.network)
+
+
+def check_optimizers(members: Sequence[Member]) -> None:
+    """Build every optimizer and schedule.
+
+    Raises:
+        UserError: one that cannot be built.
+    """
+    for k, member in enumerate(members):
+        try:
+            _ = member.optimizer
+            _check_plateau(member)
+        except (ValueError, TypeError) as error:
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            whose = f"\n({_whose(k, member)})" if member.point else ""
+            raise UserError(f"model.optimizer, model.scheduler: {cause}{whose}") from error
+
+
+def _check_plateau(member: Member) -> None:
+    if isinstance(member.scheduler, ReduceLROnPlateau) and "monitor" not in vars(member.scheduler):
+        raise UserError(
+            "model.scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau does not say what it waits for; "
+            "allowed: lightning.pytorch.cli.ReduceLROnPlateau, with model.scheduler.monitor"
+        )
+
+
+def _check_penalty_batch(member: Member, trainer: Any, step_sizes: list[int]) -> None:
+    size = member.objective.penalty_batch_size
+    micro, ranks = trainer.accumulate_grad_batches, trainer.world_size
+    if micro > 1 and size is None:
+        raise UserError(
+            f"trainer.accumulate_grad_batches: {micro} never shows the whole batch, so its gradient norm "
+            "cannot be penalised; allowed: 1, or model.objective.penalty_batch_size up to a micro-batch"
+        )
+    for batch in step_sizes:
+        local = batch // micro // ranks
+        allowed = allowed_sizes(local, ranks)
+        if (local * ranks if size is None else size) not in allowed:
+            raise UserError(
+                f"model.objective.penalty_batch_size: {size} does not fit a batch of {batch} examples; "
+                f"allowed: {', '.join(map(str, allowed))}"
+            )
+
+
+def _check_example(member: Member, inputs: Tensor, targets: Tensor) -> None:
+    """One example through network and loss."""
+    network = member.network
+    dtype = next((p.dtype for p in network.parameters()), inputs.dtype)
+    training = network.training
+    try:
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            network.eval()
+            outputs = member.outputs(inputs.to(dtype))
+    except (UserError, RuntimeError, ValueError) as error:
+        shape = tuple(inputs.shape[1:])
+        raise UserError(f"model.network: does not take inputs of shape {shape}: {error}") from error
+    finally:
+        network.train(training)
+    try:
+        member.loss.check_targets(outputs, targets)
+    except UserError as error:
+        raise UserError(f"model.loss, model.network: {error}") from error
+
+
+# Runs that train together
+
+
+def check_shapes(members: Sequence[Member]) -> None:
+    """Refuse networks of different shapes.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    shapes = [{n: tuple(p.shape) for n, p in m.network.named_parameters()} for m in members]
+    for k, own in enumerate(shapes):
+        if own != shapes[0]:
+            name = next(n for n in {**own, **shapes[0]} if own.get(n) != shapes[0].get(n))
+            raise UserError(
+                f"ensemble: the networks differ in {name}: {shapes[0].get(name, 'none')} of member 0, "
+                f"{own.get(name, 'none')} of member {k} ({in_words(members[k].point)}); allowed: networks of "
+                "equal shape, others in ensembles of their own"
+            )
+
+
+def check_randomness(members: Sequence[Member]) -> None:
+    """Refuse networks that draw random numbers when they are trained.
+
+    Raises:
+        UserError: naming the layer.
+    """
+    drawing = (m for m in members[0].network.modules() if isinstance(m, _DropoutNd) and m.p > 0)
+    found = next(drawing, None)
+    if found is not None:
+        raise UserError(
+            f"model.network: {type(found).__name__} draws from one generator for all members, whose "
+            "numbers would then depend on each other; allowed: networks without it, or single runs"
+        )
+
+
+def refuse_single_steps(reason: str | None) -> None:
+    """Runs that train together take many steps per call.
+
+    Raises:
+        UserError: something in the run asks for one.
+    """
+    if reason is not None:
+        raise UserError(f"{reason} is not possible with an ensemble, which takes many steps per call")
+
+
+def share(members: int, trainer: Trainer) -> slice:
+    """The members that this rank trains.
+
+    Raises:
+        UserError: more ranks than members.
+    """
+    ranks, rank = trainer.world_size, trainer.global_rank
+    if ranks > members:
+        raise UserError(
+            f"trainer.devices: {ranks} processes for {members} members; allowed: at most one for each"
+        )
+    return slice(members * rank // ranks, members * (rank + 1) // ranks)
+
+
+def _whose(k: int, member: Member) -> str:
+    return f"member {k} of the ensemble: {in_words(member.point)}"
+
+
+def in_words(point: Mapping[str, Any]) -> str:
+    """What distinguishes a member, for a message."""
+    return ", ".join(f"{key}: {value}" for key, value in point.items())

@@ -1,0 +1,92 @@
+"""At which steps is something due? A call that takes many steps ends on each of them.
+
+A callback that acts at steps says when: by ``every_n_steps``, a number, or by ``next_due(step)``, which
+returns the first step after ``step`` at which it wants to be called, or None. Of Lightning's own callbacks it
+is known here.
+"""
+
+from typing import Protocol, runtime_checkable
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import (
+    DeviceStatsMonitor,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+    Timer,
+)
+
+from sgdlit.training.clock import steps_to_lightnings_next
+
+_PER_BATCH = ("on_train_batch_start", "on_train_batch_end")
+_PER_BACKWARD = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
+
+
+@runtime_checkable
+class SaysWhenDue(Protocol):
+    """A callback that knows when it acts next."""
+
+    def next_due(self, step: int) -> int | None:
+        """The first step after ``step`` at which it wants to be called; None for never."""
+
+
+@runtime_checkable
+class ActsEveryNSteps(Protocol):
+    """A callback that acts at every multiple of a number of steps."""
+
+    every_n_steps: int
+
+
+def steps_until_due(trainer: Trainer) -> int:
+    """Steps from ``trainer.global_step`` to the next one at which anything in the run is due, at least 1."""
+    step = trainer.global_step
+    due = [step + steps_to_lightnings_next(trainer), _next_multiple(step, trainer.log_every_n_steps)]
+    due += [when for callback in trainer.callbacks if (when := next_due(callback, trainer)) is not None]
+    return min(due) - step
+
+
+def next_due(callback: Callback, trainer: Trainer) -> int | None:
+    """The first step after ``trainer.global_step`` at which a callback acts; None for never."""
+    step = trainer.global_step
+    if isinstance(callback, SaysWhenDue):
+        return callback.next_due(step)
+    if isinstance(callback, ActsEveryNSteps):
+        return _next_multiple(step, callback.every_n_steps)
+    if isinstance(callback, ModelCheckpoint) and callback._every_n_train_steps > 0:
+        return _next_multiple(step, callback._every_n_train_steps)
+    if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor):
+        # These act at the start of the batch whose end is a multiple: that step has to be a call of its own.
+        period = trainer.log_every_n_steps
+        return min(_next_multiple(step, period), _next_multiple(step + 1, period) - 1)
+    return None
+
+
+def _next_multiple(step: int, period: int) -> int:
+    return (step // period + 1) * period
+
+
+def acts_at_unknown_steps(callback: Callback) -> str | None:
+    """Why a callback cannot follow calls of many steps, in words; None if it can."""
+    cls = type(callback)
+    between = [hook for hook in _PER_BACKWARD if getattr(cls, hook) is not getattr(Callback, hook)]
+    if between:
+        return f"{cls.__name__} acts inside a step ({between[0]})"
+    if isinstance(callback, ModelCheckpoint | LearningRateMonitor | DeviceStatsMonitor | ProgressBar | Timer):
+        return None
+    if isinstance(callback, SaysWhenDue | ActsEveryNSteps):
+        return None
+    if any(getattr(cls, hook) is not getattr(Callback, hook) for hook in _PER_BATCH):
+        return f"{cls.__name__} acts at every batch, and says neither every_n_steps nor next_due(step)"
+    return None
+
+
+def acts_inside_steps(module: LightningModule, base: type[LightningModule]) -> str | None:
+    """The first hook between the steps' parts that a subclass of ``base`` has made its own; None if none."""
+    hooks: tuple[str, ...] = (
+        "training_step",
+        "backward",
+        "optimizer_step",
+        "optimizer_zero_grad",
+    )
+    hooks += ("lr_scheduler_step", "configure_gradient_clipping", *_PER_BATCH, *_PER_BACKWARD)
+    return next((hook for hook in hooks if getattr(type(module), hook) is not getattr(base, hook)), None)

@@ -1,0 +1,102 @@
+"""Runs that train together: from one config and its ``ensemble`` to members, built as each would be alone."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from sgdlit.config.axes import Point, apply, expand
+from sgdlit.config.options import Option
+from sgdlit.data.members import MembersData
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.progress import track
+from sgdlit.training.checkpoints import Checkpoints
+from sgdlit.training.module import Training
+from sgdlit.training.seeds import seed_data, seed_initialisation
+
+_VARIED = ("seed_everything", "init_seed", "model", "data")
+
+
+@cache
+def axis_options() -> dict[str, Option]:
+    """What an axis may begin with. Names, folders and checkpoints to start from are the same for all runs."""
+    return {
+        "seed_everything": Option(int),
+        "init_seed": Option(int | None),
+        "model": Option(LightningModule),
+        "data": Option(LightningDataModule),
+        "trainer": Option(Trainer),
+        "checkpoints": Option(Checkpoints),
+    }
+
+
+def points_of(config: Namespace) -> list[Point]:
+    """What distinguishes each member from the config.
+
+    Raises:
+        UserError: axes that are none, or over a key that is the same for all members.
+    """
+    points = expand(config.ensemble, "ensemble")
+    for key in points[0]:
+        if key.split(".")[0] not in _VARIED:
+            raise UserError(
+                f"ensemble: {key} is the same for all members, which are trained together; allowed: keys "
+                f"under {', '.join(_VARIED)}. A sweep (python -m sgdlit sweep) can vary it"
+            )
+    return points
+
+
+def member_config(config: Namespace, point: Point) -> Namespace:
+    """The config of one member: an ordinary one, of a single run.
+
+    Raises:
+        UserError: a key that the config does not have, or a value that is not allowed there.
+    """
+    own = apply(config, point, axis_options())
+    own.ensemble = None
+    seed_data(own)
+    return own
+
+
+def build(
+    config: Namespace, points: Sequence[Point], explain: Callable[[Exception, Point], Exception]
+) -> tuple[Training, MembersData]:
+    """The runs that train together, and the data of each.
+
+    Args:
+        config: of the run.
+        points: see :func:`points_of`.
+        explain: what to raise instead of an error that a class raised when it was built.
+
+    Raises:
+        UserError: members that cannot be trained together.
+    """
+    parser = LightningArgumentParser()
+    for name, base in (("model", LightningModule), ("data", LightningDataModule)):
+        parser.add_lightning_class_args(base, name, subclass_mode=True, required=False)
+    instantiate = getattr(parser, "instantiate", parser.instantiate_classes)  # its name since 4.49
+    configs = [member_config(config, point) for point in points]
+    held: dict[str, LightningDataModule] = {}
+    parts, data = [], []
+    for own, point in track(list(zip(configs, points, strict=True)), "building members"):
+        try:
+            seed_initialisation(own)
+            parts.append(_training(instantiate(Namespace(model=own.model)).model))
+            key = repr(own.data)
+            if key not in held:
+                held[key] = instantiate(Namespace(data=own.data)).data
+            data.append(held[key])
+        except Exception as error:
+            raise explain(error, point) from error
+    return Training.joined(parts, points, config.ensemble_curves), MembersData(data)
+
+
+def _training(built: LightningModule) -> Training:
+    if not isinstance(built, Training):
+        raise UserError(
+            f"model: {type(built).__name__} cannot be a member of an ensemble; allowed: "
+            "sgdlit.training.module.Training, with any network"
+        )
+    return built

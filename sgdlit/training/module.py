@@ -1,0 +1,420 @@
+"""The one LightningModule: it trains K ≥ 1 runs, one step per call through Lightning or many by engines.
+
+Step by step, for one run, Lightning is handed one scalar whose gradient is that of the modified loss, so any
+optimizer, scheduler, clipping, accumulation, precision and DDP work as they do elsewhere. Many steps per
+call, for one run or for several of equal shape, are taken by engines (``sgdlit.algorithms``) and counted one
+by one by the Trainer. The numbers of a run do not depend, beyond rounding, on which others train with it.
+Nothing waits for the device except at the steps that are logged.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from sgdlit.algorithms import EngineGroup, EngineName, Machine, Member
+from sgdlit.algorithms.member import Reduction
+from sgdlit.data.batches import Block
+from sgdlit.data.keyed_data import OnDeviceData
+from sgdlit.data.members import MembersData
+from sgdlit.foundations.console import say
+from sgdlit.foundations.errors import UserError
+from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
+from sgdlit.objectives.penalty import length
+from sgdlit.training import checks, rows
+from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
+from sgdlit.training.clock import advance_clock, share_clock
+from sgdlit.training.evaluation import BestSoFar, EvaluationSums
+from sgdlit.training.rows import Row, Stopwatch, training_row
+
+LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output"]
+
+_MONITORED = ("train/loss", "train/accuracy")
+_NEVER = 2**62  # epochs between two steps of a schedule that Lightning is not to step
+
+
+class Training(LightningModule):
+    """Trains runs, logs what each does, and evaluates each.
+
+    Logged every ``trainer.log_every_n_steps`` steps at step t, about the parameters after t updates: the
+    minibatch's ``train/loss``, ``train/modified_loss``, ``train/C_reg``, ``train/accuracy``,
+    ``train/gradient_norm`` (of what the optimizer receives, before clipping), ``train/lr``,
+    ``train/reg_strength`` and ``train/steps_per_second``. At each evaluation: loss, accuracy and soft error
+    1 − p_y of every evaluation set (sums over all examples and ranks), ``test/highest_accuracy`` so far (the
+    metric of Smith et al. 2021) and, apart from it, ``test/accuracy_at_best_val``, that of the parameters
+    which validation chose. Of several runs, each has lines of its own in ``metrics.csv``, with its number as
+    ``member``; elsewhere there are the mean over the members and the standard deviation, ``..._spread``. A
+    member whose loss is not finite is logged no further, and the others go on.
+
+    Args:
+        network: the network to train.
+        loss: the cost of one example.
+        reg_strength: λ of the explicit regularizer: a number, or a :class:`Strength` of step and rate; 0 is
+            plain SGD.
+        objective: how the regularizer is computed, and over which batch its norm is taken (default:
+            :class:`ExactPenalty` over the step's whole global batch).
+        optimizer: torch's plain SGD, or any optimizer by class path.
+        scheduler: a learning-rate schedule that is advanced once per step; None keeps the rate.
+        channels_last: keep images and convolutions in channels-last memory format.
+        reduction: what the optimizer receives of a step's batch: the gradient of the ``mean`` over its
+            examples, or B times that, of their ``sum``. What is logged about losses and C_reg is of the mean.
+        steps_per_call: steps that one call of ``training_step`` takes. ``auto`` takes so many that a call
+            lasts about a tenth of a second, and one where something in the run acts inside each step
+            (clipping, accumulation, several ranks, unknown callbacks). No number depends on it.
+        engine: what takes them, see ``sgdlit.algorithms.engines``; ``auto`` chooses.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: LossName = "cross_entropy",
+        reg_strength: float | Strength = 0.0,
+        objective: Objective | None = None,
+        optimizer: OptimizerCallable = torch.optim.SGD,
+        scheduler: LRSchedulerCallable | None = None,
+        channels_last: bool = False,
+        reduction: Reduction = "mean",
+        steps_per_call: StepsPerCall = "auto",
+        engine: EngineName = "auto",
+    ) -> None:
+        super().__init__()
+        strength = reg_strength if isinstance(reg_strength, Strength) else ConstantStrength(reg_strength)
+        member = Member(
+            network,
+            loss_by_name(loss),
+            optimizer,
+            scheduler,
+            objective or ExactPenalty(),
+            strength,
+            reduction,
+            channels_last,
+        )
+        self.steps_per_call, self.engine = steps_per_call, engine
+        self.single_steps: str | None = None
+        self.curves = False
+        self.several = False  # whether runs train together, so that tables say whose line each is
+        self.splits: list[str] = []
+        self.improved = False
+        self._engines: EngineGroup | None = None
+        self._engines_before: dict[str, Any] | None = None
+        self._noted = False
+        self._factor = 1
+        self._pending: dict[str, Tensor] = {}
+        self._stopwatch = Stopwatch(0)
+        self._latest: dict[int, Row] = {}
+        self._hold([member])
+
+    @classmethod
+    def joined(
+        cls, parts: Sequence["Training"], points: Sequence[Mapping[str, Any]], curves: bool = False
+    ) -> "Training":
+        """One module for the runs of several, each built as it would be alone.
+
+        Args:
+            parts: modules of one run each; the first becomes the module of all.
+            points: what distinguishes each run from the config, by key.
+            curves: whether TensorBoard gets each member's curves too.
+
+        Raises:
+            UserError: networks of different shapes, or that draw random numbers when they are trained.
+        """
+        members = [member for part in parts for member in part.members]
+        for member, point in zip(members, points, strict=True):
+            member.point = dict(point)
+        checks.check_shapes(members)
+        checks.check_randomness(members)
+        first = parts[0]
+        first.curves, first.several = curves, True
+        first._hold(members)
+        return first
+
+    def _hold(self, members: list[Member]) -> None:
+        """Take over the runs that are trained."""
+        self.members = members
+        self.networks = nn.ModuleList([member.network for member in members])
+        self.owned = slice(0, len(members))
+        self.diverged_at: list[int | None] = [None] * len(members)
+        self.records = [BestSoFar() for _ in members]
+        self.evaluations = EvaluationSums(members)
+
+    def here(self) -> list[int]:
+        """The members that this process trains and whose losses are finite so far."""
+        return [k for k in range(len(self.members))[self.owned] if self.diverged_at[k] is None]
+
+    # What is refused, and how steps are taken
+
+    def check(self, trainer: Trainer, datamodule: Any) -> None:
+        """Refuse what cannot work, before a run leaves a trace.
+
+        Raises:
+            UserError: naming the key, its value and what is allowed.
+        """
+        checks.check_optimizers(self.members)
+        self._plan(trainer, datamodule)
+        checks.check_members(self, trainer, datamodule)
+
+    def setup(self, stage: str) -> None:
+        datamodule = self.trainer.datamodule
+        declared = datamodule.evaluation_splits if isinstance(datamodule, OnDeviceData) else ["val"]
+        self.splits = list(declared) if stage in ("fit", "validate") else ["test"]
+        if self.several or stage == "fit":
+            self._plan(self.trainer, datamodule)
+
+    def _plan(self, trainer: Trainer, datamodule: Any) -> None:
+        """Whether a call takes one step through Lightning's own optimization, or a block of them, and which
+        members this rank trains."""
+        self.single_steps = self._single_steps_because(trainer, datamodule)
+        if self.several:
+            checks.refuse_single_steps(self.single_steps)
+            self.owned = checks.share(len(self.members), trainer)
+        check_steps_per_call(self.steps_per_call, self.engine, self.single_steps)
+        if not self.several and self.steps_per_call == 1 and self.engine == "auto":
+            self.single_steps = "model.steps_per_call: 1"
+        self.automatic_optimization = self.single_steps is not None
+        if isinstance(datamodule, MembersData):
+            datamodule.owned = self.owned
+        if isinstance(datamodule, OnDeviceData):
+            plan = BlockPlan(trainer, self.steps_per_call)
+            datamodule.block_length = None if self.automatic_optimization else plan
+
+    def _single_steps_because(self, trainer: Trainer, datamodule: Any) -> str | None:
+        reason = single_steps_because(trainer, self, Training, datamodule)
+        if not self.several and trainer.world_size > 1:
+            reason = f"trainer.devices: {trainer.world_size} ranks, which exchange gradients at every step"
+        if any(isinstance(member.scheduler, ReduceLROnPlateau) for member in self.members):
+            reason = "model.scheduler: ReduceLROnPlateau, which waits for evaluations"
+        return reason
+
+    # What is optimized
+
+    def configure_optimizers(self) -> Any:
+        for member in self.members:
+            member.begin_again()  # parameters have their device and precision only now
+        optimizers = [member.optimizer for member in self.members]
+        schedulers = [member.scheduler for member in self.members if member.scheduler is not None]
+        if not self.automatic_optimization or not schedulers:
+            return optimizers, schedulers
+        plan = {"scheduler": schedulers[0], "interval": "step"}
+        if isinstance(schedulers[0], ReduceLROnPlateau):  # this module steps it, at each evaluation
+            plan |= {"interval": "epoch", "frequency": _NEVER, "monitor": _monitor(schedulers[0])}
+        return {"optimizer": optimizers[0], "lr_scheduler": plan}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs of the first network for inputs ``[B, ...]``."""
+        return self.members[0].outputs(x)
+
+    def on_train_start(self) -> None:
+        self._engines, self._noted = None, False
+        self._stopwatch = Stopwatch(self.global_step)
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        if isinstance(batch, Block):
+            return self._take(batch)
+        member = self.members[0]
+        inputs, targets = member.in_memory_format(batch[0]), batch[1]
+        strength = member.reg_strength(self.global_step)
+        found = member.objective(member.network, member.loss, inputs, targets, strength)
+        if self._is_due():
+            squared_norm = found.squared_norm
+            if squared_norm is None and member.objective.penalty_batch_size is not None:
+                squared_norm = member.objective.measure(member.network, member.loss, inputs, targets)
+            self._gather(found.cost, squared_norm, member.loss.correct(found.outputs, targets))
+        shares = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        self._factor = member.gradient_factor(shares * len(inputs))
+        return {"loss": self._factor * found.loss, "cost": found.cost}
+
+    def _take(self, block: Block) -> dict[str, Tensor]:
+        """The steps of a block; the losses before each of them, ``[steps, members]``."""
+        assert block.start == self.global_step, "blocks are made one after another, none ahead of its time"
+        engines = self._engines = self._engines or self._make_engines()
+        if self._is_due():
+            self._log_observation(engines, block)
+        losses = engines.run(block)
+        if engines.note is not None and not self._noted and self.trainer.is_global_zero:
+            say(engines.note)
+        self._noted = True
+        advance_clock(self.trainer, len(block) - 1)
+        return {"losses": self._of_all(losses.loss), "cost": self._of_all(losses.cost)}
+
+    def _make_engines(self) -> EngineGroup:
+        precision = self.trainer.precision_plugin
+        machine = Machine(
+            self.trainer.strategy.root_device,
+            precision,
+            isinstance(precision, MixedPrecision),
+            self.trainer.estimated_stepping_batches,
+        )
+        return EngineGroup(self.members[self.owned], self.engine, machine, self._engines_before)
+
+    def _of_all(self, owned: Tensor) -> Tensor:
+        """Losses ``[steps, members]``, with zeros for the members of other ranks."""
+        if owned.shape[1] == len(self.members):
+            return owned
+        everyone = owned.new_zeros(len(owned), len(self.members))
+        everyone[:, self.owned] = owned
+        return everyone
+
+    # What is logged about training
+
+    def _is_due(self) -> bool:
+        return self.global_step % self.trainer.log_every_n_steps == 0
+
+    def _log_observation(self, engines: EngineGroup, block: Block) -> None:
+        """What the members are like before a block."""
+        seen = [None if v is None else v.tolist() for v in engines.observe(block)]
+        found = {}
+        for k in self.here():
+            own: list[Any] = [None if v is None else v[k - self.owned.start] for v in seen]
+            member = self.members[k]
+            found[k] = training_row(
+                own[0], own[1], own[2], own[3], member.lr, member.reg_strength(self.global_step)
+            )
+        self._log_training(found)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if not self._is_due() or not self.automatic_optimization:
+            return
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norm = float(length([g for g in gradients if g is not None]))
+        means, member = self._means_over_ranks(), self.members[0]
+        squared_norm = means.get("squared_norm", (norm / self._factor) ** 2)
+        strength = member.reg_strength(self.global_step)
+        found = training_row(means["loss"], squared_norm, norm, means.get("accuracy"), member.lr, strength)
+        self._log_training({0: found})
+
+    def _log_training(self, found: dict[int, Row]) -> None:
+        self.log_rows(found, _MONITORED, self._stopwatch.row(self.global_step))
+
+    def _gather(self, cost: Tensor, squared_norm: Tensor | None, correct: Tensor | None) -> None:
+        """Add up what the micro-batches of a logged step show."""
+        values = {"loss": cost}
+        if squared_norm is not None:
+            values["squared_norm"] = squared_norm
+        if correct is not None:
+            values["accuracy"] = correct.float().mean()
+        self._pending = {name: self._pending.get(name, 0) + value for name, value in values.items()}
+
+    def _means_over_ranks(self) -> dict[str, float]:
+        names = list(self._pending)
+        sums = torch.stack([value.double() for value in self._pending.values()])
+        self._pending = {}
+        means = self.trainer.strategy.reduce(sums, reduce_op="mean") / self.trainer.accumulate_grad_batches
+        return dict(zip(names, means.tolist(), strict=True))
+
+    def log_rows(
+        self, found: Mapping[int, Row], monitored: Iterable[str] = (), common: Row | None = None
+    ) -> None:
+        """Write a row about each of some members to every logger; some of it also for callbacks.
+
+        Lightning's way to callbacks takes ten times as long per number as a logger does.
+
+        Args:
+            found: what there is to say, by the member's number; of this rank's members.
+            monitored: names of numbers that callbacks may ask for; of several members their mean.
+            common: numbers of the run as a whole.
+        """
+        everyone = rows.over_ranks(found, self.trainer) if self.several else found
+        shown = rows.write(self.loggers, self.global_step, everyone, self.several, self.curves, common)
+        if shown:
+            self.log_dict({name: shown[name] for name in monitored if name in shown}, logger=False)
+
+    # What is evaluated
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate(self.splits[dataloader_idx], batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self._evaluate("test", batch)
+
+    def _evaluate(self, split: str, batch: Any) -> None:
+        seen = batch if self.several else [([0], batch)]
+        for members, (inputs, targets) in seen:
+            self.evaluations.add(split, members, inputs, targets, self.trainer)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Label, predicted class and its probability: float64 ``[b, 3]``."""
+        x, y = batch
+        guess, probability = self.members[0].loss.classify(self(x))
+        return torch.stack((y.double(), guess.double(), probability), -1).cpu()
+
+    def on_validation_start(self) -> None:
+        self._stopwatch.pause()
+
+    def on_validation_end(self) -> None:
+        self._stopwatch.go_on()
+
+    def on_validation_epoch_end(self) -> None:
+        found = self.evaluations.results(self.splits, self.trainer)
+        if self.trainer.sanity_checking:
+            return
+        self._latest, self.improved = found, False
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            better = [self.records[k].update(row, self.splits) for k, row in found.items()]
+            self.improved = better[0] and not self.several
+            found = {k: row | self.records[k].best for k, row in found.items()}
+            self._wait_for_plateau(found)
+        found = {k: found[k] for k in self.here() if k in found}
+        self.log_rows(found, list(dict.fromkeys(name for row in found.values() for name in row)))
+
+    def _wait_for_plateau(self, found: Mapping[int, Row]) -> None:
+        """Step a schedule that waits for evaluations: before the checkpoint of this step is written."""
+        for k, member in enumerate(self.members):
+            if isinstance(member.scheduler, ReduceLROnPlateau):
+                name = _monitor(member.scheduler)
+                known = {**self.trainer.callback_metrics, **found[k]}
+                if name not in known:
+                    raise UserError(
+                        f"model.scheduler.monitor: {name!r} is not evaluated; allowed: {', '.join(found[k])}"
+                    )
+                member.scheduler.step(float(known[name]))
+
+    def on_test_epoch_end(self) -> None:
+        self._latest = self.evaluations.results(self.splits, self.trainer)
+        finite = [k for k, fine in enumerate(self.evaluations_are_finite()) if fine] or list(self._latest)
+        shown = [self._latest[k] for k in finite if k in self._latest]
+        for name in dict.fromkeys(name for row in shown for name in row):
+            values = [row[name] for row in shown if name in row]
+            self.log(name, sum(values) / len(values))
+
+    def evaluated(self) -> list[Row]:
+        """Each member's last evaluation, with its records."""
+        return [self._latest.get(k, {}) | self.records[k].best for k in range(len(self.members))]
+
+    def evaluations_are_finite(self) -> list[bool]:
+        """For each member, whether its last evaluation was finite."""
+        rows_ = [self._latest.get(k, {}) for k in range(len(self.members))]
+        return [all(abs(value) < float("inf") for value in row.values()) for row in rows_]
+
+    def reached(self) -> list[Row]:
+        """What each member reached so far."""
+        return [dict(records.best) for records in self.records]
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        engines = self._engines.description() if self._engines else self._engines_before
+        checkpoint["sgdlit_best"], checkpoint["sgdlit_engines"] = self.reached(), engines
+        checkpoint["sgdlit_optimizers"] = [member.settings for member in self.members]
+        if self.several and self.trainer.world_size > 1:
+            rows.collect(checkpoint, self.owned, self.trainer.world_size)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.records = [BestSoFar(best) for best in checkpoint["sgdlit_best"]]
+        self._engines_before = checkpoint["sgdlit_engines"]
+        share_clock(checkpoint)
+
+
+def networks_of(module: LightningModule) -> Sequence[nn.Module]:
+    """The networks of the runs that a module trains; a module of another kind is one run."""
+    return list(module.networks) if isinstance(module, Training) else [module]
+
+
+def _monitor(scheduler: ReduceLROnPlateau) -> str:
+    """The metric that a schedule by Lightning's class waits for."""
+    return str(vars(scheduler)["monitor"])

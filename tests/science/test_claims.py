@@ -1,0 +1,73 @@
+"""Every claim of ``sgdlit.papers`` at quick scale, one test for each experiment that decides some."""
+
+from dataclasses import fields
+from typing import get_args
+
+import pytest
+
+from sgdlit.cli.reproduce import Session, config_path
+from sgdlit.papers.catalogue import papers
+from sgdlit.papers.claim import Claim, Kind
+
+EXPERIMENTS = {
+    f"{paper.name}:{'+'.join(claim.id for claim in experiment.claims)}": (paper, experiment)
+    for paper in papers().values()
+    for experiment in paper.experiments
+}
+SLOW = {
+    "blog:B1",
+    "blog:B3+B4+B5",
+    "blog:B6+B7",
+    "cohen2021:ES1+ES2+ES3",
+    "glasgow2023:X1",
+    "grosse2021:G3",
+    "nakkiran2020:DB1+DB2+DB3",
+    "shallue2018:G4+G5+G7",
+    "smith2021:F1b+F3+F4",
+    "smith2021:F1c",
+    "smith2021:M1+M2+M3+M4+M5+M6",
+    "zhang2019:F5+F8",
+    "zhang2019:G2+G7+G8+G9+G10+G11",
+}
+"""What takes more than some five seconds."""
+
+
+def marked(name):
+    return pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in EXPERIMENTS])
+def test_claims_hold_at_quick_scale(name, tmp_path, monkeypatch, request):
+    paper, experiment = EXPERIMENTS[name]
+    data = request.getfixturevalue("real_data") if experiment.needs_data else None
+    monkeypatch.delenv("SGDLIT_DATA", raising=False)
+    session = Session(paper, tmp_path, quick=True, data=data, jobs=1, svg=False)
+    evidence = experiment.measure(paper.quick_options(), session.workshop())
+    assert not [str(finding) for finding in evidence.findings if not finding.holds]
+    assert {finding.claim for finding in evidence.findings} == {claim.id for claim in experiment.claims}
+    assert all(finding.interval for finding in evidence.findings)
+    assert all(row.keys() == rows[0].keys() for rows in evidence.tables.values() for row in rows)
+    drawn = experiment.draw(evidence.tables)
+    assert drawn
+    for figure in drawn.values():
+        figure.canvas.draw()
+
+
+def test_what_is_slow_exists():
+    assert EXPERIMENTS.keys() >= SLOW
+
+
+@pytest.mark.parametrize("paper", papers().values(), ids=lambda paper: paper.name)
+def test_every_claim_says_what_it_is_and_how_it_is_checked(paper):
+    ids = [claim.id for claim in paper.claims]
+    assert len(ids) == len(set(ids))
+    assert paper.reference
+    assert "Symbols" in paper.options.__doc__
+    paper.quick_options()
+    for claim in paper.claims:
+        left_out = {field.name for field in fields(Claim) if not getattr(claim, field.name)}
+        assert left_out <= {"config"}, claim.id
+        assert claim.kind in get_args(Kind)
+        assert (claim.kind == "trained") == bool(claim.config), claim.id
+        if claim.config:
+            assert config_path(claim.config).is_file()

@@ -1,0 +1,148 @@
+"""Measures of weights, of the trajectory and of features against matrices that were built for it."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from sgdlit.foundations.errors import UserError
+from sgdlit.measures import (
+    activations,
+    balancedness,
+    cosine,
+    distance,
+    effective_rank,
+    features,
+    features_of,
+    layers_of,
+    numerical_rank,
+    singular_values,
+    stable_rank,
+    train_test_gap,
+    update,
+    weight_matrices,
+    weight_norms,
+)
+from sgdlit.models import MLP, DeepLinear, SimpleCNN
+from sgdlit.models.sensing import BilinearForm
+from sgdlit.objectives import loss_by_name
+
+
+def with_values(sigma: list[float], m: int, n: int, seed: int = 0) -> torch.Tensor:
+    """A matrix (m, n) with these singular values."""
+    generator = torch.Generator().manual_seed(seed)
+    left, right = (
+        torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))[0]
+        for size in (m, n)
+    )
+    middle = torch.zeros(m, n, dtype=torch.float64)
+    middle.diagonal()[: len(sigma)] = torch.tensor(sigma, dtype=torch.float64)
+    return left @ middle @ right.T
+
+
+def test_ranks_of_a_matrix_with_chosen_singular_values():
+    values = singular_values(with_values([4.0, 2.0, 2.0], 5, 7))
+    assert values.tolist() == pytest.approx([4, 2, 2, 0, 0], abs=1e-12)
+    assert singular_values(with_values([4.0, 2.0, 2.0], 5, 7), 2).tolist() == pytest.approx([4, 2])
+    assert stable_rank(values).item() == pytest.approx(24 / 16)
+    entropy = -(0.5 * math.log(0.5) + 2 * 0.25 * math.log(0.25))
+    assert effective_rank(values).item() == pytest.approx(math.exp(entropy), rel=1e-9)
+    assert numerical_rank(values, 1e-6) == 3
+    assert effective_rank(torch.ones(6)).item() == pytest.approx(6)
+
+
+def test_weights_as_matrices():
+    shapes = {name: tuple(matrix.shape) for name, matrix in weight_matrices(SimpleCNN()).items()}
+    assert all(len(shape) == 2 for shape in shapes.values())
+    network = MLP([4, 3, 2])
+    network.layers[1].weight.requires_grad_(False)
+    assert list(weight_matrices(network)) == ["layers.3.weight"]
+
+
+def test_norms_by_layer():
+    network = MLP([4, 3, 2])
+    assert layers_of(network) == {
+        "layers.1.weight": "layers.1",
+        "layers.1.bias": "layers.1",
+        "layers.3.weight": "layers.3",
+        "layers.3.bias": "layers.3",
+    }
+    network.layers[1].bias.data.fill_(2.0)
+    expected = math.sqrt(network.layers[1].weight.square().sum().item() + 12)
+    assert weight_norms(network)["layers.1"] == pytest.approx(expected, rel=1e-6)
+    assert list(weight_norms(DeepLinear([2, 3, 2]))) == ["weights.0", "weights.1"]
+    assert list(weight_norms(BilinearForm(DeepLinear([2, 2])))) == ["net.weights.0"]
+    assert list(weight_norms(nn.Linear(2, 2))) == ["weight", "bias"]
+
+
+def test_the_way_between_parameters():
+    start, middle = ({"a": torch.tensor([v]), "b": torch.tensor([[0.0, v]])} for v in (0.0, 2.0))
+    end = {"a": torch.tensor([1.0]), "b": torch.tensor([[0.0, 1.0]])}
+    assert distance(start, middle) == pytest.approx(math.sqrt(8))
+    assert cosine(update(start, middle), update(middle, end)) == pytest.approx(-1)
+    assert cosine(update(start, middle), {"a": torch.tensor([1.0]), "b": torch.zeros(1, 2)}) == pytest.approx(
+        math.sqrt(0.5)
+    )
+    assert math.isnan(cosine(update(start, start), update(start, end)))
+
+
+def test_balancedness_of_balanced_layers_is_zero_and_gradient_flow_conserves_the_rest():
+    below, above = with_values([3.0, 1.0], 4, 5), torch.zeros(3, 4, dtype=torch.float64)
+    assert balancedness([below, above]) == pytest.approx([math.sqrt(81 + 1)], rel=1e-12)  # σ² = 9, 1
+    left, values, _ = torch.linalg.svd(below)
+    assert balancedness([below, torch.diag(values) @ left.T]) == pytest.approx([0.0], abs=1e-12)
+
+    torch.manual_seed(0)
+    network, target = DeepLinear([3, 4, 2]).double(), torch.randn(2, 3, dtype=torch.float64)
+    drift = {}
+    for lr in (1e-2, 5e-3):
+        torch.manual_seed(1)
+        network.reset_parameters()
+        before = [w.detach().clone() for w in network.weights]
+        for _ in range(round(1 / lr)):
+            cost = 0.5 * (network.product - target).square().sum()
+            gradient = torch.autograd.grad(cost, list(network.weights))
+            with torch.no_grad():
+                for weight, g in zip(network.weights, gradient, strict=True):
+                    weight -= lr * g
+        after = [w.detach() for w in network.weights]
+        gaps = [w[1].T @ w[1] - w[0] @ w[0].T for w in (before, after)]
+        drift[lr] = float(torch.linalg.matrix_norm(gaps[1] - gaps[0]))
+    assert drift[5e-3] < 0.1
+    assert drift[1e-2] / drift[5e-3] == pytest.approx(2, rel=0.15)  # O(ε)
+
+
+def test_the_gap_and_its_interval():
+    loss, network = loss_by_name("half_squared_error"), nn.Linear(1, 1, bias=False).double()
+    network.weight.data.zero_()
+    y = torch.tensor([1.0, 2.0, 3.0, 2.0, 2.0], dtype=torch.float64)
+    x = torch.ones(5, 1, dtype=torch.float64)
+    training, test = [(x[:2], y[:2]), (x[:1], y[2:3])], [(x[:2], y[3:])]
+    found = train_test_gap(network, loss, training, test)
+    costs = torch.tensor([0.5, 2.0, 4.5], dtype=torch.float64)
+    assert found.gap == pytest.approx(2 - 7 / 3, rel=1e-12)
+    assert found.high - found.gap == pytest.approx(1.959964 * math.sqrt(costs.var().item() / 3), rel=1e-6)
+    whole = train_test_gap(network, loss, training, test, population=3)
+    assert whole.low == whole.high == whole.gap
+
+
+def test_features_of_a_layer():
+    active = torch.cat((with_values([5.0, 5.0], 6, 3), torch.zeros(6, 1, dtype=torch.float64)), 1)
+    both = torch.cat((active, -active))  # centred
+    found = features_of(both)
+    assert found.effective_rank == pytest.approx(2, rel=1e-9)
+    assert found.participation_ratio == pytest.approx(2, rel=1e-9)
+    assert found.sparsity == pytest.approx(5 / 8)
+    assert found.never_active == pytest.approx(1 / 4)
+    assert features_of(torch.ones(5, 2)).effective_rank == 0
+
+    network = MLP([4, 6, 2])
+    x = torch.randn(9, 4)
+    batches = [(x[:4], None), (x[4:8], None), (x[8:], None)]
+    hidden = torch.relu(network.layers[1](x))
+    assert torch.allclose(activations(network, batches, "layers.3"), hidden, atol=1e-6)
+    assert features(network, batches).sparsity == pytest.approx(float((hidden <= 0).float().mean()))
+    assert not network.layers[3]._forward_pre_hooks
+    with pytest.raises(UserError, match=r"'layers\.2x'; did you mean layers\.2"):
+        features(network, batches, "layers.2x")
