@@ -103,13 +103,16 @@ class Member:
         Each is float64 ``[count]``. The schedule is advanced by ``count`` steps.
         """
         constant = rule.constant and self.scheduler is None and type(self.strength) is ConstantStrength
+        if constant:
+            given = rule.hyperparameters(self.optimizer.param_groups[0], start)
+            given |= {"reg_strength": self.reg_strength(start)}
+            return {name: torch.full((count,), v, dtype=torch.float64) for name, v in given.items()}
         each = []
-        for step in range(start, start + (1 if constant else count)):
+        for step in range(start, start + count):
             given = rule.hyperparameters(self.optimizer.param_groups[0], step)
             each.append(given | {"reg_strength": self.reg_strength(step)})
             self.advance_schedule()
-        columns = {name: torch.tensor([own[name] for own in each], dtype=torch.float64) for name in each[0]}
-        return {name: column.expand(count).contiguous() for name, column in columns.items()}
+        return {name: torch.tensor([own[name] for own in each], dtype=torch.float64) for name in each[0]}
 
     def next_hyperparameters(self, rule: UpdateRule, step: int) -> dict[str, Tensor]:
         """What update ``step`` needs, ``[1]`` each; no schedule is advanced."""
