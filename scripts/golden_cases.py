@@ -100,33 +100,11 @@ def sweep(folder: Path, config: dict[str, Any]) -> list[Path]:
     return [folder / "store" / name for name in ("table.csv", "figures/loss.csv")]
 
 
-REPRODUCED = {
-    "modified-flow": {
-        "smith2021:M1": ("", "m halvings n_steps order_pairs"),
-        "barrett2021": ("", ""),
-    },
-    "noisy-quadratic": {"zhang2019:G2": ("", "dimensions rates pieces batch_sizes target")},
-    "noisy-quadratic-runs": {"zhang2019:F5": ("", "runs")},
-    "rate-drop": {"grosse2021:G3": ("drop.", "dimensions steps simulations runs")},
-    "linear-regression": {
-        "grosse2021:G12": ("regression.", "covariance_samples runs steps"),
-        "strohmer2009": ("", "runs"),
-        "ma2018": ("", "weights examples"),
-        "kidambi2018": ("", "conditions"),
-    },
-    "online-convex": {"blog:B10": ("convex.", "steps runs")},
-    "least-squares": {"blog:B2": ("least_squares.", "d")},
-}
-"""By what was one study: claims, what stands before their options now, and which options are theirs."""
-
-
-def theory(folder: Path, name: str, *arguments: str) -> Outcome:
-    """The tables of a study, and the findings of its claims."""
-    given, out = dict(argument[2:].split("=", 1) for argument in arguments), folder / "out"
-    for target, (prefix, names) in REPRODUCED[name].items():
-        own = [f"--{prefix}{key}={given[key]}" for key in names.split() if key in given]
-        own += [f"--data={given['data']}"] if "data" in given else []
-        sgdlit(folder, "reproduce", target, "--scale=full", "--out", str(out), *own)
+def reproduce(folder: Path, *commands: str) -> Outcome:
+    """The tables and findings of claims; each command is a claim and its options."""
+    out = folder / "out"
+    for command in commands:
+        sgdlit(folder, "reproduce", *command.split(), "--scale=full", "--out", str(out))
     claims = []
     for path in out.glob("*/claims.json"):
         for claim in json.loads(path.read_text()).values():
@@ -188,8 +166,8 @@ def trains(*arguments: Any, **more: Any) -> Case:
     return lambda folder: Outcome([fit(folder, config(*arguments, **more))])
 
 
-def studies(name: str, *arguments: str) -> Case:
-    return lambda folder: theory(folder, name, *arguments)
+def claims(*commands: str) -> Case:
+    return lambda folder: reproduce(folder, *commands)
 
 
 def sgd(lr: float, **arguments: Any) -> dict[str, Any]:
@@ -311,18 +289,20 @@ def cases(data: str) -> dict[str, Case]:
             mlp(16, 24, 5), classes(temperature=0.0, last_batch="drop"), sgd(0.1), 64,
             ensemble=[worlds, two_seeds],
             trainer={"val_check_interval": 64, "callbacks": [log_spaced]}),
-        "theory_modified_flow": studies(
-            "modified-flow", "--m=3", "--halvings=3", "--n_steps=[1,2]", "--order_pairs=2",
-            f"--data={data}"),
-        "theory_noisy_quadratic": studies(
-            "noisy-quadratic", "--dimensions=2500", "--rates=24", "--pieces=3",
-            "--batch_sizes=[1.0,16.0,256.0]", "--target=0.05"),
-        "theory_rate_drop": studies("rate-drop", "--dimensions=20", "--steps=400", "--simulations=40"),
-        "theory_linear_regression": studies(
-            "linear-regression", "--covariance_samples=20000", "--runs=40", "--steps=100",
-            "--conditions=[64.0,256.0]", "--weights=5", "--examples=40"),
-        "theory_online_convex": studies("online-convex", "--steps=[10,100]", "--runs=50"),
-        "theory_least_squares": studies("least-squares", "--d=24"),
+        "theory_modified_flow": claims(
+            f"smith2021:M1 --m=3 --halvings=3 --n_steps=[1,2] --order_pairs=2 --data={data}", "barrett2021"),
+        "theory_noisy_quadratic": claims(
+            "zhang2019:G2 --dimensions=2500 --rates=24 --pieces=3 "
+            "--batch_sizes=[1.0,16.0,256.0] --target=0.05"),
+        "theory_rate_drop": claims(
+            "grosse2021:G3 --drop.dimensions=20 --drop.steps=400 --drop.simulations=40"),
+        "theory_linear_regression": claims(
+            "grosse2021:G12 --regression.covariance_samples=20000 --regression.runs=40 "
+            "--regression.steps=100",
+            "strohmer2009 --runs=40", "ma2018 --weights=5 --examples=40",
+            "kidambi2018 --conditions=[64.0,256.0]"),
+        "theory_online_convex": claims("blog:B10 --convex.steps=[10,100] --convex.runs=50"),
+        "theory_least_squares": claims("blog:B2 --least_squares.d=24"),
     }
     # fmt: on
 
@@ -355,14 +335,14 @@ def cases(data: str) -> dict[str, Case]:
         noise = new("GradientNoise", d=20, batch_size=4, test_size=1)
         what = config(new("Quadratic", d=20), noise, sgd(0.3, momentum=0.5), 60, loss="network_output")
         runs = [fit(folder, what, f"--seed_everything={k}", version=k) for k in range(3)]
-        return Outcome(runs) + theory(folder, "noisy-quadratic-runs", f"--runs={runs[0].parent}")
+        return Outcome(runs) + reproduce(folder, f"zhang2019:F5 --runs={runs[0].parent}")
 
     @added(found)
     def rate_drop_of_runs(folder: Path) -> Outcome:
         drop = new("MultiStepLR", milestones=[60], gamma=0.1)
         run = fit(folder, config(small, fashion(), sgd(0.1), 120, 3, scheduler=drop))
-        options = ("--dimensions=10", "--steps=100", "--simulations=10", f"--runs={run.parent}")
-        return Outcome([run]) + theory(folder, "rate-drop", *options)
+        options = "--drop.dimensions=10 --drop.steps=100 --drop.simulations=10"
+        return Outcome([run]) + reproduce(folder, f"grosse2021:G3 {options} --drop.runs={run.parent}")
 
     @added(found)
     def small_sweep(folder: Path) -> Outcome:

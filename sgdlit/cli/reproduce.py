@@ -211,7 +211,8 @@ class Session:
             print(line)
         held = sum(finding.holds for finding in shown)
         files = ", ".join(map(str, [*written, self.folder / _CLAIMS]))
-        print(f"{held} of {len(shown)} findings hold; wrote {files}", flush=True)
+        verdict = f"{held} of {len(shown)} findings hold" if shown else "nothing was decided"
+        print(f"{verdict}; wrote {files}", flush=True)
 
     def _make_folder(self) -> None:
         try:

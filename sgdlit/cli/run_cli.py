@@ -20,6 +20,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from sgdlit.cli import reporting
+from sgdlit.cli.main import COMMANDS
 from sgdlit.config.limits import check_values
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
@@ -27,6 +28,7 @@ from sgdlit.foundations.console import warn
 from sgdlit.foundations.errors import UserError
 from sgdlit.runs.folder import CONFIG, checkpoint_path, locked
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from sgdlit.training.checks import ChecksRun
 from sgdlit.training.divergence import DivergenceGuard
 from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
@@ -72,6 +74,7 @@ class RunCLI(LightningCLI):
             f"python -m sgdlit {self._command} --config FILE [--config FILE ...] [--KEY VALUE ...]\n"
             f"       python -m sgdlit {self._command} {again} logs/NAME/version_K [--KEY VALUE ...]"
         )
+        parser.description = COMMANDS[self._command][1].partition(":")[0].capitalize() + "."
         parser.add_argument("--name", type=str, default="run", help="name of the run: logs/NAME/version_k")
         parser.add_argument("--logs", type=str, default="logs", help="folder in which runs are kept")
         parser.add_argument(
@@ -226,6 +229,10 @@ class RunCLI(LightningCLI):
         if isinstance(self.model, Training):
             self.model.check(self.trainer, self.datamodule)
         self._check_data_is_given()
+        if self.subcommand == "fit":
+            for callback in self.trainer.callbacks:
+                if isinstance(callback, ChecksRun):
+                    callback.check(self.model, self.datamodule)
         if self.subcommand == "fit" and self.config.fit.figure is not None:
             from sgdlit.figures.of_a_run import picture
 

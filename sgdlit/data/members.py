@@ -168,13 +168,12 @@ def _distinct(values: Sequence[Any]) -> str:
     return ", ".join(dict.fromkeys(map(str, values)))
 
 
-def data_of(trainer: Trainer) -> list[KeyedData]:
-    """What each of the runs of a trainer sees.
+def data_of(data: Any) -> list[KeyedData]:
+    """What each of the runs sees that train on a data module.
 
     Raises:
         UserError: data that has no batches by step.
     """
-    data = trainer.datamodule
     if isinstance(data, MembersData):
         return data.members
     if not isinstance(data, KeyedData):

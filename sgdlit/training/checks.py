@@ -1,7 +1,7 @@
 """What a training cannot do: found before it leaves a trace, and said with key, value and what is allowed."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import Trainer
@@ -18,6 +18,18 @@ from sgdlit.objectives.objective import allowed_sizes
 
 if TYPE_CHECKING:
     from sgdlit.training.module import Training
+
+
+@runtime_checkable
+class ChecksRun(Protocol):
+    """A callback that refuses a run before it leaves a trace."""
+
+    def check(self, module: Any, datamodule: Any) -> None:
+        """Refuse what it cannot go with.
+
+        Raises:
+            UserError: naming the key, its value and what is allowed.
+        """
 
 
 def check_members(training: "Training", trainer: Trainer, datamodule: Any) -> None:

@@ -115,17 +115,27 @@ class Measures(Callback):
             for back in range(1, measure.looks_back + 1)
         )
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if not isinstance(pl_module, Training):
+    def check(self, module: LightningModule, datamodule: Any) -> None:
+        """Refuse a run that cannot be measured, before it leaves a trace.
+
+        Raises:
+            UserError: naming the measure, what it cannot look at, and what is allowed.
+        """
+        if not isinstance(module, Training):
             raise UserError(
-                f"Measures: cannot look at {type(pl_module).__name__}; allowed: model: "
+                f"Measures: cannot look at {type(module).__name__}; allowed: model: "
                 "sgdlit.training.module.Training, with any network"
             )
-        self._chosen = []
-        for member, data in zip(pl_module.members, _keyed_data_of(trainer), strict=True):
+        for member, data in zip(module.members, data_of(datamodule), strict=True):
             for measure in self.measures:
                 measure.check(member.network, data)
                 measure.check_optimizer(member.optimizer)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.check(pl_module, trainer.datamodule)
+        assert isinstance(pl_module, Training)
+        self._chosen = []
+        for member, data in zip(pl_module.members, data_of(trainer.datamodule), strict=True):
             needs = self._needs(self.measures)
             if needs & OF_EXAMPLES:
                 self._chosen.append(self._choose(data))
@@ -220,7 +230,7 @@ class Measures(Callback):
     def _run_at_step(self, trainer: Trainer, module: Training, k: int, needs: set[str]) -> RunAtStep:
         """Member k as it is, with whole sets of data whatever the number of ranks."""
         member, step, device = module.members[k], trainer.global_step, module.device
-        data = copy.copy(_keyed_data_of(trainer)[k])
+        data = copy.copy(data_of(trainer.datamodule)[k])
         data.trainer = AsOneProcess(trainer)
 
         def batches(split: str, batch_size: int | None) -> Any:
@@ -281,17 +291,6 @@ class Measures(Callback):
         self._initial, self._kept = state_dict["initial"], state_dict["kept"]
         for i, measure in enumerate(self.measures):
             measure.restore([states[i] for states in state_dict["members"]])
-
-
-def _keyed_data_of(trainer: Trainer) -> list[KeyedData]:
-    found = data_of(trainer)
-    for data in found:
-        if not isinstance(data, KeyedData):
-            raise UserError(
-                f"Measures: cannot look at {type(data).__name__}; allowed: data that is made from seed and "
-                "step, such as that of sgdlit.data"
-            )
-    return [data for data in found if isinstance(data, KeyedData)]
 
 
 def _copy(network: nn.Module) -> Parameters:

@@ -214,6 +214,10 @@ IMPOSSIBLE = {
     ),
     "--trainer.val_check_interval 100": ("trainer.val_check_interval: 100", "1 to 5"),
     "--trainer.max_steps -5": ("max_steps", "-5"),
+    "--trainer.callbacks Measures --trainer.callbacks.measures [RelativeError]": (
+        "RelativeError: cannot look at MLP",
+        "sgdlit.data.sensing.MatrixSensing",
+    ),
     "--model.scheduler torch.optim.lr_scheduler.ReduceLROnPlateau": (
         "model.scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau",
         "lightning.pytorch.cli.ReduceLROnPlateau",

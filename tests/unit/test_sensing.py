@@ -2,7 +2,6 @@
 
 import csv
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -284,7 +283,7 @@ def test_report_refuses_what_it_cannot_look_at(tmp_path):
 
 def test_what_no_measure_can_look_at():
     with pytest.raises(UserError, match="data: LightningDataModule cannot be measured"):
-        data_of(SimpleNamespace(datamodule=LightningDataModule()))
+        data_of(LightningDataModule())
     with pytest.raises(UserError, match="net: Linear has no `widths`"):
         BilinearForm(torch.nn.Linear(4, 4))
 
