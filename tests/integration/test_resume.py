@@ -107,7 +107,8 @@ def test_a_finished_run_made_longer_is_the_longer_run(runs, steps, extra_rows):
 
 def test_a_finished_run_gets_more_epochs(runs):
     """Only the end of the run is evaluated: its checkpoint is that of a validation that no epoch asks for."""
-    epochs = ["--trainer.check_val_every_n_epoch=9", "--trainer.max_steps=-1"]
+    epochs = ["--trainer.val_check_interval=1000", "--trainer.check_val_every_n_epoch=null"]
+    epochs += ["--trainer.max_steps=-1"]
     assert runs.fit("epochs", *epochs, "--trainer.max_epochs=1") == 0
     assert runs.resume("epochs", "--trainer.max_epochs=2") == 0
     assert runs.resume("epochs", "--trainer.max_epochs=4") == 0
