@@ -10,7 +10,9 @@ from pathlib import Path
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.papers.paper import Experiment, Paper
 
-_NO_PAPERS = ("claim", "paper", "catalogue")
+_NO_PAPERS = ("claim", "paper", "catalogue", "record", "page")
+COLLECTIONS = {"edge-of-stability": ("cohen2021", "cohen2022")}
+"""Papers that are read together, by the name under which ``reproduce`` checks them one after another."""
 
 
 def papers() -> dict[str, Paper]:
@@ -32,7 +34,8 @@ def find(name: str) -> Paper:
             raise UserError(f"{name}: no module with a PAPER ({error})") from error
     known = papers()
     if name not in known:
-        raise UserError(with_allowed(f"there is no paper {name!r}{did_you_mean(name, known)}", list(known)))
+        names = [*known, *COLLECTIONS]
+        raise UserError(with_allowed(f"there is no paper {name!r}{did_you_mean(name, names)}", names))
     return known[name]
 
 

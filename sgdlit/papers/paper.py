@@ -27,11 +27,15 @@ def silent(what: str, done: int, total: int) -> None:
 
 @dataclass
 class Evidence:
-    """Tables by name (rows with equal keys; ``None`` where there is no value), findings, and remarks."""
+    """Tables by name (rows with equal keys; ``None`` where there is no value), findings, and remarks.
+
+    ``seeds`` says which seeds the findings are about, such as ``0 to 9``; where it is empty, the options do.
+    """
 
     tables: Tables = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    seeds: str = ""
 
 
 class Fit(Protocol):
@@ -83,6 +87,7 @@ class Experiment:
         measure: options of the paper and a workshop in, evidence out.
         draw: tables in, figures by file name out.
         needs_data: whether a part of it is left out without the folder of the data sets.
+        seconds: about how long it takes at quick scale, with one core; None where nobody has timed it.
     """
 
     name: str
@@ -90,6 +95,7 @@ class Experiment:
     measure: Callable[[Any, Workshop], Evidence]
     draw: Callable[[Tables], "dict[str, Figure]"]
     needs_data: bool = False
+    seconds: float | None = None
 
 
 @dataclass
