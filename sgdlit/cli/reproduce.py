@@ -268,7 +268,7 @@ class Session:
             UserError: an experiment cannot be run.
         """
         for experiment in target.experiments:
-            key = {"scale": "quick" if self.quick else "full", "options": asdict(options)}
+            key: dict[str, Any] = {"scale": "quick" if self.quick else "full", "options": asdict(options)}
             if experiment.needs_data:
                 key["data"] = self.data is not None
             if only_missing and self._is_done(experiment, key):

@@ -11,7 +11,7 @@ from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.papers.paper import Experiment, Paper
 
 _NO_PAPERS = ("claim", "paper", "catalogue", "record", "page")
-COLLECTIONS = {"edge-of-stability": ("cohen2021", "cohen2022")}
+COLLECTIONS = {"edge-of-stability": ("cohen2021", "andreyev2024", "cohen2022")}
 """Papers that are read together, by the name under which ``reproduce`` checks them one after another."""
 
 
