@@ -20,7 +20,7 @@ _SMALL = [
     f"--data.steps={_STEPS}", f"--trainer.max_steps={_STEPS}", f"--trainer.val_check_interval={_STEPS}",
 ]  # fmt: skip
 _FITTED = (
-    "at small rates the edge is reached late, when little of the loss is left: what sharpens the loss is nearly "
+    "at a small rate the edge is reached late, when little of the loss is left: what sharpens it is nearly "
     "gone, and λ₁ stays where it is"
 )
 _COLUMNS = {"over_limit": "measure/preconditioned_sharpness_over_limit", "sharpness": "measure/sharpness"}
@@ -96,8 +96,8 @@ def draw(tables: Tables) -> dict[str, Figure]:
 
 
 _QUICK = (
-    "a tanh MLP 32–64–64–5 on 1500 examples labelled by a random MLP, squared error, full-batch Adam at three "
-    f"rates, three seeds, {_STEPS} steps"
+    "a tanh MLP 32–64–64–5 on 1500 examples labelled by a random MLP, squared error, full-batch Adam at "
+    f"three rates, three seeds, {_STEPS} steps"
 )
 _FULL = "a tanh MLP 32–128–128–5, 10 000 steps"
 
