@@ -30,7 +30,7 @@ _ARXIV = re.compile(r"(?<![\d/.])(\d{4}\.\d{4,5})(?!\d)")
 _READABLE = 0.5  # of its own size, below which a picture is not shrunk on a narrow screen but scrolled
 _COLORS = 128  # of a picture: figures have few
 _INTRODUCTION = """
-<h1>What claims about SGD show</h1>
+<h1>Claims about SGD, and what was found</h1>
 <p>Each claim is a statement of a paper, checked by a program: what was predicted, what was found with its
 interval, and whether it lies in the band that was set before. Where a claim <em>does not show</em> at the
 scale of its protocol, that is a result like any other, with its numbers and the reason as far as it is known.
@@ -105,7 +105,8 @@ def _experiment(
         path = folder / picture
         if path.is_file():
             yield _picture(path, " / ".join(claim.statement for claim in experiment.claims))
-    yield _how(paper.name, experiment.claims, entries[0] if entries else None)
+    named = paper.name if len(paper.experiments) == 1 else f"{paper.name}:{experiment.claims[0].id}"
+    yield _how(named, experiment.claims, entries[0] if entries else None)
     yield "</div>\n"
 
 
@@ -155,12 +156,12 @@ def _picture(path: Path, alternative: str) -> str:
     )
 
 
-def _how(paper: str, claims: Sequence[Claim], entry: Entry | None) -> str:
+def _how(named: str, claims: Sequence[Claim], entry: Entry | None) -> str:
     """What is known of the check of some claims, and the commands that repeat it."""
     quick = "; ".join(dict.fromkeys(claim.quick for claim in claims))
     full = "; ".join(dict.fromkeys(claim.full for claim in claims))
-    facts, brief, again = {"quick scale": quick, "full scale": full}, "", f"{paper}:{claims[0].id}"
-    command = f"python -m sgdlit reproduce {again}"
+    facts, brief = {"quick scale": quick, "full scale": full}, ""
+    command = f"python -m sgdlit reproduce {named}"
     if entry is not None:
         scale, seeds = entry["protocol"]["scale"], entry["seeds"] or "as in the protocol"
         brief = f": {scale} scale, {_time(entry['seconds'])}, seeds {seeds}"
@@ -175,12 +176,12 @@ def _how(paper: str, claims: Sequence[Claim], entry: Entry | None) -> str:
     return (
         f"<details><summary>How it was checked{escape(brief)}</summary><dl>{listed}</dl></details>\n"
         f"<pre>{escape(command)}</pre><details><summary>At full scale</summary>"
-        f"<pre>{escape(_at_full_scale(again, claims))}</pre></details>\n"
+        f"<pre>{escape(_at_full_scale(named, claims))}</pre></details>\n"
     )
 
 
-def _at_full_scale(again: str, claims: Sequence[Claim]) -> str:
-    lines = [f"python -m sgdlit reproduce {again} --scale full"]
+def _at_full_scale(named: str, claims: Sequence[Claim]) -> str:
+    lines = [f"python -m sgdlit reproduce {named} --scale full"]
     for config in dict.fromkeys(claim.config for claim in claims if claim.config):
         called = "sweep" if "sweeps/" in config else "fit"
         lines.append(f"python -m sgdlit {called} --config configs/{config}")
@@ -188,13 +189,9 @@ def _at_full_scale(again: str, claims: Sequence[Claim]) -> str:
 
 
 def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.1f} s"
-        if seconds < 10
-        else f"{seconds:.0f} s"
-        if seconds < 600
-        else f"{seconds / 60:.0f} min"
-    )
+    if seconds >= 600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def _linked(text: str) -> str:
