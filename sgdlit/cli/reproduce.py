@@ -138,7 +138,8 @@ class Target:
     @property
     def seconds(self) -> float:
         """About how long that takes; what nobody has timed counts as a minute."""
-        return sum(60.0 if e.seconds is None else e.seconds for e in self.experiments)
+        known = catalogue.seconds().get(self.paper.name, {})
+        return sum(known.get(experiment.name, 60.0) for experiment in self.experiments)
 
     def holds_for(self, claim: str) -> bool:
         """Whether the claim was asked for."""
@@ -282,7 +283,7 @@ class Session:
                 if not only_missing:
                     raise
                 warn(f"{self.paper.name}: {experiment.name} was not checked: {error}")
-                self._keep(experiment, Evidence(notes=[str(error)]), key, 0.0, [])
+                self._keep(experiment, Evidence(notes=[str(error)]), key, (0.0, 0.0), [])
 
     def _is_done(self, experiment: Experiment, key: Mapping[str, Any]) -> bool:
         """Whether it was checked with this protocol; with the data sets, where it was without them now."""
@@ -294,12 +295,13 @@ class Session:
     def _check_one(
         self, target: Target, experiment: Experiment, options: Any, key: Mapping[str, Any]
     ) -> None:
-        started = time.monotonic()
+        started = _clocks()
         with Progress(f"{self.paper.name} {experiment.name}") as progress:
             evidence = self._measured(experiment, options, progress.stage)
-        seconds = time.monotonic() - started
+        seconds, cpu_seconds = (now - then for now, then in zip(_clocks(), started, strict=True))
         written = self._write(experiment, evidence)
-        self._keep(experiment, evidence, key, seconds, [p.name for p in written if p.suffix == ".png"])
+        pictures = [path.name for path in written if path.suffix == ".png"]
+        self._keep(experiment, evidence, key, (seconds, cpu_seconds), pictures)
         shown = [finding for finding in evidence.findings if target.holds_for(finding.claim)]
         remarks = [f"{f.claim}: {f.note}" for f in shown if f.note] + evidence.notes
         for line in [*map(str, shown), *(f"note: {note}" for note in remarks)]:
@@ -333,7 +335,7 @@ class Session:
         experiment: Experiment,
         evidence: Evidence,
         key: Mapping[str, Any],
-        seconds: float,
+        seconds: tuple[float, float],
         pictures: Sequence[str],
     ) -> None:
         self._make_folder()
@@ -418,6 +420,11 @@ class Session:
         return store
 
 
+def _clocks() -> tuple[float, float]:
+    """The time, and the processors' time of this process and of those that it has waited for, in seconds."""
+    return time.monotonic(), sum(os.times()[:4])
+
+
 def _call(command: str, arguments: list[str]) -> None:
     """A command of this package, in this process.
 
@@ -451,13 +458,18 @@ def config_path(name: str) -> Path:
 def _listing(out: Path) -> str:
     """All papers and claims, and how they stand."""
     lines = []
+    known = catalogue.seconds()
     for paper in catalogue.papers().values():
         kept = record.read(out / paper.name)
         lines += [f"{paper.name}: {paper.reference}"]
         for experiment in paper.experiments:
             for claim in experiment.claims:
                 entry = kept.get(claim.id, {})
-                seconds = f"{entry['seconds']:.0f} s" if entry else _about(experiment.seconds)
+                seconds = (
+                    f"{entry['seconds']:.0f} s"
+                    if entry
+                    else _about(known.get(paper.name, {}).get(experiment.name))
+                )
                 state = entry.get("state", record.NOT_RUN)
                 text = textwrap.shorten(claim.statement, 84, placeholder=" …")
                 lines.append(f"  {claim.id:5} {state:13} {seconds:>6}  {text}")

@@ -4,6 +4,7 @@ Nothing heavy is imported: a paper's file imports what it computes with when it 
 """
 
 import importlib
+import json
 import pkgutil
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def find(name: str) -> Paper:
         names = [*known, *COLLECTIONS]
         raise UserError(with_allowed(f"there is no paper {name!r}{did_you_mean(name, names)}", names))
     return known[name]
+
+
+def seconds() -> dict[str, dict[str, float]]:
+    """About how long each experiment takes at quick scale on one core, by paper; not all were timed.
+
+    ``scripts/claim_seconds.py`` writes them.
+    """
+    return json.loads((Path(__file__).parent / "seconds.json").read_text(encoding="utf-8"))
 
 
 def experiments(paper: Paper, claim: str | None = None) -> list[Experiment]:

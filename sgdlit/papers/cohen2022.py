@@ -23,6 +23,7 @@ _FITTED = (
     "from the edge on λ₁ rises for some hundred steps by a few percent, then stays, or falls a little at the "
     "largest rate: the loss is soon fitted, and what sharpens it goes with it"
 )
+_AXIS = r"$\varepsilon\,\lambda_1(D^{-1/2}HD^{-1/2})\,/\,38$"
 _COLUMNS = {"over_limit": "measure/preconditioned_sharpness_over_limit", "sharpness": "measure/sharpness"}
 
 
@@ -88,9 +89,7 @@ def draw(tables: Tables) -> dict[str, Figure]:
             right.plot(steps, [row["sharpness"] for row in own], **style)
     left.axhline(1, color="black", linestyle="--", linewidth=1, label="Adam's limit, 38/ε")
     left.set_ylim(0, None)
-    finish(
-        left, "preconditioned sharpness under Adam, over its limit", "step", "ελ₁(D^(−½)HD^(−½))/38", log=""
-    )
+    finish(left, "preconditioned sharpness under Adam, over its limit", "step", _AXIS, log="")
     finish(right, "the sharpness itself", "step", "λ₁(H)", log="")
     return {"adam_edge": figure}
 

@@ -87,7 +87,6 @@ class Experiment:
         measure: options of the paper and a workshop in, evidence out.
         draw: tables in, figures by file name out.
         needs_data: whether a part of it is left out without the folder of the data sets.
-        seconds: about how long it takes at quick scale, with one core; None where nobody has timed it.
     """
 
     name: str
@@ -95,7 +94,6 @@ class Experiment:
     measure: Callable[[Any, Workshop], Evidence]
     draw: Callable[[Tables], "dict[str, Figure]"]
     needs_data: bool = False
-    seconds: float | None = None
 
 
 @dataclass

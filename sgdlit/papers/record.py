@@ -50,7 +50,7 @@ def entry(
     claim: Claim,
     evidence: Evidence,
     protocol: Mapping[str, Any],
-    seconds: float,
+    seconds: tuple[float, float],
     pictures: Iterable[str] = (),
 ) -> Entry:
     """What is kept of a claim.
@@ -59,7 +59,7 @@ def entry(
         claim: which.
         evidence: of the experiment that decides it.
         protocol: scale and options.
-        seconds: that the experiment took.
+        seconds: that the experiment took, and those that processors worked for it.
         pictures: names of its files, in the folder of the paper.
     """
     findings = [finding for finding in evidence.findings if finding.claim == claim.id]
@@ -71,7 +71,8 @@ def entry(
         "notes": evidence.notes,
         "pictures": list(pictures),
         "seeds": evidence.seeds or _seeds_among(protocol["options"]),
-        "seconds": round(seconds, 1),
+        "seconds": round(seconds[0], 1),
+        "cpu_seconds": round(seconds[1], 1),
         "when": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "versions": versions(),

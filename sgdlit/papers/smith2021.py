@@ -441,7 +441,7 @@ def _draw_line(ax: "Axes", label: str, rows: Sequence[Row], x: Callable[[Row], f
 
 def measure_two_parts(o: Options, workshop: Workshop) -> Evidence:
     """Table ``c_reg_over_batch_size``."""
-    partitions = 40 if workshop.quick else 400
+    partitions = 20 if workshop.quick else 400
     rows = c_reg_over_batch_size.rows_of([0, 300, 3000], partitions, o.seed, workshop)
     found = c_reg_over_batch_size.findings("M5b", rows)
     return Evidence({"c_reg_over_batch_size": rows}, found, seeds=str(o.seed))
@@ -517,7 +517,7 @@ _TWO_PARTS = Experiment(
             f"{_PAPER}, Eq 22",
             "simulated",
             "minibatches of random partitions within 4 standard errors of it, exactly at B = 1 and B = N",
-            "a tanh MLP 16–24–3 on 240 examples, at the start and after 300 and 3000 steps; 40 partitions at "
+            "a tanh MLP 16–24–3 on 240 examples, at the start and after 300 and 3000 steps; 20 partitions at "
             "each of eight batch sizes",
             "the same, with 400 partitions",
         ),

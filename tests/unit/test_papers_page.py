@@ -78,7 +78,7 @@ def out(tmp_path):
     ax.plot([0, 1], [0, 1])
     (picture,) = save(figure, folder, "curve", svg=False)
     key = {"scale": "quick", "options": {}}
-    entries = {c.id: record.entry(c, evidence, key, 12.34, [picture.name]) for c in (HOLDS, FAILS)}
+    entries = {c.id: record.entry(c, evidence, key, (12.34, 9.8), [picture.name]) for c in (HOLDS, FAILS)}
     record.add(folder, PAPER, entries)
     return tmp_path
 
@@ -150,5 +150,5 @@ def test_states():
 
 def test_seeds_come_from_the_options_where_evidence_names_none():
     options = {"seed": 3, "runs": 20, "inner": {"order_seeds": [0, 1]}, "steps": 5}
-    kept = record.entry(HOLDS, Evidence(), {"scale": "quick", "options": options}, 0.0)
+    kept = record.entry(HOLDS, Evidence(), {"scale": "quick", "options": options}, (0.0, 0.0))
     assert kept["seeds"] == "seed = 3, runs = 20, inner.order_seeds = [0, 1]"

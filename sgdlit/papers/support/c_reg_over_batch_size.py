@@ -50,7 +50,11 @@ def rows_of(steps: list[int], partitions: int, seed: int, workshop: Workshop) ->
     for step in range(max(steps) + 1):
         if step in steps:
             keys = [derive_key(seed, f"partition of {size} at step {step}") for size in _SIZES]
-            orders = [[permutation(key, _EXAMPLES, k) for k in range(partitions)] for key in keys]
+            counts = [2 if size in (1, _EXAMPLES) else partitions for size in _SIZES]  # all are alike there
+            orders = [
+                [permutation(key, _EXAMPLES, k) for k in range(count)]
+                for key, count in zip(keys, counts, strict=True)
+            ]
             found += [{"step": step, **row} for row in _at_a_step(network, x, y, orders)]
             workshop.progress("steps", step, max(steps))
         chosen = permutation(derive_key(seed, "minibatches"), _EXAMPLES, step)[:_BATCH_SIZE]
