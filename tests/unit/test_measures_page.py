@@ -148,3 +148,19 @@ def test_a_member_without_a_number_leaves_a_gap(tmp_path):
     rows = [{"step": s, "measure/sharpness": math.nan if s == 4 else 1.0} for s in STEPS]
     ((_, values),) = lines(panel(draw(a_run(tmp_path / "run", rows)), "Curvature"))
     assert [math.isnan(v) for v in values] == [s == 4 for s in STEPS]
+
+
+def test_what_may_be_negative_is_drawn_and_a_negative_estimate_of_a_ratio_is_left_out(tmp_path):
+    rows = [
+        {
+            "step": s, "measure/cosine_of_updates": -0.5, "measure/noise_scale": -3.0 if s == 4 else 3.0 + s,
+            "measure/noise_scale_low": 0.0, "measure/noise_scale_high": math.inf,
+        }
+        for s in STEPS
+    ]  # fmt: skip
+    figure = draw(a_run(tmp_path / "run", rows))
+    ((_, cosines),) = lines(panel(figure, "Alignment"))
+    assert cosines == [-0.5] * len(STEPS)
+    (_, scales), *_ = lines(panel(figure, "Noise scale"))
+    assert [math.isnan(v) for v in scales] == [s == 4 for s in STEPS]
+    assert panel(figure, "Noise scale").get_yscale() == "log"
