@@ -27,7 +27,7 @@ _SIGNS = {
     record.NOT_RUN: ("○", "unrun"),
 }
 _ARXIV = re.compile(r"(?<![\d/.])(\d{4}\.\d{4,5})(?!\d)")
-_READABLE = 0.5  # of its own size, below which a picture is not shrunk on a narrow screen but scrolled
+_OWN, _READABLE = 0.64, 0.5  # of its pixels: how wide it is; below which it is not shrunk, but scrolled
 _COLORS = 128  # of a picture: figures have few
 _INTRODUCTION = """
 <h1>Claims about SGD, and what was found</h1>
@@ -101,6 +101,8 @@ def _experiment(
     for claim in experiment.claims:
         yield from _claim(paper.name, claim, kept.get(claim.id))
     entries = [kept[claim.id] for claim in experiment.claims if claim.id in kept]
+    notes = dict.fromkeys(note for entry in entries for note in entry["notes"])
+    yield from (f'<p class="soft">Note: {escape(note)}</p>\n' for note in notes)
     for picture in dict.fromkeys(name for entry in entries for name in entry["pictures"]):
         path = folder / picture
         if path.is_file():
@@ -121,9 +123,6 @@ def _claim(paper: str, claim: Claim, entry: Entry | None) -> Iterator[str]:
     yield f'<p class="soft">{_linked(claim.source)}. Predicted: {escape(claim.prediction)}.</p>\n'
     if entry is not None and entry["findings"]:
         yield _findings(entry["findings"])
-    if entry is not None:
-        notes = [f["note"] for f in entry["findings"] if f["note"]] + entry["notes"]
-        yield from (f'<p class="soft">Note: {escape(note)}</p>\n' for note in dict.fromkeys(notes))
     yield "</article>\n"
 
 
@@ -137,7 +136,8 @@ def _findings(findings: Sequence[Mapping[str, str]]) -> str:
             for name in ("predicted", "found", "interval")
         )
         mark = f'<td class="mark {kind}">{sign} {"yes" if finding["holds"] else "no"}</td>'
-        rows.append(f"<tr><td>{escape(finding['statement'])}</td>{cells}{mark}</tr>\n")
+        note = f'<br><span class="soft">Note: {escape(finding["note"])}</span>' if finding["note"] else ""
+        rows.append(f"<tr><td>{escape(finding['statement'])}{note}</td>{cells}{mark}</tr>\n")
     return f"<table><thead><tr>{heads}</tr></thead><tbody>\n{''.join(rows)}</tbody></table>\n"
 
 
@@ -150,9 +150,10 @@ def _picture(path: Path, alternative: str) -> str:
         data = io.BytesIO()
         image.convert("RGB").quantize(_COLORS).save(data, "PNG", optimize=True)
     text = base64.b64encode(data.getvalue()).decode()
+    widths = f"--own: {round(_OWN * width)}px; --least: {round(_READABLE * width)}px"
     return (
         f'<figure><img src="data:image/png;base64,{text}" width="{width}" height="{height}" '
-        f'style="--least: {round(_READABLE * width)}px" alt="{escape(alternative, quote=True)}"></figure>\n'
+        f'style="{widths}" alt="{escape(alternative, quote=True)}"></figure>\n'
     )
 
 
