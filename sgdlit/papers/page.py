@@ -57,7 +57,7 @@ def _body(papers: Mapping[str, Paper], kept: Mapping[str, Mapping[str, Entry]], 
     yield '<nav class="contents">'
     for name, paper in papers.items():
         chips = "".join(_chip(name, claim, states[name, claim.id]) for claim in paper.claims)
-        yield f'<a class="of-paper" href="#{name}">{name}</a><div class="chips of-paper">{chips}</div>\n'
+        yield f'<a href="#{name}">{name}</a><div class="chips">{chips}</div>\n'
     yield "</nav>\n"
     for name, paper in papers.items():
         yield f'<section class="paper" id="{name}">\n<h2>{_linked(paper.reference)}</h2>\n'

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from sgdlit.figures.style import panels, save
-from sgdlit.papers import page, record
+from sgdlit.papers import catalogue, page, record
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper
 
@@ -152,3 +152,13 @@ def test_seeds_come_from_the_options_where_evidence_names_none():
     options = {"seed": 3, "runs": 20, "inner": {"order_seeds": [0, 1]}, "steps": 5}
     kept = record.entry(HOLDS, Evidence(), {"scale": "quick", "options": options}, (0.0, 0.0))
     assert kept["seeds"] == "seed = 3, runs = 20, inner.order_seeds = [0, 1]"
+
+
+def test_the_times_that_are_known_are_those_of_experiments():
+    names = {
+        (name, experiment.name) for name, p in catalogue.papers().items() for experiment in p.experiments
+    }
+    timed = {(name, experiment) for name, own in catalogue.seconds().items() for experiment in own}
+    assert timed
+    assert timed <= names
+    assert all(0 < seconds < 3600 for own in catalogue.seconds().values() for seconds in own.values())

@@ -43,7 +43,9 @@ def rows_of(steps: list[int], partitions: int, seed: int, workshop: Workshop) ->
 
     torch.manual_seed(seed)
     network, loss = MLP(_WIDTHS, activation="tanh").double(), loss_by_name("cross_entropy")
-    teacher = MLPTeacher(_WIDTHS, labels="hard", seed=seed, shard_size=_EXAMPLES, batch_size=_BATCH_SIZE)
+    teacher = MLPTeacher(
+        _WIDTHS, "hard", seed=seed, shard_size=_EXAMPLES, batch_size=_BATCH_SIZE, steps=max(steps)
+    )
     x, y = teacher.chosen(torch.arange(_EXAMPLES), torch.device("cpu"))
     x, optimizer = x.double(), torch.optim.SGD(network.parameters(), lr=_LR)
     found: list[Row] = []
