@@ -28,6 +28,7 @@ _OF_LIMITS: Any = (0, (1, 1))
 _SEEDS = ("seed_everything", "init_seed", "data.seed", "data.order_seed")
 _NAMED = 8  # members or groups that a legend names
 _LOG_FROM = 20.0  # the span from which a positive quantity has a logarithmic axis
+_CROWD = 12  # members, of more than which each is drawn faintly
 _WEIGHTS = 6  # whose singular values are drawn
 _COLUMNS = 3
 
@@ -262,7 +263,7 @@ def _drawing(panel: Panel, members: Sequence[Drawn]) -> "Callable[[Axes], None]"
             shown = [curve for curve in shown if not curve.faint]
         shown = [curve for curve in shown if _points(curve, members)]
         for i, curve in enumerate(shown):
-            look = _look(curve, i, several, _points(curve, members))
+            look = _look(curve, i, len(members), _points(curve, members))
             for member in members:
                 if curve.column in member.columns:
                     _draw_curve(ax, curve, member, look, several)
@@ -287,14 +288,14 @@ def _points(curve: Curve, members: Sequence[Drawn]) -> int:
     )
 
 
-def _look(curve: Curve, i: int, several: bool, points: int) -> dict[str, Any]:
-    """Colour, line, marker of curve i of a panel."""
-    special = curve.limit or curve.faint
+def _look(curve: Curve, i: int, count: int, points: int) -> dict[str, Any]:
+    """Colour, line, marker of curve i of a panel, for so many members."""
+    several, special = count > 1, curve.limit or curve.faint
     return {
         "color": "black" if several or curve.limit else COLORS[i % len(COLORS)],
         "linestyle": _OF_LIMITS if curve.limit else _LINES[i % len(_LINES)] if several else "-",
         "linewidth": 0.6 if curve.faint else 1.0 if curve.limit or several else 1.4,
-        "alpha": 0.4 if curve.faint else 0.75 if several else 1.0,
+        "alpha": 0.3 if count > _CROWD else 0.4 if curve.faint else 0.75 if several else 1.0,
         "markersize": 4,
         "marker": "o" if points == 1 else "." if points < 60 and not (special or several) else None,
     }
