@@ -332,6 +332,13 @@ class _ConfigOnly(RunCLI):
         """Nothing is run."""
 
 
+class BuiltRun(RunCLI):
+    """Builds a run as ``fit`` does, with model, data, trainer and callbacks checked, and stops there."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
+
+
 def parse_fit(arguments: list[str]) -> Namespace:
     """The config of ``fit`` for this command line, checked but not built; without a section ``sweep``.
 

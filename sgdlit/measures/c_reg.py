@@ -108,6 +108,7 @@ class CReg(Measure):
     answers = "what does the implicit regularizer of SGD measure, on the minibatches of the set's own order"
     price = "N"
     logged = ("train_set/C_reg",)
+    needs = ("batches",)
     small = ({}, {"batch_size": 3, "batches": 2})
 
     def __init__(self, batch_size: int | None = None, batches: int | None = None, **cadence: Any) -> None:

@@ -141,7 +141,7 @@ class PreconditionedSharpness(Measure):
         "measure/preconditioned_sharpness_converged",
         "measure/preconditioned_sharpness_over_limit",
     )
-    needs = ("examples", "optimizer")
+    needs = ("examples", "optimizer", "optimizer_state")
 
     def __init__(self, tolerance: float = 1e-3, **cadence: Any) -> None:
         super().__init__(**cadence)

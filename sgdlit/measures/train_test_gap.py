@@ -66,7 +66,7 @@ class TrainTestGap(Measure):
     answers = "how much better is the network on what it has seen"
     price = "(n + examples of the test set)/3"
     logged = ("measure/train_test_gap", "measure/train_test_gap_low", "measure/train_test_gap_high")
-    needs = ("examples",)
+    needs = ("examples", "batches")
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
         data.setup()

@@ -32,6 +32,7 @@ from sgdlit.measures.undisturbed import Mode, refuse_coupled_examples, undisturb
 from sgdlit.training.clock import step_is_complete
 from sgdlit.training.log_spaced_validation import next_log_spaced
 from sgdlit.training.module import Training
+from sgdlit.training.own_module import OwnModule, check_own_module, in_words, left_out
 from sgdlit.training.rows import Row
 
 
@@ -40,6 +41,9 @@ class Measures(Callback):
 
     What is logged at step t is about the parameters after t updates. Nothing that is measured changes the
     run: networks are in the mode of measures meanwhile, and random generators are left as they were.
+
+    It works in any LightningModule, see :mod:`sgdlit.training.own_module`, under ``fit`` and under a Trainer
+    in a script.
 
     Args:
         measures: what is taken.
@@ -77,6 +81,8 @@ class Measures(Callback):
         self._sums = torch.zeros(2)
         self._last_step: float = 0
         self._latest: tuple[int, dict[int, Row]] = (-1, {})  # step and rows, by member
+        self._own: OwnModule | None = None  # in the place of a module that is no Training
+        self._data: list[KeyedData] = []  # by member
         self._chosen: list[Tensor] = []  # indices of examples, by member
         self._initial: list[Parameters] = []  # by member
         self._kept: dict[int, dict[int, Parameters]] = {}  # parameters of the last steps, by step and member
@@ -122,20 +128,32 @@ class Measures(Callback):
             UserError: naming the measure, what it cannot look at, and what is allowed.
         """
         if not isinstance(module, Training):
-            raise UserError(
-                f"Measures: cannot look at {type(module).__name__}; allowed: model: "
-                "sgdlit.training.module.Training, with any network"
-            )
+            check_own_module(module)
+            missing = left_out(module, self.measures)
+            if len(missing) == len(self.measures):
+                raise UserError(f"Measures.measures: {in_words(missing)}; allowed: others")
+            return
         for member, data in zip(module.members, data_of(datamodule), strict=True):
             for measure in self.measures:
                 measure.check(member.network, data)
                 measure.check_optimizer(member.optimizer)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
         self.check(pl_module, trainer.datamodule)
-        assert isinstance(pl_module, Training)
+        if isinstance(pl_module, Training):
+            self._data = data_of(trainer.datamodule)
+            self._choose_examples(pl_module)
+            return
+        missing = left_out(pl_module, self.measures)
+        self.measures = [measure for measure in self.measures if measure not in missing]
+        if missing and trainer.is_global_zero:
+            say(in_words(missing))
+
+    def _choose_examples(self, module: Training | OwnModule) -> None:
         self._chosen = []
-        for member, data in zip(pl_module.members, data_of(trainer.datamodule), strict=True):
+        for member, data in zip(module.members, self._data, strict=True):
             needs = self._needs(self.measures)
             if needs & OF_EXAMPLES:
                 self._chosen.append(self._choose(data))
@@ -149,20 +167,39 @@ class Measures(Callback):
         except UserError as error:
             raise UserError(f"Measures.examples: {error}") from None
 
+    def _look_at(self, trainer: Trainer, module: LightningModule) -> OwnModule:
+        """A module of one's own, whose data are known once training begins."""
+        own = OwnModule(module, trainer, self.examples)
+        self._data = [own.data]
+        self._choose_examples(own)
+        for measure in self.measures:
+            measure.check(own.members[0].network, own.data)
+            measure.check_optimizer(trainer.optimizers[0])
+        return own
+
+    def _runs(self, module: LightningModule) -> Training | OwnModule:
+        """What is looked at."""
+        runs = module if isinstance(module, Training) else self._own
+        assert runs is not None, "a module of one's own is looked at from on_train_start on"
+        return runs
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._members = len(pl_module.members)
+        if not isinstance(pl_module, Training):
+            self._own = self._look_at(trainer, pl_module)
+        runs = self._runs(pl_module)
+        self._members = len(runs.members)
         for measure in self.measures:
             measure.begin(self._members, pl_module.device)
         self._sums = torch.zeros(2, device=pl_module.device)
         self._last_step = trainer.estimated_stepping_batches
         step = trainer.global_step
         if "initial_parameters" in self._needs(self.measures):
-            self._begin_at(step, pl_module)
+            self._begin_at(step, runs)
         if step == 0:
-            self._take(trainer, pl_module, [m for m in self.measures if self._next(m, 0) is not None])
-            self._keep(step, pl_module)
+            self._take(trainer, runs, [m for m in self.measures if self._next(m, 0) is not None])
+            self._keep(step, runs)
 
-    def _begin_at(self, step: int, module: Training) -> None:
+    def _begin_at(self, step: int, module: Training | OwnModule) -> None:
         """Keep the parameters of the start."""
         if step == 0:
             self._initial = [_copy(member.network) for member in module.members]
@@ -176,16 +213,18 @@ class Measures(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._note(trainer, pl_module, outputs["cost"], batch)
+        if isinstance(pl_module, Training):
+            self._note(trainer, pl_module, outputs["cost"], batch)
         if not step_is_complete(trainer):
             return
         step = trainer.global_step
         due = [measure for measure in self.measures if self._is_due(measure, step)]
+        runs = self._runs(pl_module)
         if due:
-            self._take(trainer, pl_module, due)
-        self._keep(step, pl_module)
+            self._take(trainer, runs, due)
+        self._keep(step, runs)
 
-    def _keep(self, step: int, module: Training) -> None:
+    def _keep(self, step: int, module: Training | OwnModule) -> None:
         """Copies of the parameters, where a measure looks back at this step."""
         self._kept = {s: kept for s, kept in self._kept.items() if s >= step - 1}
         if self._is_looked_back_at(step):
@@ -193,7 +232,7 @@ class Measures(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._latest[0] != trainer.global_step:
-            self._take(trainer, pl_module, self.measures)
+            self._take(trainer, self._runs(pl_module), self.measures)
         if trainer.is_global_zero:
             for measure in self.measures:
                 self._say(measure.headline, trainer.global_step)
@@ -209,11 +248,23 @@ class Measures(Callback):
 
     # What is taken
 
-    def _take(self, trainer: Trainer, module: Training, due: Sequence[Measure]) -> None:
+    def _take(self, trainer: Trainer, module: Training | OwnModule, due: Sequence[Measure]) -> None:
         """One row of each member of this process."""
-        step = trainer.global_step
         members = module.here() if module.several or trainer.is_global_zero else []
-        needs = self._needs(due)
+        rows = self.found(trainer, module, members, due)
+        self._latest = (trainer.global_step, rows)
+        if module.several or rows:
+            module.log_rows(rows)
+
+    def found(
+        self,
+        trainer: Trainer | AsOneProcess,
+        module: Training | OwnModule,
+        members: Sequence[int],
+        due: Sequence[Measure],
+    ) -> dict[int, Row]:
+        """What some measures find of some members at the trainer's step: a row of each that has a value."""
+        step, needs = trainer.global_step, self._needs(due)
 
         def one(k: int) -> Row:
             run = self._run_at_step(trainer, module, k, needs)
@@ -222,15 +273,23 @@ class Measures(Callback):
 
         with torch.inference_mode(False):
             found = SideBySide(len(members), module.device).map(one, members)
-        rows = {k: row for k, row in zip(members, found, strict=True) if row}
-        self._latest = (step, rows)
-        if module.several or rows:
-            module.log_rows(rows)
+        return {k: row for k, row in zip(members, found, strict=True) if row}
 
-    def _run_at_step(self, trainer: Trainer, module: Training, k: int, needs: set[str]) -> RunAtStep:
+    def remember(self, initial: list[Parameters], kept: dict[int, dict[int, Parameters]]) -> None:
+        """Let measures look back at parameters that are stored.
+
+        Args:
+            initial: those of the start, by member; none where no measure needs them.
+            kept: those of some steps, by step and member.
+        """
+        self._initial, self._kept = initial, kept
+
+    def _run_at_step(
+        self, trainer: Trainer | AsOneProcess, module: Training | OwnModule, k: int, needs: set[str]
+    ) -> RunAtStep:
         """Member k as it is, with whole sets of data whatever the number of ranks."""
         member, step, device = module.members[k], trainer.global_step, module.device
-        data = copy.copy(data_of(trainer.datamodule)[k])
+        data = copy.copy(self._data[k])
         data.trainer = AsOneProcess(trainer)
 
         def batches(split: str, batch_size: int | None) -> Any:
@@ -297,6 +356,6 @@ def _copy(network: nn.Module) -> Parameters:
     return {name: p.detach().clone() for name, p in network.named_parameters()}
 
 
-def _as_trained(batch: Batch, trainer: Trainer, member: Member) -> Batch:
+def _as_trained(batch: Batch, trainer: Trainer | AsOneProcess, member: Member) -> Batch:
     inputs, targets = trainer.precision_plugin.convert_input(batch)
     return member.in_memory_format(inputs), targets
