@@ -5,6 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
 from typing import Any
 
@@ -21,6 +22,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.side_by_side import SideBySide
 from sgdlit.measures.measure import (
     OF_EXAMPLES,
+    OF_PARAMETERS,
     Cadence,
     Examples,
     Measure,
@@ -84,6 +86,7 @@ class Measures(Callback):
             raise UserError(f"Measures.budget: {budget} is not possible; allowed: 0 or more, or null")
         self.measures, self._optional = _expanded(measures)
         self.view = View(every_n_steps, at, examples, mode, chunk_size)
+        self._views = {measure: self.view.of(measure) for measure in self.measures}
         self.budget = budget
         self._plan: Plan | None = None
         self._timed = _Timed()
@@ -91,6 +94,7 @@ class Measures(Callback):
         self._sums = torch.zeros(2)
         self._last_step: float = 0
         self._latest: tuple[int, dict[int, Row]] = (-1, {})  # step and rows, by member
+        self._data: list[KeyedData] = []  # by member, whole sets whatever the number of ranks
         self._chosen: list[Tensor] = []  # indices of examples, by member
         self._initial: list[Parameters] = []  # by member
         self._kept: dict[int, dict[int, Parameters]] = {}  # parameters of the last steps, by step and member
@@ -112,7 +116,7 @@ class Measures(Callback):
 
     def _next(self, measure: Measure, step: int) -> int | None:
         """The first step after ``step`` at which a measure is due."""
-        return self.view.of(measure).next_step(step)
+        return self._views[measure].next_step(step)
 
     def _is_due(self, measure: Measure, step: int) -> bool:
         return step >= self._last_step or self._next(measure, step - 1) == step
@@ -156,7 +160,7 @@ class Measures(Callback):
         measure.check(member.network, data)
         measure.check_optimizer(member.optimizer)
         if set(measure.needs) & {"example_norms", "example_products"}:
-            with undisturbed(member.network, self.view.of(measure).mode):
+            with undisturbed(member.network, self._views[measure].mode):
                 refuse_coupled_examples(member.network)
 
     def _leave_out(self, measure: Measure, why: str, trainer: Trainer) -> None:
@@ -174,7 +178,7 @@ class Measures(Callback):
         for measure in self.measures:
             if set(measure.needs) & OF_EXAMPLES:
                 try:
-                    own = data.choose(self.view.of(measure).examples, "measures")
+                    own = data.choose(self._views[measure].examples, "measures")
                 except UserError as error:
                     owner = "Measures" if measure.examples is None else type(measure).__name__
                     raise UserError(f"{owner}.examples: {error}") from None
@@ -211,6 +215,9 @@ class Measures(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._members = len(pl_module.members)
+        self._data = [copy.copy(data) for data in data_of(trainer.datamodule)]
+        for data in self._data:
+            data.trainer = AsOneProcess(trainer)
         for measure in self.measures:
             measure.begin(self._members, pl_module.device)
         self._sums = torch.zeros(2, device=pl_module.device)
@@ -302,7 +309,7 @@ class Measures(Callback):
             row: Row = {}
             for view, those in self._by_view(due):
                 run = self._run_at_step(trainer, module, k, self._needs(those), view)
-                with undisturbed(run.network, view.mode, run.data.seed, step):
+                with self._looking_at(run, those, view.mode):
                     row |= {name: value for m in those for name, value in m.take(run, k).items()}
             return row
 
@@ -316,18 +323,26 @@ class Measures(Callback):
 
     def _by_view(self, due: Sequence[Measure]) -> Iterator[tuple[View, list[Measure]]]:
         """Measures that look at the same examples in the same mode share what they need."""
-        views = [self.view.of(measure) for measure in due]
-        for looks_at in dict.fromkeys(view.looks_at for view in views):
-            those = [i for i, view in enumerate(views) if view.looks_at == looks_at]
-            yield views[those[0]], [due[i] for i in those]
+        by_what: dict[Any, list[Measure]] = {}
+        for measure in due:
+            by_what.setdefault(self._views[measure].looks_at, []).append(measure)
+        for those in by_what.values():
+            yield self._views[those[0]], those
+
+    def _looking_at(
+        self, run: RunAtStep, those: Sequence[Measure], mode: Mode
+    ) -> AbstractContextManager[None]:
+        """What the network is in while measures are taken: nothing, where none of them runs it."""
+        if all(measure.needs and OF_PARAMETERS.issuperset(measure.needs) for measure in those):
+            return nullcontext()
+        return undisturbed(run.network, mode, run.data.seed, run.step)
 
     def _run_at_step(
         self, trainer: Trainer, module: Training, k: int, needs: set[str], view: View
     ) -> RunAtStep:
         """Member k as it is, with whole sets of data whatever the number of ranks."""
         member, step, device = module.members[k], trainer.global_step, module.device
-        data = copy.copy(data_of(trainer.datamodule)[k])
-        data.trainer = AsOneProcess(trainer)
+        data = self._data[k]
 
         def batches(split: str, batch_size: int | None) -> Any:
             loader = data.evaluation_loader(split, batch_size)
