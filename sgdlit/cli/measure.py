@@ -72,7 +72,7 @@ def _parser() -> CommandParser:
         type=str,
         required=True,
         metavar="NAMES",
-        help="names with commas between them, or a list in YAML, with arguments: "
+        help="names or presets with commas between them, or a list in YAML, with arguments: "
         "'[GradientNoise, {class_path: Trace, init_args: {probes: 3}}]'",
     )
     parser.add_argument(
@@ -93,7 +93,8 @@ def _parser() -> CommandParser:
 
 
 def chosen_measures(text: str) -> list[Any]:
-    """What stands for measures in a config: from names with commas between them, or from a list in YAML.
+    """What stands for measures in a config: from names and presets with commas between them, or from a list
+    in YAML.
 
     Raises:
         UserError: it is neither.
@@ -108,7 +109,9 @@ def chosen_measures(text: str) -> list[Any]:
     listed = read if isinstance(read, list) else [read]
     if not listed:
         raise UserError("--measures: none; python -m sgdlit measures lists them")
-    return listed
+    from sgdlit.measures.presets import measures_by_name
+
+    return [measures_by_name([one])[0] if isinstance(one, str) else one for one in listed]
 
 
 def _build(given: "Namespace", run: Run, stored: Any, members: list[int]) -> "Afterwards":

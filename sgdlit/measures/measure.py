@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from sgdlit.data.sensing import MatrixSensing
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import ExampleGradients, example_gradients
 from sgdlit.measures.mean_gradient import MeanGradient, mean_cost, mean_gradient
+from sgdlit.measures.undisturbed import Mode
+from sgdlit.measures.work import Sizes, Works, work_of_needs
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import Loss
 
@@ -32,6 +34,9 @@ Parameters = Mapping[str, Tensor]
 
 OF_EXAMPLES = frozenset({"examples", "cost", "gradient", "example_norms", "example_products"})
 """What needs examples of the training set."""
+
+OF_PARAMETERS = frozenset({"matrix", "target", "parameters", "initial_parameters", "previous_parameters"})
+"""What needs parameters alone. A measure with one of these needs, and no others, does not run the network."""
 
 
 class Examples:
@@ -205,6 +210,28 @@ class LogSpaced:
         require_positive("LogSpaced", first=self.first, per_doubling=self.per_doubling)
 
 
+@dataclass(frozen=True)
+class AtSteps:
+    """Some steps, beside step 0 and the last one.
+
+    Args:
+        steps: numbers of updates made.
+
+    Raises:
+        UserError: none, or a step below 0.
+    """
+
+    steps: list[int]
+
+    def __post_init__(self) -> None:
+        wrong = next((step for step in self.steps if step < 0), None)
+        if not self.steps or wrong is not None:
+            raise UserError(f"AtSteps.steps: {wrong or self.steps} is not possible; allowed: steps from 0 on")
+
+
+Cadence = LogSpaced | AtSteps
+
+
 class Measure(ABC):
     """One quantity, taken of a run at some steps.
 
@@ -213,10 +240,13 @@ class Measure(ABC):
 
     Args:
         every_n_steps: steps between two values; with neither this nor ``at``, the cadence of all measures.
-        at: log-spaced steps.
+        at: log-spaced steps, or some by number.
+        examples: n, how many examples of the training set this measure looks at; ``all`` of them; None for
+            as many as all measures.
+        mode: ``eval`` or ``train``; None for the mode of all measures.
 
     Raises:
-        UserError: below 1; both.
+        UserError: below 1; two cadences.
     """
 
     formula: ClassVar[str] = ""
@@ -236,9 +266,24 @@ class Measure(ABC):
     headline: ClassVar[str | None] = None
     """The value that the closing line of a run shows; None for none."""
 
-    def __init__(self, every_n_steps: int | None = None, at: LogSpaced | None = None) -> None:
+    def __init__(
+        self,
+        every_n_steps: int | None = None,
+        at: Cadence | None = None,
+        examples: int | Literal["all"] | None = None,
+        mode: Mode | None = None,
+    ) -> None:
         check_cadence(type(self).__name__, every_n_steps, at)
+        require_positive(type(self).__name__, examples=None if examples == "all" else examples)
         self.every_n_steps, self.at = every_n_steps, at
+        self.examples, self.mode = examples, mode
+
+    def work(self, sizes: Sizes) -> Works:
+        """What taking it costs at a step, by what is found; by default what its needs cost.
+
+        What it finds by ``RunAtStep.once`` it names by that function and its arguments, as a tuple.
+        """
+        return work_of_needs(self.needs, sizes)
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
         """Refuse a run that this cannot be measured of.
@@ -291,7 +336,7 @@ def require_positive(owner: str, **given: int | None) -> None:
             raise UserError(f"{owner}.{name}: {value} is not possible; allowed: 1 or more")
 
 
-def check_cadence(owner: str, every_n_steps: int | None, at: LogSpaced | None) -> None:
+def check_cadence(owner: str, every_n_steps: int | None, at: Cadence | None) -> None:
     """Refuse what is no cadence.
 
     Raises:

@@ -8,11 +8,12 @@ from torch.optim import SGD
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.curvature import top_of
+from sgdlit.measures.curvature import CurvatureMeasure, top_of, work_of_top
 from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
 from sgdlit.measures.stability_limit import stability_limit
+from sgdlit.measures.work import Sizes, Works
 
 
 def sharpness(
@@ -53,7 +54,7 @@ def sharpness_of(
     return lanczos(matrix, start, count, tolerance, vectors=vectors)
 
 
-class Sharpness(Measure):
+class Sharpness(CurvatureMeasure):
     """``measure/sharpness`` λ₁ of the Hessian, further ones as ``measure/sharpness_2`` …, of the examples.
 
     Beside it: ``measure/sharpness_converged`` 1 or 0, with no value where it is 0 but the lower bound
@@ -88,6 +89,9 @@ class Sharpness(Measure):
         require_positive(type(self).__name__, count=count)
         require_tolerance(self, tolerance)
         self.count, self.tolerance = count, tolerance
+
+    def work(self, sizes: Sizes) -> Works:
+        return work_of_top(sizes, self.count, self.tolerance)
 
     def take(self, run: RunAtStep, member: int) -> Values:
         top = run.once(top_of, self.count, self.tolerance)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
-from sgdlit.measures.curvature import hessian_of
+from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import mean_of
 from sgdlit.measures.lanczos import Krylov, start_vector
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
+from sgdlit.measures.work import Sizes, Work, Works
 
 
 class Spectrum(NamedTuple):
@@ -94,7 +95,7 @@ def spectral_density_of(
     return Spectrum(torch.from_numpy(nodes), torch.from_numpy(weights))
 
 
-class SpectralDensity(Measure):
+class SpectralDensity(CurvatureMeasure):
     """``measure/negative_share``: the weight of eigenvalues below −1 % of the largest Ritz value, with
     ``_low`` and ``_high``; and the ends of the spectrum, ``measure/spectrum_largest`` and
     ``measure/spectrum_smallest``; of the examples.
@@ -124,6 +125,11 @@ class SpectralDensity(Measure):
         super().__init__(**cadence)
         require_positive(type(self).__name__, steps=steps, starts=starts)
         self.steps, self.starts = steps, starts
+
+    def work(self, sizes: Sizes) -> Works:
+        products = self.starts * min(self.steps, sizes.parameters)
+        own = {(spectral_density_of, self.steps, self.starts): Work(products=products * sizes.examples)}
+        return work_of_hessian(sizes) | own
 
     def take(self, run: RunAtStep, member: int) -> Values:
         found = spectral_density_of(run.once(hessian_of), self.steps, self.starts, run.data.seed, run.step)

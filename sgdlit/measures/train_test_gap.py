@@ -12,6 +12,7 @@ from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import preserved
+from sgdlit.measures.work import Sizes, Work, Works
 from sgdlit.objectives import Loss
 
 _NORMAL = 1.959963984540054  # two-sided 95 %: test sets are large
@@ -74,6 +75,9 @@ class TrainTestGap(Measure):
             raise UserError(
                 f"TrainTestGap: {type(data).__name__} has no test examples; allowed: data with some"
             )
+
+    def work(self, sizes: Sizes) -> Works:
+        return {(train_test_gap,): Work(forwards=sizes.examples + sizes.test)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         test, population = run.batches("test", None), run.examples.population

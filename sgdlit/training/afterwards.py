@@ -128,14 +128,13 @@ class Afterwards:
         self.datamodule, self.trainer, self.members = datamodule, trainer, list(members)
         module.to(trainer.strategy.root_device)
         module.configure_optimizers()
-        measures.setup(self._at(0), module, "fit")  # type: ignore[arg-type]
-        for measure in measures.measures:
-            measure.begin(len(module.members), module.device)
+        measures.accept(self._at(0), module, datamodule)
+        measures.begin(self._at(0), module)
 
     @property
     def examples(self) -> str:
         """How many examples are looked at, in words."""
-        return "all" if self.measures.examples is None else str(self.measures.examples)
+        return "all" if self.measures.view.examples is None else str(self.measures.view.examples)
 
     def _at(self, step: int) -> StoppedAt:
         return StoppedAt(self.trainer, self.datamodule, step)

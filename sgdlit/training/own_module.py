@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
@@ -24,7 +24,7 @@ from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess
 from sgdlit.foundations.errors import UserError
-from sgdlit.foundations.philox import derive_key, permutation
+from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.measure import Measure
 from sgdlit.objectives import Loss, NetworkOutput
 from sgdlit.training import rows
@@ -142,19 +142,27 @@ def _mean_loss(module: LightningModule, batch: Any) -> Tensor:
     return loss
 
 
-class _HeldExamples(KeyedData):
-    """Training examples that measures look at, held as one batch; a batch of them is their numbers, twice.
+class ExamplesOf(KeyedData):
+    """The training set of a module of one's own: a batch of its examples is their numbers, twice.
 
     Args:
         seed: of what measures draw.
         batch_size: B, of a step.
-        population: N, how many there are, infinite for a stream (None).
-        held: how many are held.
+        steps_per_epoch: of the trainer.
+        population: N, how many there are; None for a stream.
+        choose: how some are chosen: number, or None for all, and purpose -> their indices.
     """
 
-    def __init__(self, seed: int, batch_size: int, population: int | None, held: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        batch_size: int,
+        steps_per_epoch: int,
+        population: int | None,
+        choose: Callable[[int | None, str], Tensor] | None = None,
+    ) -> None:
         super().__init__(batch_size, seed=seed, last_batch="short")
-        self.population, self.held = population, held
+        self.population, self._steps, self._choose = population, steps_per_epoch, choose
 
     @property
     def source(self) -> dict[str, Any]:
@@ -166,7 +174,7 @@ class _HeldExamples(KeyedData):
 
     @property
     def steps_per_epoch(self) -> int:
-        raise NotImplementedError("measures take no steps")
+        return self._steps
 
     def take_over(self, other: KeyedData) -> None:
         raise NotImplementedError("each run holds its own")
@@ -181,10 +189,10 @@ class _HeldExamples(KeyedData):
         return inputs
 
     def at_a_time(self, device: torch.device) -> int:
-        return self.held
+        return self.batch_size
 
     def choose(self, count: int | None, purpose: str) -> Tensor:
-        return torch.arange(self.held)
+        return super().choose(count, purpose) if self._choose is None else self._choose(count, purpose)
 
     def chosen(self, indices: Tensor, device: torch.device) -> Batch:
         return indices.to(device), indices.to(device)
@@ -196,28 +204,41 @@ class OwnModule:
     Args:
         module: what is trained.
         trainer: which has begun to train it.
-        count: n, the examples that measures look at; None for all.
 
     Raises:
-        UserError: data of which no examples can be chosen; more than there are; a module that optimizes by
-            itself and does not know the loss of each example.
+        UserError: data of which no examples can be chosen.
     """
 
     several = False
 
-    def __init__(self, module: LightningModule, trainer: Trainer, count: int | None) -> None:
-        check_own_module(module)
+    def __init__(self, module: LightningModule, trainer: Trainer) -> None:
         self.module, self.trainer = module, trainer
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        device = module.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(derive_key(_SEED, "measures").lo)
-            self.data, batch = _held(data, trainer, module, count)
-        self.examples = trainer.precision_plugin.convert_input(batch)
+        self.source = _source(trainer)
+        self.data = _training_set(self.source, trainer)
+        self.examples: Any = None
 
     @property
     def device(self) -> torch.device:
         return self.module.device
+
+    def hold(self, indices: Tensor) -> None:
+        """Take some examples from the data, once for all: those that measures look at.
+
+        What the data draw for them is drawn anew from a seed, and does not last.
+
+        Raises:
+            UserError: examples that are more than tensors.
+        """
+        device = self.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(derive_key(_SEED, "measures").lo)
+            if isinstance(self.source, KeyedData):
+                batch: Any = self.source.chosen(indices, device)
+            else:
+                batch = self.source.collate_fn([self.source.dataset[i] for i in indices.tolist()])
+                _check_leaves(batch, len(indices))
+                batch = self.trainer.strategy.batch_to_device(batch, device)
+        self.examples = self.trainer.precision_plugin.convert_input(batch)
 
     @property
     def members(self) -> list[Member]:
@@ -271,36 +292,15 @@ def in_words(found: Mapping[Measure, str]) -> str:
 # Which examples
 
 
-def _held(
-    data: LightningDataModule | None, trainer: Trainer, module: LightningModule, count: int | None
-) -> tuple[_HeldExamples, Any]:
-    """The examples, and the batch that holds all of them."""
+def _source(trainer: Trainer) -> KeyedData | DataLoader:
+    """Where the examples come from.
+
+    Raises:
+        UserError: a loader of which single examples cannot be asked for.
+    """
+    data, loader = trainer.datamodule, trainer.train_dataloader  # type: ignore[attr-defined]
     if isinstance(data, KeyedData):
-        try:
-            indices = data.choose(count, "measures")
-        except UserError as error:
-            raise UserError(f"Measures.examples: {error}") from None
-        held = _HeldExamples(data.seed, data.batch_size, data.training_size, len(indices))
-        return held, data.chosen(indices, module.device)
-    loader = _map_style(trainer.train_dataloader)
-    population = len(loader.dataset)  # type: ignore[arg-type]
-    if count is not None and not 1 <= count <= population:
-        raise UserError(
-            f"Measures.examples: {count} is not possible for a training set of {population} examples; "
-            f"allowed: 1 to {population}, or null for all"
-        )
-    chosen = permutation(derive_key(_SEED, "measures"), population)[:count].tolist()
-    collate: Callable[[list[Any]], Any] = loader.collate_fn
-    batch = collate([loader.dataset[i] for i in chosen])
-    _check_leaves(batch, len(chosen))
-    batch = trainer.strategy.batch_to_device(batch, module.device)
-    size = loader.batch_size or loader.batch_sampler.batch_size  # type: ignore[union-attr]
-    size *= trainer.world_size * trainer.accumulate_grad_batches
-    return _HeldExamples(_SEED, size, population, len(chosen)), batch
-
-
-def _map_style(loader: Any) -> DataLoader:
-    """The training loader, if single examples can be asked for."""
+        return data
     if (
         not isinstance(loader, DataLoader)
         or isinstance(loader.dataset, IterableDataset)
@@ -311,6 +311,16 @@ def _map_style(loader: Any) -> DataLoader:
             "whose dataset has a length and examples by number, or data of sgdlit.data"
         )
     return loader
+
+
+def _training_set(source: KeyedData | DataLoader, trainer: Trainer) -> ExamplesOf:
+    if isinstance(source, KeyedData):
+        steps, population = source.steps_per_epoch, source.training_size
+        return ExamplesOf(source.seed, source.batch_size, steps, population, source.choose)
+    shares = trainer.world_size * trainer.accumulate_grad_batches
+    size = source.batch_size or source.batch_sampler.batch_size  # type: ignore[union-attr]
+    steps = -(-len(source) // trainer.accumulate_grad_batches)
+    return ExamplesOf(_SEED, size * shares, steps, len(source.dataset))  # type: ignore[arg-type]
 
 
 def _check_leaves(batch: Any, count: int) -> None:
