@@ -106,8 +106,8 @@ class RunCLI(LightningCLI):
             "--measures",
             type=str | None,
             default=None,
-            help="what is measured of the run, beside what trainer.callbacks names: a preset (basic, standard, "
-            "full), or measures by name with commas between them, see python -m sgdlit measures",
+            help="what is measured beside what trainer.callbacks names: a preset (basic, standard, full), or "
+            "measures by name with commas between them, see python -m sgdlit measures",
         )
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
 
@@ -178,7 +178,6 @@ class RunCLI(LightningCLI):
 
         trainer = self.config[self.subcommand].trainer
         changed = {"callbacks": with_measures(trainer.callbacks, asked)}
-        _import_all_classes()
         self.config = self.parser.parse_object(
             {self.subcommand: {"trainer": changed, "measures": None}}, self.config
         )

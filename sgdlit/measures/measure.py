@@ -263,6 +263,8 @@ class Measure(ABC):
     """Properties of :class:`RunAtStep` that it looks at, beside network, loss, data and step."""
     looks_back: ClassVar[int] = 0
     """Number of updates before a step whose parameters it needs, 0 to 2: ``previous_parameters``."""
+    arrays: ClassVar[Mapping[str, str]] = {}
+    """Names of the arrays that it leaves beside its values, each with its axes and units."""
     headline: ClassVar[str | None] = None
     """The value that the closing line of a run shows; None for none."""
 
@@ -305,6 +307,10 @@ class Measure(ABC):
     @abstractmethod
     def take(self, run: RunAtStep, member: int) -> Values:
         """The values by name; none where there is nothing to say at this step."""
+
+    def take_arrays(self, run: RunAtStep, member: int) -> dict[str, Tensor]:
+        """The arrays by name, after ``take`` at the same step; what both need they find by ``run.once``."""
+        return {}
 
     def note(self, squared_sums: Callable[[int], Tensor], start: int, count: int, owned: slice) -> None:
         """See what steps show as they are made; for measures of the steps themselves.

@@ -171,7 +171,8 @@ class Afterwards:
             finite = finite_members(self.module)
             due = [m for m in self.measures.measures if self.unavailable(m, [step]) is None or step == 0]
             members = [k for k in self.members if finite[k]]
-            yield step, self.measures.found(self._at(step), self.module, members, due)
+            found = self.measures.found(self._at(step), self.module, members, due)
+            yield step, {k: row for k, (row, _) in found.items() if row}
 
     def _put_back(self, step: int) -> None:
         """Let the run be what it was at a step."""

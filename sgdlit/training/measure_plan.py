@@ -7,7 +7,7 @@ steps are measured, and whether a budget allows it, is the same on every machine
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sgdlit.algorithms import Member
 from sgdlit.data.keyed_data import KeyedData
@@ -19,8 +19,13 @@ from sgdlit.measures.undisturbed import Mode
 from sgdlit.measures.work import Sizes, not_yet_done
 from sgdlit.training.log_spaced_validation import log_spaced_steps, next_log_spaced
 
+AUTO = 500  # examples, or all of a smaller set
 _FEWEST = 10  # examples that a change of plan is looked for down to
 _EARLY = 2  # steps, from 0, at which some measures have nothing to do yet
+
+
+Count = int | Literal["auto"] | None
+"""How many examples: a number, ``auto`` or, with None, all."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,14 @@ class View:
     Attributes:
         every_n_steps: see :class:`sgdlit.training.measuring.Measures`, as the others.
         at: log-spaced steps, or some by number.
-        examples: n; None for the whole training set.
+        examples: n.
         mode: of the network.
         chunk_size: examples that are looked at together.
     """
 
     every_n_steps: int | None
     at: Cadence | None
-    examples: int | None
+    examples: Count
     mode: Mode
     chunk_size: int
 
@@ -51,13 +56,15 @@ class View:
         return own if measure.mode is None else replace(own, mode=measure.mode)
 
     @property
-    def looks_at(self) -> tuple[int | None, Mode]:
+    def looks_at(self) -> tuple[Count, Mode]:
         """Measures with the same share what is computed."""
         return self.examples, self.mode
 
-    def count(self, training: int | None) -> int:
-        """n, of a training set of that size; 0 for all of a stream, which is refused elsewhere."""
-        return (training or 0) if self.examples is None else self.examples
+    def count(self, training: int | None) -> int | None:
+        """n, of a training set of that size (None for a stream); None for all of it."""
+        if self.examples == "auto":
+            return AUTO if training is None else min(AUTO, training)
+        return training if self.examples is None else self.examples
 
     @property
     def has_cadence(self) -> bool:
@@ -231,9 +238,9 @@ def _prices(
     of_one: float,
 ) -> Iterator[tuple[int, float]]:
     """What each of those measures pays at a step."""
-    done: dict[tuple[int | None, Mode], set] = {}
+    done: dict[tuple[Count, Mode], set] = {}
     for i in those:
-        work = measures[i].work(replace(sizes, examples=views[i].count(sizes.training)))
+        work = measures[i].work(replace(sizes, examples=views[i].count(sizes.training) or 0))
         new = not_yet_done(work, done.setdefault(views[i].looks_at, set()))
         yield i, sum(one.price(of_one) for one in new.values())
 
@@ -248,11 +255,11 @@ def _sizes(view: View, member: Member, data: KeyedData) -> Sizes:
     """What the work of a measure depends on, at step 0."""
     parameters = sum(p.numel() for p in trained_parameters(member.network).values())
     training, test = data.training_size, data.size("test")
-    return Sizes(0, view.count(training), view.chunk_size, data.batch_size, training, test, parameters)
+    return Sizes(0, view.count(training) or 0, view.chunk_size, data.batch_size, training, test, parameters)
 
 
 def _looked_at(measure: Measure, view: View, data: KeyedData) -> int:
-    return view.count(data.training_size) if set(measure.needs) & OF_EXAMPLES else 0
+    return (view.count(data.training_size) or 0) if set(measure.needs) & OF_EXAMPLES else 0
 
 
 # A budget
@@ -300,7 +307,8 @@ def _changes(
     def with_examples(n: int) -> float:
         return again(measures, replace(view, examples=n)).share
 
-    most = view.examples or max(line.examples for line in again(measures, view).lines)
+    lines = again(measures, view).lines
+    most = max((line.examples for line in lines if line.measure.examples is None), default=0)
     fewer = _largest(_round_numbers(_FEWEST, most), with_examples, budget)
     if fewer is not None:
         yield f"examples: {fewer}", with_examples(fewer)

@@ -34,8 +34,9 @@ from sgdlit.measures.measure import (
 from sgdlit.measures.presets import PresetName, preset
 from sgdlit.measures.relative_squared_error import squared_sums
 from sgdlit.measures.undisturbed import Mode, refuse_coupled_examples, undisturbed
+from sgdlit.training.arrays_of_run import ArraysOfRun, NamedArrays
 from sgdlit.training.clock import planned_steps, step_is_complete
-from sgdlit.training.measure_plan import Plan, View, check_budget, in_percent, plan_of
+from sgdlit.training.measure_plan import Count, Plan, View, check_budget, in_percent, plan_of
 from sgdlit.training.module import Training
 from sgdlit.training.own_module import OwnModule, check_own_module, in_words, left_out
 from sgdlit.training.rows import Row
@@ -59,8 +60,8 @@ class Measures(Callback):
             nor ``at`` one row, at the end.
         at: log-spaced steps, or some by number, in place of ``every_n_steps``.
         examples: n, how many examples of the training set are looked at, not augmented: the first of a
-            permutation with the key (data.seed, "measures"); null for all of them. Of a stream they are
-            examples that no step sees.
+            permutation with the key (data.seed, "measures"); ``auto``: 500, or all of a smaller set; null for
+            all of them. Of a stream they are examples that no step sees.
         mode: that of networks while they are measured: ``eval``, or ``train``, in which BatchNorm takes the
             statistics of the batch, and Dropout stays off.
         chunk_size: examples that are looked at together.
@@ -77,7 +78,7 @@ class Measures(Callback):
         measures: list[Measure | PresetName],
         every_n_steps: int | None = None,
         at: Cadence | None = None,
-        examples: int | None = 1000,
+        examples: Count = "auto",
         mode: Mode = "eval",
         chunk_size: int = 200,
         budget: float | None = None,
@@ -85,7 +86,8 @@ class Measures(Callback):
         if not measures:
             raise UserError("Measures.measures: none; allowed: one or more of sgdlit.measures")
         check_cadence("Measures", every_n_steps, at)
-        require_positive("Measures", examples=examples, chunk_size=chunk_size)
+        given = None if examples == "auto" else examples
+        require_positive("Measures", examples=given, chunk_size=chunk_size)
         if budget is not None and not budget >= 0:
             raise UserError(f"Measures.budget: {budget} is not possible; allowed: 0 or more, or null")
         self.measures, self._optional = _expanded(measures)
@@ -94,6 +96,7 @@ class Measures(Callback):
         self.budget = budget
         self._plan: Plan | None = None
         self._timed = _Timed()
+        self._arrays = ArraysOfRun({})
         self._members = 1
         self._sums = torch.zeros(2)
         self._last_step: float = 0
@@ -203,7 +206,7 @@ class Measures(Callback):
         for measure in self.measures:
             if set(measure.needs) & OF_EXAMPLES:
                 try:
-                    own = data.choose(self._views[measure].examples, "measures")
+                    own = data.choose(self._views[measure].count(data.training_size), "measures")
                 except UserError as error:
                     owner = "Measures" if measure.examples is None else type(measure).__name__
                     raise UserError(f"{owner}.examples: {error}") from None
@@ -275,11 +278,29 @@ class Measures(Callback):
         self._last_step = trainer.estimated_stepping_batches
         self._timed = _Timed()
         step = trainer.global_step
+        self._arrays = ArraysOfRun(self._about())
+        self._arrays.begin(trainer)
         if "initial_parameters" in self._needs(self.measures):
             self._begin_at(step, trainer, runs)
         if step == 0:
             self._take(trainer, runs, [m for m in self.measures if self._next(m, 0) is not None])
             self._keep(step, runs)
+
+    def _about(self) -> dict[str, dict[str, Any]]:
+        """What the arrays of each name are."""
+        seeds = [data.seed for data in self._data]
+        return {
+            name: {
+                "measure": type(measure).__name__,
+                "formula": measure.formula,
+                "axes": axes,
+                "examples": self._views[measure].count(self._data[0].training_size),
+                "mode": self._views[measure].mode,
+                "seed": seeds[0] if len(set(seeds)) == 1 else seeds,
+            }
+            for measure in self.measures
+            for name, axes in measure.arrays.items()
+        }
 
     def _begin_at(self, step: int, trainer: Trainer, module: Training | OwnModule) -> None:
         """Keep the parameters of the start."""
@@ -356,10 +377,13 @@ class Measures(Callback):
         """One row of each member of this process."""
         members = module.here() if module.several or trainer.is_global_zero else []
         self._timed.begin("measures", module.device)
-        rows = self.found(trainer, module, members, due)
+        found = self.found(trainer, module, members, due)
+        rows = {k: row for k, (row, _) in found.items() if row}
         self._latest = (trainer.global_step, rows)
         if module.several or rows:
             module.log_rows(rows)
+        if any(measure.arrays for measure in due):
+            self._arrays.keep(trainer, module, {k: arrays for k, (_, arrays) in found.items()})
         self._timed.end()
 
     def found(
@@ -368,20 +392,23 @@ class Measures(Callback):
         module: Training | OwnModule,
         members: Sequence[int],
         due: Sequence[Measure],
-    ) -> dict[int, Row]:
-        """What some measures find of some members at the trainer's step: a row of each that has a value."""
+    ) -> dict[int, tuple[Row, NamedArrays]]:
+        """What some measures find of some members at the trainer's step: a row and arrays of each."""
 
-        def one(k: int) -> Row:
+        def one(k: int) -> tuple[Row, NamedArrays]:
             row: Row = {}
+            arrays: NamedArrays = {}
             for view, those in self._by_view(due):
                 run = self._run_at_step(trainer, module, k, self._needs(those), view)
                 with self._looking_at(run, those, view.mode):
-                    row |= {name: value for m in those for name, value in m.take(run, k).items()}
-            return row
+                    for measure in those:
+                        row |= measure.take(run, k)
+                        arrays |= {n: a.cpu().numpy() for n, a in measure.take_arrays(run, k).items()}
+            return row, arrays
 
         with torch.inference_mode(False):
             found = SideBySide(len(members), module.device).map(one, members)
-        return {k: row for k, row in zip(members, found, strict=True) if row}
+        return dict(zip(members, found, strict=True))
 
     def remember(self, initial: list[Parameters], kept: dict[int, dict[int, Parameters]]) -> None:
         """Let measures look back at parameters that are stored.
@@ -424,7 +451,7 @@ class Measures(Callback):
             loader = data.evaluation_loader(split, batch_size)
             return (_as_trained(batch, trainer, member) for batch in loader)
 
-        indices = self._chosen[k][: view.examples]
+        indices = self._chosen[k][: view.count(data.training_size)]
 
         def chosen(part: slice) -> Batch:
             return _as_trained(data.chosen(indices[part], device), trainer, member)

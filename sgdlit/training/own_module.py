@@ -209,7 +209,7 @@ class OwnModule:
         UserError: data of which no examples can be chosen.
     """
 
-    several = False
+    several = curves = False
 
     def __init__(self, module: LightningModule, trainer: Trainer) -> None:
         self.module, self.trainer = module, trainer
