@@ -6,7 +6,7 @@ what is wrong with a measure is found and said as ``fit`` does it.
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -79,7 +79,10 @@ def _parser() -> CommandParser:
         "--at", type=str, default="all", help="all stored steps, the last, or some: 0,100,1000"
     )
     parser.add_argument(
-        "--examples", type=int | None, default=1000, help="of the training set; null for all of them"
+        "--examples",
+        type=int | Literal["auto"] | None,
+        default="auto",
+        help="of the training set; auto: 500, or all of a smaller one; null: all of them",
     )
     parser.add_argument("--mode", type=str, default="eval", help="eval or train, as of the callback")
     parser.add_argument("--chunk_size", type=int, default=200, help="examples that are looked at together")
@@ -99,14 +102,15 @@ def chosen_measures(text: str) -> list[Any]:
     Raises:
         UserError: it is neither.
     """
-    whole = text.strip()
     try:
-        read = yaml.safe_load(whole if whole.startswith(("[", "{")) else f"[{whole}]")
+        read = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(
             f"--measures: {text!r} is not valid YAML: {getattr(error, 'problem', None) or error}"
         ) from error
-    listed = read if isinstance(read, list) else [read]
+    if isinstance(read, str):
+        read = [name.strip() for name in read.split(",") if name.strip()]
+    listed = read if isinstance(read, list) else [read] if read else []
     if not listed:
         raise UserError("--measures: none; python -m sgdlit measures lists them")
     from sgdlit.measures.presets import measures_by_name

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from sgdlit.data.members import AsOneProcess
+from sgdlit.data.members import AsOneProcess, data_of
 from sgdlit.foundations.errors import UserError, with_allowed
 from sgdlit.measures.measure import Measure, Parameters
 from sgdlit.runs.checkpoint_files import load_checkpoint, network_state
@@ -132,9 +132,9 @@ class Afterwards:
         measures.begin(self._at(0), module)
 
     @property
-    def examples(self) -> str:
-        """How many examples are looked at, in words."""
-        return "all" if self.measures.view.examples is None else str(self.measures.view.examples)
+    def examples(self) -> int | None:
+        """How many examples measures look at that do not say so themselves; None for all of a stream."""
+        return self.measures.view.count(data_of(self.datamodule)[0].training_size)
 
     def _at(self, step: int) -> StoppedAt:
         return StoppedAt(self.trainer, self.datamodule, step)

@@ -84,7 +84,7 @@ class LossesOf(nn.Module):
         quiet = _Quiet(trainer)
         for part in own.modules():
             if isinstance(part, LightningModule):
-                part.trainer = quiet  # type: ignore[assignment]
+                part.trainer = quiet
                 part.__dict__.update(log=_nothing, log_dict=_nothing, print=_nothing)
         # Not as attributes: the copy is no submodule, its parts are.
         self.__dict__.update(own=own, quiet=quiet, source=trainer, examples=examples)
@@ -298,7 +298,7 @@ def _source(trainer: Trainer) -> KeyedData | DataLoader:
     Raises:
         UserError: a loader of which single examples cannot be asked for.
     """
-    data, loader = trainer.datamodule, trainer.train_dataloader  # type: ignore[attr-defined]
+    data, loader = trainer.datamodule, trainer.train_dataloader
     if isinstance(data, KeyedData):
         return data
     if (
