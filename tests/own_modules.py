@@ -39,10 +39,13 @@ class Counting(LightningModule):
         self.seen.append(float(loss.detach()))
         self.accuracy(float((outputs.argmax(1) == y).float().mean()))
         self.log("train/loss", loss)
-        self.log("train/accuracy", self.accuracy)
+        self.log("train/accuracy", self.accuracy.compute())  # over all steps so far
         if self.logger is not None:
             self.logger.log_metrics({"own": float(loss.detach())}, step=self.global_step)
         return loss
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.log("val/loss", F.cross_entropy(self(batch[0]), batch[1]))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)

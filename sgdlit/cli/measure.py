@@ -4,8 +4,9 @@ The run is built from its own config, with the callback ``Measures`` in the plac
 what is wrong with a measure is found and said as ``fit`` does it.
 """
 
-import json
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
@@ -22,14 +23,12 @@ if TYPE_CHECKING:
 
 _CALLBACK = "sgdlit.training.measuring.Measures"
 _ALONE = {
-    "trainer.devices": "1",
-    "trainer.num_nodes": "1",
-    "trainer.strategy": "auto",
-    "trainer.logger": "false",
-    "trainer.fast_dev_run": "false",
-    "trainer.enable_progress_bar": "false",
-    "ckpt_path": "null",
-    "figure": "null",
+    "devices": 1,
+    "num_nodes": 1,
+    "strategy": "auto",
+    "logger": False,
+    "fast_dev_run": False,
+    "enable_progress_bar": False,
 }
 
 
@@ -49,9 +48,9 @@ def main(arguments: Sequence[str]) -> int:
     steps = stored.chosen(given.at)
     settle_process()
     afterwards = _build(given, run, stored, members)
-    kept = _available(afterwards, steps)
+    _leave_out_unavailable(afterwards, steps)
     if given.dry_run:
-        _say_plan(afterwards, steps, kept)
+        _say_plan(afterwards, steps)
         return 0
     _take(afterwards, run, steps, given.mode)
     return 0
@@ -84,7 +83,9 @@ def _parser() -> CommandParser:
         default="auto",
         help="of the training set; auto: 500, or all of a smaller one; null: all of them",
     )
-    parser.add_argument("--mode", type=str, default="eval", help="eval or train, as of the callback")
+    parser.add_argument(
+        "--mode", type=Literal["eval", "train"], default="eval", help="of the network, as of the callback"
+    )
     parser.add_argument("--chunk_size", type=int, default=200, help="examples that are looked at together")
     parser.add_argument(
         "--member", type=int | None, default=None, metavar="K", help="of an ensemble; none for all of them"
@@ -131,15 +132,14 @@ def _build(given: "Namespace", run: Run, stored: Any, members: list[int]) -> "Af
         "mode": given.mode,
         "chunk_size": given.chunk_size,
     }
-    callback = [{"class_path": _CALLBACK, "init_args": init_args}]
-    settings = _ALONE | {"trainer.callbacks": json.dumps(callback)}
-    try:
-        built = BuiltRun(
-            "fit",
-            ["--config", str(run.folder / CONFIG), *(f"--{key}={value}" for key, value in settings.items())],
-        )
-    except UserError as error:
-        raise UserError(_as_options(str(error))) from error
+    trainer = _ALONE | {"callbacks": [{"class_path": _CALLBACK, "init_args": init_args}]}
+    with TemporaryDirectory() as folder:
+        changes = Path(folder) / CONFIG
+        changes.write_text(yaml.safe_dump({"trainer": trainer, "ckpt_path": None, "figure": None}))
+        try:
+            built = BuiltRun("fit", ["--config", str(run.folder / CONFIG), "--config", str(changes)])
+        except UserError as error:
+            raise UserError(_as_options(str(error))) from error
     if built.config.fit.name != run.config["name"]:
         raise UserError(f"--run: the data of {str(run.folder)!r} are not there, and others stand in for them")
     (measures,) = (one for one in built.trainer.callbacks if isinstance(one, Measures))
@@ -158,35 +158,36 @@ def _as_options(message: str) -> str:
     return message
 
 
-def _available(afterwards: "Afterwards", steps: list[int]) -> list[str]:
-    """Leave out what cannot be taken, and say why; the names of the others.
+def _leave_out_unavailable(afterwards: "Afterwards", steps: list[int]) -> None:
+    """Leave out what cannot be taken, and say why.
 
     Raises:
         UserError: nothing is left.
     """
-    measures = afterwards.measures.measures
-    reasons = [afterwards.unavailable(measure, steps) for measure in measures]
-    for measure, why in zip(measures, reasons, strict=True):
-        if why is not None:
-            warn(f"{type(measure).__name__} is not available afterwards: {why}")
-    kept = [measure for measure, why in zip(measures, reasons, strict=True) if why is None]
+    kept = []
+    for measure in afterwards.measures.measures:
+        reasons = [afterwards.unavailable(measure, step) for step in steps]
+        whys = [why for why in reasons if why is not None]
+        name = type(measure).__name__
+        if len(whys) < len(steps):
+            kept.append(measure)
+            if whys:
+                warn(f"{name} is taken at {len(steps) - len(whys)} of {len(steps)} steps: {whys[0]}")
+        else:
+            warn(f"{name} is not available afterwards: {whys[0]}")
     if not kept:
         raise UserError("--measures: none of them can be taken of this run afterwards")
     afterwards.measures.measures = kept
-    return [type(measure).__name__ for measure in kept]
 
 
-def _say_plan(afterwards: "Afterwards", steps: list[int], names: list[str]) -> None:
-    """What would be done."""
-    from sgdlit.measures import catalogue
-
-    prices = {entry.name: entry.price for entry in catalogue.entries()}
-    count = len(afterwards.members)
-    shown = ", ".join(map(str, steps))
-    say(f"{len(steps)} steps: {shown}" + (f"; {count} members each" if count > 1 else ""))
-    say(f"{afterwards.examples} examples, in gradients of one of them (n, all of them):")
-    for name in names:
-        say(f"  {name}: {prices.get(name, 'a price that is not known')}")
+def _say_plan(afterwards: "Afterwards", steps: list[int]) -> None:
+    """What would be done, and its price in steps of the run."""
+    members = f", {len(afterwards.members)} members each" if len(afterwards.members) > 1 else ""
+    print(f"{len(steps)} steps: {', '.join(map(str, steps))}; {afterwards.examples} examples{members}")
+    prices = afterwards.prices()
+    for name, price in prices.items():
+        print(f"  {name}: {price:.3g} steps of the run each time")
+    print(f"together as much as {len(steps) * sum(prices.values()):.3g} steps of the run")
 
 
 def _take(afterwards: "Afterwards", run: Run, steps: list[int], mode: str) -> None:

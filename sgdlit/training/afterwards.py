@@ -5,6 +5,7 @@ its stored steps, and the callback that takes measures during a run takes them t
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sgdlit.runs.checkpoint_files import load_checkpoint, network_state
 from sgdlit.runs.folder import checkpoint_path
 from sgdlit.runs.snapshots import has_snapshot, load_snapshot, snapshot_path, snapshot_steps
 from sgdlit.training.divergence import finite_members
+from sgdlit.training.measure_plan import plan_of
 from sgdlit.training.measuring import Measures
 from sgdlit.training.module import Training
 from sgdlit.training.resume import check_same_parameters
@@ -136,21 +138,31 @@ class Afterwards:
         """How many examples measures look at that do not say so themselves; None for all of a stream."""
         return self.measures.view.count(data_of(self.datamodule)[0].training_size)
 
+    def prices(self) -> dict[str, float]:
+        """What each measure costs each time, of the members that are measured, in steps of the run."""
+        view = replace(self.measures.view, every_n_steps=None, at=None)
+        members = [self.module.members[k] for k in self.members]
+        data = [data_of(self.datamodule)[k] for k in self.members]
+        plan = plan_of(self.measures.measures, view, members, data, max(self.stored.all[-1], 2))
+        return {
+            type(line.measure).__name__: line.gradients / line.times / plan.per_step for line in plan.lines
+        }
+
     def _at(self, step: int) -> StoppedAt:
         return StoppedAt(self.trainer, self.datamodule, step)
 
-    def unavailable(self, measure: Measure, steps: Sequence[int]) -> str | None:
-        """Why a measure cannot be taken at any of some steps, in words; None where it can at one."""
+    def unavailable(self, measure: Measure, step: int) -> str | None:
+        """Why a measure cannot be taken at a step, in words; None where it can, or has no value there."""
         if type(measure).note is not Measure.note:
             return "it sees the steps themselves, as they are made"
         if "initial_parameters" in measure.needs and not self.stored.has(0):
             return "the parameters of the start are not stored; a run keeps them with checkpoints.snapshots"
-        if measure.looks_back and not any(step and self.stored.has(step - 1) for step in steps):
+        if step and measure.looks_back and not self.stored.has(step - 1):
             return (
                 "it looks back at the update before a step, whose parameters are not stored; a run keeps "
                 "them with checkpoints.snapshots.before: true"
             )
-        if "optimizer_state" in measure.needs and not any(self._has_state(step) for step in steps):
+        if step and "optimizer_state" in measure.needs and not self._has_state(step):
             return (
                 "the state of the optimizer is not stored; a run keeps it with checkpoints.snapshots."
                 "optimizer: true"
@@ -158,7 +170,7 @@ class Afterwards:
         return None
 
     def _has_state(self, step: int) -> bool:
-        return step > 0 and any(own["state"] for own in self.stored.content(step)["optimizer_states"])
+        return any(own["state"] for own in self.stored.content(step)["optimizer_states"])
 
     def rows(self, steps: Sequence[int]) -> Iterator[tuple[int, dict[int, Row]]]:
         """Each step with a row for every member whose parameters are finite there.
@@ -169,7 +181,7 @@ class Afterwards:
         for step in steps:
             self._put_back(step)
             finite = finite_members(self.module)
-            due = [m for m in self.measures.measures if self.unavailable(m, [step]) is None or step == 0]
+            due = [measure for measure in self.measures.measures if self.unavailable(measure, step) is None]
             members = [k for k in self.members if finite[k]]
             found = self.measures.found(self._at(step), self.module, members, due)
             yield step, {k: row for k, (row, _) in found.items() if row}

@@ -246,7 +246,8 @@ class Measures(Callback):
         """A module of one's own, whose data are known once training begins."""
         own = OwnModule(module, trainer)
         indices = self._choose(own.data)
-        own.hold(indices)
+        if len(indices):
+            own.hold(indices)
         self._chosen = [torch.arange(len(indices))]
         for measure in self.measures:
             self._check_one(measure, own.members[0], own.data)
