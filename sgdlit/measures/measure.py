@@ -273,7 +273,8 @@ class Measure(ABC):
     def work(self, sizes: Sizes) -> Works:
         """What taking it costs at a step, by what is found; by default what its needs cost.
 
-        What it finds by ``RunAtStep.once`` it names by that function and its arguments, as a tuple.
+        What it finds by ``RunAtStep.once`` it names by that function and its arguments, as a tuple; what it
+        shares with no other, by itself.
         """
         return work_of_needs(self.needs, sizes)
 
