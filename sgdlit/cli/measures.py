@@ -98,6 +98,8 @@ def text(entry: catalogue.Entry, width: int) -> str:
         "needs": ", ".join(entry.needs) or "the network",
         "logged": ", ".join(entry.logged),
     }
+    if entry.arrays:
+        lines["arrays"] = "; ".join(f"{name} {axes}" for name, axes in entry.arrays.items())
     shown = [
         textwrap.fill(
             words,

@@ -101,7 +101,7 @@ class BatchSharpness(CurvatureMeasure):
     def work(self, sizes: Sizes) -> Works:
         seen = self.minibatches * min(self.batch_size or sizes.batch_size, sizes.examples)
         own = Work(gradients=seen, products=seen)
-        return {(batch_sharpness, self.minibatches, self.batch_size): own}
+        return {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         key = derive_key(run.data.seed, f"batch sharpness at step {run.step}")

@@ -129,7 +129,7 @@ class CReg(Measure):
         size = min(self.batch_size or sizes.batch_size, sizes.training)
         there = sizes.training // size
         seen = size * (there if self.batches is None else min(self.batches, there))
-        return {(c_reg, size, self.batches): Work(gradients=seen)}
+        return {self: Work(gradients=seen)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         batches = run.batches("train_set", self.batch_size or run.data.batch_size)

@@ -134,7 +134,7 @@ class FeatureRanks(Measure):
             raise UserError(with_allowed(problem, [name for name in names if name]))
 
     def work(self, sizes: Sizes) -> Works:
-        return {(features, self.layer): Work(forwards=sizes.examples)}
+        return {self: Work(forwards=sizes.examples)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if not all(bool(p.isfinite().all()) for p in run.network.parameters()):

@@ -196,18 +196,12 @@ class LogSpaced:
     """Steps close to first · 2^(k/per_doubling), k = 0, 1, …, and step 0.
 
     Args:
-        first: the first of them after step 0.
-        per_doubling: steps until their number has doubled.
-
-    Raises:
-        UserError: below 1.
+        first: the first of them after step 0, 1 or more.
+        per_doubling: steps until their number has doubled, 1 or more.
     """
 
     first: int = 1
     per_doubling: int = 2
-
-    def __post_init__(self) -> None:
-        require_positive("LogSpaced", first=self.first, per_doubling=self.per_doubling)
 
 
 @dataclass(frozen=True)
@@ -215,18 +209,10 @@ class AtSteps:
     """Some steps, beside step 0 and the last one.
 
     Args:
-        steps: numbers of updates made.
-
-    Raises:
-        UserError: none, or a step below 0.
+        steps: numbers of updates made, one or more, from 0 on.
     """
 
     steps: list[int]
-
-    def __post_init__(self) -> None:
-        wrong = next((step for step in self.steps if step < 0), None)
-        if not self.steps or wrong is not None:
-            raise UserError(f"AtSteps.steps: {wrong or self.steps} is not possible; allowed: steps from 0 on")
 
 
 Cadence = LogSpaced | AtSteps
@@ -283,7 +269,8 @@ class Measure(ABC):
     def work(self, sizes: Sizes) -> Works:
         """What taking it costs at a step, by what is found; by default what its needs cost.
 
-        What it finds by ``RunAtStep.once`` it names by that function and its arguments, as a tuple.
+        What it finds by ``RunAtStep.once`` it names by that function and its arguments, as a tuple; what it
+        shares with no other, by itself.
         """
         return work_of_needs(self.needs, sizes)
 
@@ -346,8 +333,12 @@ def check_cadence(owner: str, every_n_steps: int | None, at: Cadence | None) -> 
     """Refuse what is no cadence.
 
     Raises:
-        UserError: a period below 1; two cadences.
+        UserError: a period below 1; steps that are none; two cadences.
     """
     require_positive(owner, every_n_steps=every_n_steps)
+    if isinstance(at, LogSpaced):
+        require_positive("LogSpaced", first=at.first, per_doubling=at.per_doubling)
+    if isinstance(at, AtSteps) and min(at.steps, default=-1) < 0:
+        raise UserError(f"AtSteps.steps: {at.steps} is not possible; allowed: one or more, from 0 on")
     if every_n_steps is not None and at is not None:
         raise UserError(f"{owner}.every_n_steps: {every_n_steps} beside {owner}.at; allowed: one of them")

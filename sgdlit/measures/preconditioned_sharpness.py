@@ -163,7 +163,7 @@ class PreconditionedSharpness(CurvatureMeasure):
             return {}
         products = min(_MORE + expected_products(1, self.tolerance), sizes.parameters)
         own = Work(products=products * sizes.examples)
-        return work_of_hessian(sizes) | {(preconditioned_sharpness_of, self.tolerance): own}
+        return work_of_hessian(sizes) | {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if run.step == 0:

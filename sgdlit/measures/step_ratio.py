@@ -90,7 +90,7 @@ class StepRatio(CurvatureMeasure):
         if sizes.step == 0:
             return {}
         before = work_of_hessian(sizes)[(hessian_of,)].gradients  # where the update was made
-        return {(step_ratio_of,): Work(gradients=before + sizes.examples, products=sizes.examples)}
+        return {self: Work(gradients=before + sizes.examples, products=sizes.examples)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if not run.previous_parameters:

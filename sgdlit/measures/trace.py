@@ -100,7 +100,7 @@ class Trace(CurvatureMeasure):
 
     def work(self, sizes: Sizes) -> Works:
         own = Work(products=self.probes * sizes.examples)
-        return work_of_hessian(sizes) | {(trace_of, self.probes): own}
+        return work_of_hessian(sizes) | {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         found = trace_of(run.once(hessian_of), self.probes, run.data.seed, run.step)

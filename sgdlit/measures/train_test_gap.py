@@ -77,7 +77,7 @@ class TrainTestGap(Measure):
             )
 
     def work(self, sizes: Sizes) -> Works:
-        return {(train_test_gap,): Work(forwards=sizes.examples + sizes.test)}
+        return {self: Work(forwards=sizes.examples + sizes.test)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         test, population = run.batches("test", None), run.examples.population

@@ -77,7 +77,7 @@ def work_of_needs(needs: Iterable[str], sizes: Sizes) -> Works:
 def not_yet_done(works: Mapping[Hashable, Work], done: set[Hashable]) -> Works:
     """The part of some work that is not done; it is afterwards. A pass for the gradient gives the cost."""
     new = {what: work for what, work in works.items() if what not in done}
-    done |= works.keys()
+    done.update(works)
     if "gradient" in done:
         new.pop("cost", None)
         done.add("cost")

@@ -158,6 +158,8 @@ class Plan(NamedTuple):
 
 def in_percent(share: float) -> str:
     """A share in words."""
+    if share >= 9.95:
+        return f"{share:.0f} times"
     return "0" if share == 0 else f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 
@@ -349,7 +351,8 @@ def _fewer_steps(
 
 def _round_numbers(low: int, below: int) -> list[int]:
     """Numbers of two digits and zeros, from ``low`` on and below another, that rise."""
-    found, unit = set(), 1
+    found: set[int] = set()
+    unit = 1
     while unit < below:
         found.update(k * unit for k in range(1, 100) if low <= k * unit < below)
         unit *= 10
