@@ -1,6 +1,7 @@
 """Sharpness: the largest eigenvalues of the Hessian, and the largest against what the optimizer can stand."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -51,7 +52,8 @@ def sharpness_of(
     """The same of products with any second derivative of a network."""
     like = matrix.flat(matrix.parameters).detach()
     start = start_vector(like, seed, "sharpness", 0)
-    return lanczos(matrix, start, count, tolerance, vectors=vectors)
+    found = lanczos(matrix, start, count, tolerance, vectors=vectors)
+    return replace(found, examples=matrix.examples)
 
 
 class Sharpness(CurvatureMeasure):
