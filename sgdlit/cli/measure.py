@@ -164,15 +164,16 @@ def _leave_out_unavailable(afterwards: "Afterwards", steps: list[int]) -> None:
     Raises:
         UserError: nothing is left.
     """
-    kept = []
+    kept, after_start = [], [step for step in steps if step] or steps
     for measure in afterwards.measures.measures:
-        reasons = [afterwards.unavailable(measure, step) for step in steps]
+        reasons = [afterwards.unavailable(measure, step) for step in after_start]
         whys = [why for why in reasons if why is not None]
         name = type(measure).__name__
-        if len(whys) < len(steps):
+        if len(whys) < len(after_start):
             kept.append(measure)
             if whys:
-                warn(f"{name} is taken at {len(steps) - len(whys)} of {len(steps)} steps: {whys[0]}")
+                missed = f"{len(whys)} of {len(after_start)} steps after the start"
+                warn(f"{name} has no value at {missed}: {whys[0]}")
         else:
             warn(f"{name} is not available afterwards: {whys[0]}")
     if not kept:

@@ -67,9 +67,10 @@ def test_as_a_member_of_an_ensemble(runs, whole, name):
     assert apart(afterwards(folder, member=0), during(folder, 0)) == []
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", MODELS)
 def test_after_a_kill(runs, whole, name):
-    """Killed after 5 updates, while those after 4 are what the last checkpoint has."""
+    """Killed after 5 updates, while those after 4 are what the last checkpoint has. What dropout draws in
+    training no checkpoint knows, so a run with it does not go on as it would have."""
     kill = {"steps": [5], "number": 9, "mark": str(runs.folder / f"{name}_mark")}
     fatal = ["--trainer.callbacks+=fit_runs.SignalAt", f"--trainer.callbacks.init_args={json.dumps(kill)}"]
     arguments = [*STEPS, *LOOP, *NETWORKS[name], *SNAPSHOTS, *with_measures(runs), *fatal]
@@ -79,7 +80,6 @@ def test_after_a_kill(runs, whole, name):
     )
     assert process.wait(PATIENCE) == -9
     folder = runs.path(f"{name}_killed")
-    assert (folder / "snapshots" / "before_000000005.ckpt").is_file() or runs.checkpoint(f"{name}_killed")
     assert runs.checkpoint(f"{name}_killed")["global_step"] == 4
     assert runs.resume(f"{name}_killed") == 0
     assert apart(during(folder), whole[name]) == []
