@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fit_runs import Runs, differences
+from fit_runs import PATIENCE, Runs, differences, processes
 from measured_runs import afterwards, apart, during, with_measures
+from two_ranks import TWO
 
 from sgdlit.cli.main import main
 from sgdlit.foundations.errors import UserError
@@ -183,6 +184,20 @@ def test_members_are_measured_one_or_all(runs, capsys):
     assert apart({key: v for key, v in every.items() if key in kept}, kept) == []
     assert main(["measure", "--run", str(folder), "--measures", "WeightNorms", "--member", "2"]) == 2
     assert "member: 2 does not exist" in capsys.readouterr().err
+
+
+def test_members_of_two_ranks_are_in_one_file(runs):
+    members = ["--ensemble=[{seed_everything: [0, 3, 5]}]", "--model.engine=loop", *SPACED]
+    members += ["--checkpoints.snapshots.optimizer=true"]
+    assert runs.fit("one_rank", *members) == 0
+    command = ["-m", "sgdlit", *runs.arguments("two_ranks", *members, *TWO)]
+    (process,) = processes([command], [{}], runs.folder)
+    assert process.wait(PATIENCE) == 0, (runs.folder / "out_0").read_text()
+    assert files(runs.path("two_ranks")) == files(runs.path("one_rank"))
+    for step in (0, 2, 4, 8):
+        one, other = (load_snapshot(runs.path(each), step) for each in ("two_ranks", "one_rank"))
+        assert not differences(one, other)
+        assert len(one["optimizer_states"]) == 3
 
 
 def test_a_diverged_run_is_measured_as_far_as_it_is_finite(runs):

@@ -31,7 +31,9 @@ def same(found: str, shown: str) -> None:
     for line in shown.strip().splitlines():
         pattern = re.sub(NUMBER, NUMBER.replace("\\", "\\\\"), re.escape(line).replace(r"\.", "."))
         wanted = pytest.approx([float(number) for number in re.findall(NUMBER, line)], rel=0.02)
-        alike = [[float(number) for number in re.findall(NUMBER, text)] for text in re.findall(pattern, found)]
+        alike = [
+            [float(number) for number in re.findall(NUMBER, text)] for text in re.findall(pattern, found)
+        ]
         assert any(numbers == wanted for numbers in alike), f"{line!r} is not in {found!r}"
 
 
