@@ -39,7 +39,7 @@ from sgdlit.training.clock import planned_steps, step_is_complete
 from sgdlit.training.measure_plan import Count, Plan, View, check_budget, in_percent, plan_of
 from sgdlit.training.module import Training
 from sgdlit.training.own_module import OwnModule, check_own_module, in_words, left_out
-from sgdlit.training.rows import Row
+from sgdlit.training.rows import Row, over_ranks
 
 
 class Measures(Callback):
@@ -342,9 +342,11 @@ class Measures(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._latest[0] != trainer.global_step:
             self._take(trainer, self._runs(pl_module), self.measures)
+        several = self._runs(pl_module).several
+        latest = over_ranks(self._latest[1], trainer) if several else self._latest[1]
         if trainer.is_global_zero:
             for measure in self.measures:
-                self._say(measure.headline, trainer.global_step)
+                self._say(measure.headline, latest, trainer.global_step)
         if self._plan is not None and self._plan.share:
             self._tell_time(self._plan.share, trainer, self._runs(pl_module))
 
@@ -361,10 +363,11 @@ class Measures(Callback):
         if module.several or members:
             module.log_rows({k: {"measures/time_share": share} for k in members})
         if trainer.is_global_zero:
-            say(f"measures took {in_percent(share)} of the time of the steps; planned {in_percent(planned)}")
+            found = f"{in_percent(share)}; planned {in_percent(planned)}"
+            say(f"time of measures over that of the steps: {found}")
 
-    def _say(self, name: str | None, step: int) -> None:
-        values = [row[name] for row in self._latest[1].values() if name in row]
+    def _say(self, name: str | None, rows: dict[int, Row], step: int) -> None:
+        values = [row[name] for row in rows.values() if name in row]
         if name is None or not values:
             return
         several = f" ({min(values):.4g} to {max(values):.4g} of {len(values)} members)"

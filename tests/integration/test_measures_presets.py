@@ -133,14 +133,14 @@ def test_the_price_is_said_before_and_the_time_after(runs, capsys):
     assert row.split()[-5:] == ["7", "60", "30", "10", "times"]  # 3 gradients of 10 times 10 examples; B = 10
     last = runs.rows("priced")[-1]
     assert float(last["measures/time_share"]) > 0
-    end = next(line for line in lines if line.startswith("measures took"))
+    end = next(line for line in lines if line.startswith("time of measures"))
     planned = next(line for line in lines if line.startswith("together")).split(maxsplit=1)[1]
     assert end.endswith(f"planned {planned}")
 
 
 def test_free_measures_have_no_price(runs, capsys):
     assert with_yaml(runs, "free", measures=["WeightNorms"], every_n_steps=10, budget=0) == 0
-    assert "measures took" not in said(capsys)
+    assert "time of measures" not in said(capsys)
     assert not any("measures/time_share" in row for row in runs.rows("free"))
 
 
