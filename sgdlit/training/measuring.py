@@ -160,15 +160,20 @@ class Measures(Callback):
             UserError: a measure that cannot be taken, or examples that are not there.
         """
         data = data_of(datamodule)
+        self._check_all(trainer, module.members, data)
+        self._chosen = [self._choose(own) for own in data]
+
+    def _check_all(
+        self, trainer: Trainer | AsOneProcess, members: Sequence[Member], data: Sequence[KeyedData]
+    ) -> None:
         for measure in list(self.measures):
             try:
-                for member, own in zip(module.members, data, strict=True):
+                for member, own in zip(members, data, strict=True):
                     self._check_one(measure, member, own)
             except UserError as error:
                 if measure not in self._optional:
                     raise
                 self._leave_out(measure, str(error), trainer)
-        self._chosen = [self._choose(own) for own in data]
 
     def _accept_own(self, trainer: Trainer, module: LightningModule) -> None:
         """Leave out what cannot be taken of a module of one's own, and say why.
@@ -249,9 +254,9 @@ class Measures(Callback):
         if len(indices):
             own.hold(indices)
         self._chosen = [torch.arange(len(indices))]
-        for measure in self.measures:
-            self._check_one(measure, own.members[0], own.data)
-        self._look_ahead(trainer, own.members, [own.data])
+        members = own.members
+        self._check_all(trainer, members, [own.data])
+        self._look_ahead(trainer, members, [own.data])
         return own
 
     def _runs(self, module: LightningModule) -> Training | OwnModule:
