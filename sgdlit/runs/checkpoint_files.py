@@ -24,7 +24,8 @@ def save_checkpoint(content: dict[str, Any], path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)
+        with partial.open("xb") as file:  # a link that somebody put there is not followed
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
@@ -78,15 +79,11 @@ def load_checkpoint(path: Path, parts: Sequence[str] = PARTS, key: str = "ckpt_p
 
 
 def _check_sums(path: Path) -> None:
-    """Fail where a part of the file is not what was written; torch itself does not look.
-
-    Raises:
-        zipfile.BadZipFile: the file is damaged, or none of torch's.
-    """
-    with zipfile.ZipFile(path) as file:
-        damaged = file.testzip()
+    """Refuse a file of which any bit has changed since it was written: each part has a checksum."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
     if damaged is not None:
-        raise zipfile.BadZipFile(damaged)
+        raise ValueError(f"{damaged}: the checksum is another")
 
 
 def member_prefix(member: int) -> str:

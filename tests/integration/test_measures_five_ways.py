@@ -56,7 +56,7 @@ def test_afterwards(runs, whole, name):
     assert apart(found, whole[name]) == []
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_as_a_member_of_an_ensemble(runs, whole, name):
     both = ["--ensemble=[{seed_everything: [3, 0]}]", *SNAPSHOTS]
     assert runs.fit(f"{name}_both", *STEPS, *LOOP, *NETWORKS[name], *both, *with_measures(runs)) == 0
@@ -67,10 +67,9 @@ def test_as_a_member_of_an_ensemble(runs, whole, name):
     assert apart(afterwards(folder, member=0), during(folder, 0)) == []
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_after_a_kill(runs, whole, name):
-    """Killed after 5 updates, while those after 4 are what the last checkpoint has. What dropout draws in
-    training no checkpoint knows, so a run with it does not go on as it would have."""
+    """Killed after 5 updates, while those after 4 are what the last checkpoint has."""
     kill = {"steps": [5], "number": 9, "mark": str(runs.folder / f"{name}_mark")}
     fatal = ["--trainer.callbacks+=fit_runs.SignalAt", f"--trainer.callbacks.init_args={json.dumps(kill)}"]
     arguments = [*STEPS, *LOOP, *NETWORKS[name], *SNAPSHOTS, *with_measures(runs), *fatal]
