@@ -32,6 +32,10 @@ SLOW = {
 """What takes more than some five seconds."""
 
 
+NEEDS = {"pooladzandi2024:L19a+L19b": "pytorch_optimizer"}
+"""What needs a package of an extra."""
+
+
 def marked(name):
     return pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
 
@@ -39,6 +43,8 @@ def marked(name):
 @pytest.mark.parametrize("name", [marked(name) for name in EXPERIMENTS])
 def test_claims_hold_at_quick_scale(name, tmp_path, monkeypatch, request):
     paper, experiment = EXPERIMENTS[name]
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     data = request.getfixturevalue("real_data") if experiment.needs_data else None
     monkeypatch.delenv("SGDLIT_DATA", raising=False)
     session = Session(paper, tmp_path, quick=True, data=data, jobs=1, svg=False)
