@@ -4,7 +4,9 @@ Along a residual network without normalization the variance of the hidden activa
 every block; BatchNorm makes each branch as small as 1/√depth of its shortcut, so that it grows by an addend;
 and a learnable scalar per branch that starts at 0 does as much without normalization.
 
-What misleads: depth is what counts. A shallow network trains in every way.
+What misleads: a narrow network's branch is correlated with its shortcut, so that the growth of a single block
+is not the mean one; several blocks are compared. Only the start is looked at: depth is what counts, and deep
+networks take longer to train than a quick protocol has.
 """
 
 from __future__ import annotations
@@ -75,13 +77,12 @@ def activations(kind: str, seed: int) -> list[float]:
 def _findings(rows: list[Row]) -> list[Finding]:
     by_kind = {kind: _by_seed(rows, kind) for kind in _KINDS}
     factors = np.exp(np.diff(np.log(by_kind["none"]), axis=1).mean(1))
-    slope = np.diff(np.log(by_kind["batchnorm"][:, 1:]), axis=1)
-    per_block = np.diff(by_kind["batchnorm"], axis=1)
-    even = per_block.max(1) / per_block.min(1)
+    half = _BLOCKS // 2
+    later = {kind: found[:, -1] / found[:, half] for kind, found in by_kind.items()}
     return [
         in_every_seed("SI1", "no normalization: geometric mean of the growth per block", factors, 1.5, 3),
-        in_every_seed("SI1", "BatchNorm: growth of the last block", np.exp(slope[:, -1]), 1, 1 + 2 / _BLOCKS),
-        in_every_seed("SI1", "BatchNorm: largest over least addend of a block", even, high=3),
+        in_every_seed("SI1", f"BatchNorm: growth from block {half} to {_BLOCKS}", later["batchnorm"], 1, 3),
+        in_every_seed("SI1", f"none: growth from block {half} to {_BLOCKS}", later["none"], low=8),
         in_every_seed(
             "SI1", "SkipInit: largest distance of the growth of any block from 1",
             np.abs(by_kind["skipinit"] - 1).max(1), high=1e-12,
@@ -125,8 +126,8 @@ PAPER = Paper(
                     "SkipInit not at all",
                     "De & Smith 2020, arXiv 2002.10444, section 2",
                     "simulated",
-                    "growth per block of 1.5 to 3; with BatchNorm even addends, within a factor 3; with "
-                    "SkipInit 1",
+                    "growth per block of 1.5 to 3, so above 8 over the last half, where 1 + l grows by 1.9; "
+                    "with SkipInit 1",
                     f"WRN-{6 * _BLOCKS + 4}-1 at its start, its first {_BLOCKS} blocks, five seeds",
                     "the same",
                 ),

@@ -174,6 +174,8 @@ def draw(tables: Tables) -> dict[str, Figure]:
     )
     right.axhline(1, color="black", linestyle="--", linewidth=1)
     finish(right, "s(gradient) / s(Adam's update)", "step", "ratio")
+    right.set_ylim(0.8, 60)
+    right.legend(fontsize=7.5, framealpha=0.9, loc="upper right")
     return {"directions": figure}
 
 

@@ -142,7 +142,7 @@ def _trained(workshop: Workshop, seeds: int, vocabulary: int, method: str) -> li
     points = [(seed, lr) for seed in range(seeds) for lr in lrs]
     folder = workshop.fit(
         f"{list(_METHODS).index(method)}_of_{vocabulary}", "list/tiny_transformer.yaml",
-        "--model.optimizer", *optimizer, "--model.engine", "loop",
+        "--model.optimizer", *optimizer,
         "--model.scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR",
         "--model.scheduler.T_max", str(_STEPS), "--data.steps", str(_STEPS),
         "--data.vocabulary", str(vocabulary), "--model.network.vocabulary", str(vocabulary),

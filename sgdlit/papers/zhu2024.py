@@ -121,6 +121,8 @@ def draw_factors(tables: Tables) -> dict[str, Figure]:
                 label="columns of five seeds" if rank == ranks[0] else None)  # fmt: skip
     ax.plot(ranks, [np.sqrt(rank / _ROWS) for rank in ranks], color=COLORS[0], label="√(r/m), m = 256")
     finish(ax, "column factors through a projection", "rank r", "factor over that of Adam in full")
+    ax.set_xticks(ranks, [str(rank) for rank in ranks])
+    ax.minorticks_off()
     return {"factors": figure}
 
 
@@ -221,8 +223,8 @@ def draw_regression(tables: Tables) -> dict[str, Figure]:
         errors = np.array([[row["error"] for row in select(rows, lr=lr)] for lr in rates])
         ax.plot(rates, np.median(errors, 1), color=COLORS[k], marker=MARKERS[k], markersize=4, label=method)
         ax.fill_between(rates, errors.min(1), errors.max(1), color=COLORS[k], alpha=0.2, linewidth=0)
-    ax.set_ylim(top=3)
     finish(ax, "regression, inputs of sizes 1 … 0.01", "learning rate", "‖W − W*‖² / ‖W*‖² after 300 steps")
+    ax.set_ylim(top=10)
     return {"regression": figure}
 
 
