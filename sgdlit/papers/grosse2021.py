@@ -117,7 +117,8 @@ def measure_minibatches(options: Options, workshop: Workshop) -> Evidence:
     singles = _gradients(np.eye(_EXAMPLES))
     mean = _gradients(np.full((1, _EXAMPLES), 1 / _EXAMPLES))[0]
     trace = float(((singles - mean) ** 2).sum(1).mean())
-    rows, biases = [], []
+    rows: list[Row] = []
+    biases: list[float] = []
     for drawn, choose in (("with replacement", _tuples), ("without", _subsets)):
         for size in _SIZES:
             means = _gradients(np.eye(_EXAMPLES)[choose(size)].mean(1))

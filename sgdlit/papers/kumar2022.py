@@ -10,7 +10,7 @@ be seen at this size, about one point in a hundred and inside the spread of seed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from sgdlit.data.batches import Batches
+    from sgdlit.models.embedding import EmbeddingMLP
 
 _SCALES = (1.0, 30.0)
 _INPUTS, _CLASSES = 20, 5
@@ -136,7 +137,7 @@ def _batches(task: Task, pretraining: bool) -> Batches:
 
 
 def _train(
-    networks: list[nn.Module],
+    networks: Sequence[nn.Module],
     tasks: list[Task],
     steps: int,
     make: Callable[[Iterable[nn.Parameter]], Optimizer] | list[Callable[[Iterable[nn.Parameter]], Optimizer]],
@@ -163,7 +164,7 @@ def _adam(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
     return torch.optim.Adam(parameters, lr=lr)
 
 
-def _rescaled(network: nn.Module, scale: float) -> nn.Module:
+def _rescaled(network: EmbeddingMLP, scale: float) -> EmbeddingMLP:
     """The same function with E divided by c.
 
     Adam at rate/c in E makes the same of c·x as at c = 1, but for its ε, so one pretraining is that of all.
@@ -190,7 +191,7 @@ def gradient_ratio(network: nn.Module, task: Task) -> float:
     return first / float(np.mean(others))
 
 
-def _fine_tuned(starts: list[nn.Module], tasks: list[Task], method: str, scale: float) -> list[Row]:
+def _fine_tuned(starts: Sequence[nn.Module], tasks: list[Task], method: str, scale: float) -> list[Row]:
     import copy
 
     import torch
@@ -198,7 +199,7 @@ def _fine_tuned(starts: list[nn.Module], tasks: list[Task], method: str, scale: 
     from sgdlit.models.frozen import Frozen
 
     points = [(task, float(lr)) for task in tasks for lr in _LRS[method]]
-    networks = [copy.deepcopy(starts[task.seed]) for task, _ in points]
+    networks: list[nn.Module] = [copy.deepcopy(starts[task.seed]) for task, _ in points]
     if method == "SGD, frozen":
         networks = [Frozen(network, ["embed"]) for network in networks]
 

@@ -196,8 +196,6 @@ def draw(tables: Tables) -> dict[str, Figure]:
         )
         finish(ax, f"three blocks, {_TITLES[blocks]}", "step", "loss / loss at the start")
         ax.set_ylim(1e-32, 10)
-    axes[0].get_legend().set_loc("lower left")
-    axes[1].get_legend().set_loc("lower left")
     return {"blocks": figure}
 
 
