@@ -66,7 +66,7 @@ def measure_rates(o: Options, workshop: Workshop) -> Evidence:
 
     loss, rows = loss_by_name("next_token"), []
     for seed in range(o.seeds):
-        network = initial_network(TinyTransformer, seed)
+        network = initial_network(lambda: TinyTransformer(final_norm=False), seed)
         batches = ZipfTokens(steps=_STEPS, batch_size=32, seed=seed).batches(torch.device("cpu"))
         names, parameters = zip(*network.named_parameters(), strict=True)
         for k in range(_BATCHES):
