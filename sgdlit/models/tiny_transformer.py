@@ -56,8 +56,9 @@ class PreNormBlock(nn.Module):
 class TinyTransformer(nn.Module):
     """Tokens -> logits of each next token, by a pre-LN transformer (Xiong et al. 2020, 2002.04745).
 
-    Positions are learned, and the head is not tied to the embedding. Embeddings of tokens and positions start
-    as N(0, 0.1²), other matrices as N(0, 1/fan_in), biases at 0.
+    Positions are learned, the last block is followed by a LayerNorm, and the head is not tied to the
+    embedding. Embeddings of tokens and positions start as N(0, 0.1²), other matrices as N(0, 1/fan_in),
+    biases at 0.
 
     Args:
         vocabulary: number of tokens.
@@ -65,7 +66,6 @@ class TinyTransformer(nn.Module):
         width: numbers per token.
         heads: of each attention; they divide the width.
         blocks: how many.
-        final_norm: whether a LayerNorm comes between the last block and the head.
 
     Shapes: input int64 (batch, length) or shorter, output (batch, length, vocabulary).
 
@@ -80,7 +80,6 @@ class TinyTransformer(nn.Module):
         width: int = 32,
         heads: int = 2,
         blocks: int = 1,
-        final_norm: bool = True,
     ) -> None:
         super().__init__()
         sizes = {"vocabulary": vocabulary, "length": length, "width": width, "heads": heads, "blocks": blocks}
@@ -93,7 +92,7 @@ class TinyTransformer(nn.Module):
         self.token = nn.Parameter(torch.empty(vocabulary, width))
         self.position = nn.Parameter(torch.empty(length, width))
         self.blocks = nn.ModuleList(PreNormBlock(width, heads) for _ in range(blocks))
-        self.norm = nn.LayerNorm(width) if final_norm else nn.Identity()
+        self.norm = nn.LayerNorm(width)
         self.head = Linear(width, vocabulary, bias=False)
         self.reset_parameters()
 

@@ -84,7 +84,7 @@ def _one_run(vocabulary: int, seed: int) -> list[Row]:
     data = ZipfTokens(vocabulary, steps=_STEPS[-1], batch_size=32, seed=seed)
     batches = data.batches(torch.device("cpu"))
     evaluated = data.draw("test", torch.arange(128))
-    network = initial_network(lambda: TinyTransformer(vocabulary, final_norm=False), seed)
+    network = initial_network(lambda: TinyTransformer(vocabulary), seed)
     loss = loss_by_name("next_token")
     member = Member(network, loss, lambda p: torch.optim.Adam(p, lr=3e-3, betas=(0.9, 0.99)))
     engines = EngineGroup([member], "loop")

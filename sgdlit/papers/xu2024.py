@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 _STEPS, _BATCHES = 300, 16
 _VOCABULARIES = (512, 64)
 _TENSOR_RATES = "sgdlit.algorithms.tensor_rates.TensorRates"
+_MOMENTUM = ["--model.optimizer.momentum", "0.9"]  # else it is that of the optimizer before, which is 0
 _METHODS: dict[str, tuple[tuple[float, ...], list[str]]] = {
-    "SGDM": ((0.1, 0.3, 1.0), ["torch.optim.SGD", "--model.optimizer.momentum", "0.9"]),
-    "SaI": ((0.01, 0.03, 0.1), [_TENSOR_RATES]),
-    "√numel": ((0.01, 0.03, 0.1), [_TENSOR_RATES, "--model.optimizer.rates", "sqrt_numel"]),
+    "SGDM": ((0.1, 0.3, 1.0), ["torch.optim.SGD", *_MOMENTUM]),
+    "SaI": ((0.01, 0.03, 0.1), [_TENSOR_RATES, *_MOMENTUM]),
+    "√numel": ((0.01, 0.03, 0.1), [_TENSOR_RATES, *_MOMENTUM, "--model.optimizer.rates", "sqrt_numel"]),
     "Adam": ((3e-3, 1e-2, 3e-2), ["torch.optim.Adam", "--model.optimizer.betas", "[0.9,0.99]"]),
 }
 """Rates, and the optimizer as options of ``fit``. Torch's momentum sums gradients up: its rate 0.1 is 1 of a
@@ -66,7 +67,7 @@ def measure_rates(o: Options, workshop: Workshop) -> Evidence:
 
     loss, rows = loss_by_name("next_token"), []
     for seed in range(o.seeds):
-        network = initial_network(lambda: TinyTransformer(final_norm=False), seed)
+        network = initial_network(TinyTransformer, seed)
         batches = ZipfTokens(steps=_STEPS, batch_size=32, seed=seed).batches(torch.device("cpu"))
         names, parameters = zip(*network.named_parameters(), strict=True)
         for k in range(_BATCHES):
