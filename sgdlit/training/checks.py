@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sgdlit.algorithms import Member
@@ -157,21 +156,6 @@ def check_shapes(members: Sequence[Member]) -> None:
                 f"{own.get(name, 'none')} of member {k} ({in_words(members[k].point)}); allowed: networks of "
                 "equal shape, others in ensembles of their own"
             )
-
-
-def check_randomness(members: Sequence[Member]) -> None:
-    """Refuse networks that draw random numbers when they are trained.
-
-    Raises:
-        UserError: naming the layer.
-    """
-    drawing = (m for m in members[0].network.modules() if isinstance(m, _DropoutNd) and m.p > 0)
-    found = next(drawing, None)
-    if found is not None:
-        raise UserError(
-            f"model.network: {type(found).__name__} draws from one generator for all members, whose "
-            "numbers would then depend on each other; allowed: networks without it, or single runs"
-        )
 
 
 def refuse_single_steps(reason: str | None) -> None:
