@@ -129,7 +129,7 @@ def _check_example(member: Member, inputs: Tensor, targets: Tensor) -> None:
     try:
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             network.eval()
-            outputs = member.outputs(inputs.to(dtype))
+            outputs = member.outputs(inputs.to(dtype) if inputs.is_floating_point() else inputs)
     except (UserError, RuntimeError, ValueError) as error:
         shape = tuple(inputs.shape[1:])
         raise UserError(f"model.network: does not take inputs of shape {shape}: {error}") from error
