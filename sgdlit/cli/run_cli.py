@@ -347,7 +347,7 @@ def _import_all_classes() -> None:
     """Import every class of the package that a config may name."""
     import sgdlit
 
-    for room in ("data", "data.finite", "measures", "models", "objectives", "training"):
+    for room in ("data", "data.finite", "algorithms.rules", "measures", "models", "objectives", "training"):
         for module in pkgutil.iter_modules([str(Path(sgdlit.__path__[0], *room.split(".")))]):
             importlib.import_module(f"sgdlit.{room}.{module.name}")
 
