@@ -19,6 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from sgdlit.algorithms.mixing import Mixing
 from sgdlit.cli import reporting
 from sgdlit.cli.main import COMMANDS
 from sgdlit.config.limits import check_values
@@ -95,6 +96,13 @@ class RunCLI(LightningCLI):
             type=bool,
             default=False,
             help="whether TensorBoard gets the curves of each member beside their mean and spread",
+        )
+        parser.add_argument(
+            "--mixing",
+            type=Mixing | None,
+            default=None,
+            help="what the members of an ensemble exchange after some steps: Gossip, LocalSGD or "
+            "AsynchronousSGD; null: nothing",
         )
         parser.add_argument(
             "--figure",
@@ -176,6 +184,8 @@ class RunCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        if config.mixing and not config.ensemble:
+            raise UserError("mixing: one run has nobody to exchange with; allowed: null, or with an ensemble")
         if config.ensemble:
             from sgdlit.training import joining
 
@@ -186,7 +196,8 @@ class RunCLI(LightningCLI):
         except Exception as error:
             raise self._explain(error) from error
         if config.ensemble:
-            self.model, self.datamodule = joining.build(config, points, self._explain)
+            mixing = self.config_init[self.subcommand].mixing
+            self.model, self.datamodule = joining.build(config, points, self._explain, mixing)
 
     def _explain(self, error: Exception, point: dict[str, Any] | None = None) -> Exception:
         """What a class refused when it was built, for one run or for a member; ``error`` if it is a fault of

@@ -108,7 +108,7 @@ def _findings(tables: Tables) -> list[Finding]:
     shares = np.array(
         [[r["share"] for r in select(tables["kept"], rule="GSM", layer=layer)] for layer in (1, 2, 3)]
     )
-    rises = (np.diff(shares, axis=0) > 0).all(0)
+    rises = list((np.diff(shares, axis=0) > 0).all(0))
     found = ", ".join(f"{v:.3f}" for v in shares.mean(1))
     return [
         Finding("L17", "GSM: accuracy lost by pruning", "< 0.01 in the mean, < 0.02 in every seed",
@@ -120,7 +120,7 @@ def _findings(tables: Tables) -> list[Finding]:
         Finding("L17", "accuracy of the dense network − that of GSM's after pruning", "< 0.04 in the mean",
                 mean_of(apart), bool(apart.mean() < 0.04), interval_of(apart)),
         Finding("L17", "GSM: share of the weights kept in layers 1, 2, 3", "rises in every seed", found,
-                bool(rises.all()), all_seeds(rises)),
+                all(rises), all_seeds(rises)),
         Finding("L17", "GSM: norm of the pruned weights over all", "< 0.1 in every seed", range_of(gsm_norm),
                 bool((gsm_norm < 0.1).all()), interval_of(gsm_norm)),
         Finding("L17", "dense: norm of the pruned weights over all", "> 0.4 in every seed",
@@ -135,9 +135,8 @@ def draw(tables: Tables) -> dict[str, Figure]:
     figure, (left, right) = panels(1, 2)
     for i, rule in enumerate(_RULES):
         for row in select(tables["pruning"], rule=rule):
-            first = {"label": rule} if row["seed"] == 0 else {}
             left.plot([0, 1], [row["before"], row["after"]], "o-", color=COLORS[i], linewidth=1, markersize=4,
-                      **first)  # fmt: skip
+                      label=rule if row["seed"] == 0 else None)  # fmt: skip
         layers = [select(tables["kept"], rule=rule, layer=k) for k in (1, 2, 3)]
         means = [float(np.mean([r["share"] for r in rows])) for rows in layers]
         right.plot([1, 2, 3], means, "o-", color=COLORS[i], label=rule)

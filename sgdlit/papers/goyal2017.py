@@ -193,9 +193,9 @@ def draw(tables: Tables) -> dict[str, Figure]:
         for i, k in enumerate(factors):
             losses = _last(tables["last"], rule, k)
             finite = losses[np.isfinite(losses)]
-            label = {"label": rule} if i == 0 else {}
             shift = {"scaled": 0.94, "warm-up": 1.06, "same rate": 1.0}[rule]
-            right.plot(np.full(len(finite), k * shift), finite, "o", color=color, markersize=3.5, **label)
+            right.plot(np.full(len(finite), k * shift), finite, "o", color=color, markersize=3.5,
+                       label=rule if i == 0 else None)  # fmt: skip
     right.axhline(math.log(10), color="black", linewidth=1, linestyle=":", label="a guess, ln 10")
     finish(right, "each seed; runs that overflow are left out", "k = B/16", "training loss, last epoch")
     binary_ticks(right, _RULES["scaled"])

@@ -111,11 +111,12 @@ def measure_switching(o: Options, workshop: Workshop) -> Evidence:
                     ratio > 3, interval_of(own / adam)),
         ]  # fmt: skip
     forced = gaps[-1]
-    better = int((forced < adam).sum())
+    better, failed = int((forced < adam).sum()), int((forced > 1).sum())
     loose = names.index("ε = 0.1 |γ|")
     notes = [
-        f"a switch forced at step {_FORCED} ends below Adam alone in {better} of {o.seeds} seeds, mean gap "
-        f"{forced.mean():.3g} against {adam.mean():.3g}: reported, not claimed",
+        f"a switch forced at step {_FORCED} ends below Adam alone in {better} of {o.seeds} seeds, median "
+        f"gap {np.median(forced):.3g} against {np.median(adam):.3g}, and diverges in {failed}: reported, not "
+        "claimed",
         f"ε = 0.1 |γ|: switches at step {range_of(switched[loose])}, mean gap {gaps[loose].mean():.3g}; "
         f"ε = 1e-5 |γ|: {int((switched[3] > 0).sum())} of {o.seeds} switch, mean gap {gaps[3].mean():.3g}",
     ]
@@ -178,8 +179,9 @@ def measure_rates(o: Options, workshop: Workshop) -> Evidence:
         "tail": [{"rank": int(r) / len(ranked), "size": float(ranked[r - 1])} for r in ranks],
     }
     findings = [
-        Finding("L33a", "−γg projected on p against p, largest relative deviation", "< 1e-12",
-                f"{largest:.1e}", largest < 1e-12, all_seeds(share)),
+        Finding("L33a", "−γg projected on p against p, largest deviation of an entry", "< 1e-12",
+                f"{largest:.1e}", largest < 1e-12, all_seeds(share),
+                "relative deviations grow as 1/|cos(p, g)|, which has no bound once Adam is stationary"),
         Finding("L33a", f"part of the steps 1 to {_EARLY} with γ > 0", "> 0.98 in every seed",
                 range_of(share), bool((share > 0.98).all()), interval_of(share)),
         Finding("L33a", f"Λ at step {_EARLY}", "0.0008 to 0.01 in every seed", range_of(settled),
@@ -219,7 +221,7 @@ def _gammas(o: Options, workshop: Workshop) -> tuple[Array, float, Array]:
         squares, along = (p * p).sum(-1), (p * g).sum(-1)
         gamma = squares / -along
         projected = ((-gamma[:, None] * g * p).sum(-1) / squares)[:, None] * p
-        largest = max(largest, float((np.abs(projected - p).max(-1) / np.abs(p).max(-1)).max()))
+        largest = max(largest, float(np.abs(projected - p).max()))
         mean = 0.999 * mean + 0.001 * gamma
         if step + 1 == _EARLY:
             settled = mean / (1 - 0.999**_EARLY)

@@ -182,8 +182,8 @@ def _network_findings(rows: list[Row]) -> list[Finding]:
     return [
         Finding("L8c", f"test error of one cosine − restarts at step {first}", "> 0 in every seed",
                 range_of(early), bool((early > 0).all()), interval_of(early)),
-        Finding("L8c", f"test error of restarts − one cosine at step {last}", "0 ± 0.02 in every seed",
-                range_of(late), bool((np.abs(late) <= 0.02).all()), interval_of(late)),
+        Finding("L8c", f"test error of restarts − one cosine at step {last}", "0 ± 0.02 in the mean",
+                f"{mean_of(late)}, {range_of(late)}", bool(abs(late.mean()) <= 0.02), interval_of(late)),
         Finding("L8c", "test error of the last snapshot − that of the mean of three", "> 0 in every seed",
                 range_of(gain), bool((gain > 0).all()), interval_of(gain)),
         Finding("L8c", "the same", "0.005 to 0.03 in the mean", mean_of(gain),

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sgdlit.algorithms import Member
 from sgdlit.algorithms.engines import check_engine
+from sgdlit.algorithms.mixing import Mixing
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess, MembersData
 from sgdlit.foundations.errors import UserError
@@ -172,6 +173,20 @@ def check_randomness(members: Sequence[Member]) -> None:
             f"model.network: {type(found).__name__} draws from one generator for all members, whose "
             "numbers would then depend on each other; allowed: networks without it, or single runs"
         )
+
+
+def check_mixing(mixing: Mixing, members: Sequence[Member], trainer: Trainer) -> None:
+    """Refuse members that cannot exchange what the mixing asks for.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    if trainer.world_size > 1:
+        raise UserError(
+            f"trainer.devices: {trainer.world_size} processes share out members that exchange parameters; "
+            "allowed with a mixing: 1"
+        )
+    mixing.check(members)
 
 
 def refuse_single_steps(reason: str | None) -> None:

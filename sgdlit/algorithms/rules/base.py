@@ -67,7 +67,7 @@ class RuleOptimizer(Optimizer):
         """The rule of one param_group."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of each group; parameters without a gradient stay as they are.
 
         Args:

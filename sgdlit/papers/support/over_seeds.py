@@ -1,6 +1,6 @@
 """Studies over seeds: the generator of each draw, and how what was found over seeds is written."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import numpy as np
 
@@ -38,6 +38,6 @@ def interval_of(values: Array | Sequence[float]) -> str:
     return f"mean over {len(found)} seeds, 95 %: {low:.4g} to {high:.4g}"
 
 
-def all_seeds(values: Array | Sequence[float]) -> str:
+def all_seeds(values: Sized) -> str:
     """Why a statement about every seed has no interval."""
     return f"none: every one of {len(values)} seeds"
