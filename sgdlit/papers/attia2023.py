@@ -157,9 +157,10 @@ def draw_rates(tables: Tables) -> dict[str, Figure]:
     """A_T over T for both functions, with lines of slope −1 and −½."""
     figure, axes = panels(1, 2)
     for ax, function in zip(axes, _FUNCTIONS, strict=True):
+        t = distinct(tables["curves"], "T")
         for i, noise in enumerate(distinct(tables["curves"], "noise")):
             here = select(tables["curves"], function=function, noise=noise)
-            t, y = [r["T"] for r in here], np.array([r["mean_square"] for r in here])
+            y = np.array([r["mean_square"] for r in here])
             apart = np.maximum([y - [r["low"] for r in here], [r["high"] for r in here] - y], 0)
             ax.errorbar(t, y, apart, fmt=MARKERS[i], color=COLORS[i], markersize=4, capsize=2, linewidth=1,
                         label=f"noise: {noise}")  # fmt: skip
@@ -169,6 +170,10 @@ def draw_rates(tables: Tables) -> dict[str, Figure]:
         ax.plot([], [], "k-", linewidth=1, label="∝ 1/T")
         ax.plot([], [], "k--", linewidth=1, label="∝ 1/√T")
         finish(ax, f"AdaGrad-Norm, {function}", "steps T", "mean of ‖∇f(w_t)‖² over T steps")
+        ax.set_xticks(t, [str(v) for v in t])
+        ax.minorticks_off()
+        ax.legend(fontsize=7, loc="lower left")
+        ax.set_ylim(bottom=ax.get_ylim()[0] / 5)
     return {"rates": figure}
 
 

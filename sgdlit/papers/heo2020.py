@@ -65,7 +65,7 @@ def squared(vector: Array) -> Array:
 
 
 def measure_growth(o: Options, workshop: Workshop) -> Evidence:
-    """Table ``growth``: ‖w‖² over steps, mean over seeds, by momentum and projection."""
+    """Tables ``growth``: ‖w‖² over steps, mean over seeds, by momentum and rule; ``ratio``: by β and seed."""
     beta = np.array(_MOMENTA)[:, None]
     w = np.tile(unit(normal(o.seeds, 1, _D)), (2, len(_MOMENTA), 1, 1))  # SGDM and SGDP
     p, past = np.zeros_like(w), np.zeros((len(_MOMENTA), o.seeds))
@@ -99,6 +99,12 @@ def measure_growth(o: Options, workshop: Workshop) -> Evidence:
                 largest < 1e-12, all_seeds(begin[0, 0]))
     ]  # fmt: skip
     ratios = (squared(w) - begin) / taken
+    table = [
+        {"rule": rule, "momentum": b, "seed": s, "ratio": float(ratios[i, j, s])}
+        for i, rule in enumerate(("SGDM", "SGDP"))
+        for j, b in enumerate(_MOMENTA)
+        for s in range(o.seeds)
+    ]
     for i, rule in enumerate(("SGDM", "SGDP")):
         for b, ratio in zip(_MOMENTA, ratios[i], strict=True):
             predicted = (1 + b) / (1 - b) if rule == "SGDM" else 1.0
@@ -107,7 +113,7 @@ def measure_growth(o: Options, workshop: Workshop) -> Evidence:
                 Finding("L39a", f"{rule}, β = {b:g}: growth of ‖w‖² over Σ η²‖step/η‖²",
                         f"{predicted:g} ± 1 % in every seed", range_of(ratio), holds, interval_of(ratio))
             )  # fmt: skip
-    return Evidence({"growth": rows}, findings)
+    return Evidence({"growth": rows, "ratio": table}, findings)
 
 
 def measure_descent(o: Options, workshop: Workshop) -> Evidence:
@@ -143,14 +149,22 @@ def measure_descent(o: Options, workshop: Workshop) -> Evidence:
 
 
 def draw_growth(tables: Tables) -> dict[str, Figure]:
-    """‖w‖² over steps."""
-    figure, (ax,) = panels(1, 1, width=4.6, height=3.7)
+    """‖w‖² over steps, and its growth in units of Σ‖step‖² over β, with (1 + β)/(1 − β)."""
+    figure, (ax, right) = panels(1, 2)
     for i, momentum in enumerate(_MOMENTA):
         for rule, line in (("SGDM", "-"), ("SGDP", "--")):
             here = select(tables["growth"], rule=rule, momentum=momentum)
             ax.plot([r["step"] for r in here], [r["squared_norm"] for r in here], line, color=COLORS[i],
                     label=f"{rule}, β = {momentum:g}")  # fmt: skip
     finish(ax, "random tangential gradients", "step", "‖w‖²")
+    beta = np.linspace(0, 0.92, 100)
+    right.plot(beta, (1 + beta) / (1 - beta), color="black", label="1 + 2β/(1 − β)")
+    right.axhline(1, color="black", linestyle="--", linewidth=1, label="1")
+    for i, rule in enumerate(("SGDM", "SGDP")):
+        here = select(tables["ratio"], rule=rule)
+        right.plot([r["momentum"] for r in here], [r["ratio"] for r in here], MARKERS[i], color=COLORS[i],
+                   markersize=4, label=f"{rule}, each seed")  # fmt: skip
+    finish(right, "growth of ‖w‖² over the steps' squared lengths", "momentum β", "ratio", log="y")
     return {"growth": figure}
 
 

@@ -106,7 +106,8 @@ def measure_switching(o: Options, workshop: Workshop) -> Evidence:
         ratio = float(own.mean() / adam.mean()) if np.isfinite(own).all() else float("inf")
         findings += [
             Finding("L33b", f"{name}: first and last step at which a run switches", "all from 1 to 1000",
-                    range_of(at), bool(((at > 0) & (at <= 1000)).all()), all_seeds(at)),
+                    range_of(at), bool(((at > 0) & (at <= 1000)).all()), all_seeds(at),
+                    f"{int(((at > 0) & (at <= 1000)).sum())} of {o.seeds} within 1000 steps"),
             Finding("L33b", f"{name}: mean gap over the mean gap of Adam alone", "> 3", f"{ratio:.3g}",
                     ratio > 3, interval_of(own / adam)),
         ]  # fmt: skip
@@ -234,10 +235,14 @@ def draw_switching(tables: Tables) -> dict[str, Figure]:
     figure, (ax,) = panels(1, 1, width=5.6, height=3.7)
     for i, name in enumerate(_VARIANTS):
         here = select(tables["gaps"], variant=name)
-        finite = [r["gap"] for r in here if np.isfinite(r["gap"])]
-        ax.plot(np.full(len(finite), i), finite, "o", color=COLORS[i % len(COLORS)], markersize=3.5)
+        gaps = np.array([r["gap"] for r in here])
+        fine = gaps[gaps < 1]
+        ax.plot(np.full(len(fine), i), fine, "o", color=COLORS[i % len(COLORS)], markersize=3.5)
+        if len(fine) < len(gaps):
+            ax.text(i, 1, f"{len(gaps) - len(fine)} diverged", ha="center", va="bottom", fontsize=7)
     ax.set_xticks(range(len(_VARIANTS)), list(_VARIANTS), rotation=20)
     finish(ax, "gap after Adam with a switch to SGD, by seed", "switch", "gap", legend=False, log="y")
+    ax.set_ylim(top=3)
     return {"switching": figure}
 
 

@@ -214,7 +214,7 @@ def draw(tables: Tables) -> dict[str, Figure]:
             values = [r[f"{column}_{rule}"] for r in tables["directions"]]
             ax.plot(k, values, color=color, label=rule.upper())
         finish(ax, f"{title} at the end", "eigendirection k", title)
-    axes[0].set_ylim(1e-6, 2)
+    axes[0].set_ylim(1e-16, 3)  # the two cross here; below are the first two or three directions
     for where, line in (("head", "-"), ("tail", "--")):
         here = select(tables["risk"], start=where, variance=0.0)
         for color, rule in zip(COLORS, ("sgd", "asgd"), strict=False):

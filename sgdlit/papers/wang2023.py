@@ -121,6 +121,8 @@ def draw_quadratic(tables: Tables) -> dict[str, Figure]:
     left.plot(eta, [1 - r["predicted"] for r in rows], color=COLORS[0], label="formula")
     left.plot(eta, [1 - r["ratio"] for r in rows], MARKERS[0], color=COLORS[1], label="exact recursion")
     finish(left, "stationary risk, β = 0.9", "effective rate η", "1 − SGDM/SGD")
+    left.set_xticks(eta, [f"{v:g}" for v in eta])
+    left.minorticks_off()
     time = [r["time"] for r in tables["risk"]]
     right.plot(time, [r["sgd"] for r in tables["risk"]], color=COLORS[0], label="SGD")
     right.plot(time, [r["sgdm"] for r in tables["risk"]], "--", color=COLORS[1], label="SGDM")

@@ -19,17 +19,26 @@ SLOW = {
     "blog:B3+B4+B5",
     "blog:B6+B7",
     "cohen2021:ES1+ES2+ES3",
+    "ding2019:L17",
     "glasgow2023:X1",
+    "goyal2017:L29a+L29b",
     "grosse2021:G3",
+    "keskar2017:L33a+L33c",
+    "keskar2017:L33b",
+    "liu2024:L15a",
+    "loshchilov2016:L8c",
     "nakkiran2020:DB1+DB2+DB3",
     "shallue2018:G4+G5+G7",
     "smith2021:F1b+F3+F4",
     "smith2021:F1c",
     "smith2021:M1+M2+M3+M4+M5+M6",
+    "wang2023:L34b",
     "zhang2019:F5+F8",
     "zhang2019:G2+G7+G8+G9+G10+G11",
 }
 """What takes more than some five seconds."""
+DOES_NOT_SHOW = {"L29a", "L29b", "L33b"}
+"""Claims of which a finding at quick scale lies outside of its band, with the reason in its note."""
 
 
 def marked(name):
@@ -43,8 +52,10 @@ def test_claims_hold_at_quick_scale(name, tmp_path, monkeypatch, request):
     monkeypatch.delenv("SGDLIT_DATA", raising=False)
     session = Session(paper, tmp_path, quick=True, data=data, jobs=1, svg=False)
     evidence = experiment.measure(paper.quick_options(), session.workshop())
-    assert not [str(finding) for finding in evidence.findings if not finding.holds]
-    assert {finding.claim for finding in evidence.findings} == {claim.id for claim in experiment.claims}
+    missed = {finding.claim: str(finding) for finding in evidence.findings if not finding.holds}
+    ids = {claim.id for claim in experiment.claims}
+    assert missed.keys() == DOES_NOT_SHOW & ids, missed
+    assert {finding.claim for finding in evidence.findings} == ids
     assert all(finding.interval for finding in evidence.findings)
     assert all(row.keys() == rows[0].keys() for rows in evidence.tables.values() for row in rows)
     drawn = experiment.draw(evidence.tables)
