@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from sgdlit.algorithms import Member
 from sgdlit.algorithms.engines import check_engine
+from sgdlit.algorithms.mixing import Mixing
 from sgdlit.config.options import find_class
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess, MembersData
@@ -159,6 +160,20 @@ def check_shapes(members: Sequence[Member]) -> None:
                 f"{own.get(name, 'none')} of member {k} ({in_words(members[k].point)}); allowed: networks of "
                 "equal shape, others in ensembles of their own"
             )
+
+
+def check_mixing(mixing: Mixing, members: Sequence[Member], trainer: Trainer) -> None:
+    """Refuse members that cannot exchange what the mixing asks for.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    if trainer.world_size > 1:
+        raise UserError(
+            f"trainer.devices: {trainer.world_size} processes share out members that exchange parameters; "
+            "allowed with a mixing: 1"
+        )
+    mixing.check(members)
 
 
 def refuse_single_steps(reason: str | None) -> None:
