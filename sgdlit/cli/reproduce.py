@@ -31,6 +31,7 @@ from sgdlit.cli.parser import CommandParser, check_jobs
 from sgdlit.config.shipped import require
 from sgdlit.foundations.console import lent_to, say, warn
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.extras import how_to_install
 from sgdlit.foundations.files import write_atomically, write_table
 from sgdlit.foundations.locks import Locks
 from sgdlit.foundations.progress import Progress
@@ -42,7 +43,6 @@ _USAGE = """python -m sgdlit reproduce [PAPER | PAPER:CLAIM ...] [--all] [--page
        python -m sgdlit reproduce PAPER --help     the options and symbols of a paper"""
 _ENDED = ("finished", "diverged")
 _LOCK = "papers.lock"
-_EXTRAS = {"pytorch_optimizer": "optimizers", "dog": "optimizers", "submitit": "slurm"}
 _FETCH = (
     "the folder of the data sets is missing, and with it a part of this: python -m sgdlit data fashion-mnist "
     "--root data fetches Fashion-MNIST; then give --data data, or set SGDLIT_DATA"
@@ -320,12 +320,10 @@ class Session:
         try:
             evidence = experiment.measure(options, self.workshop(progress))
         except ModuleNotFoundError as error:
-            extra = _EXTRAS.get((error.name or "").partition(".")[0])
-            if extra is None:
+            install = how_to_install(error.name)
+            if install is None:
                 raise
-            raise UserError(
-                f"{error.name} is missing; install it with: pip install sgdlit[{extra}]"
-            ) from error
+            raise UserError(f"{error.name} is missing; install it with: {install}") from error
         if experiment.needs_data and self.data is None:
             evidence.notes.append(_FETCH)
         return evidence

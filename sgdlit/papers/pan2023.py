@@ -143,11 +143,13 @@ def _findings(o: Options, rows: list[Row]) -> list[Finding]:
         ),
         in_the_mean("L24b", f"s(clipped 50 %)/s(clipped 10 %), mean of {at}", (half / tenth).mean(1), high=1),
     ]
-    findings += [
-        in_the_median("L24c", f"{_FEW} tokens: s(gradient)/s(Adam) at step {step}", few[:, k], 2, 3)
-        for k, step in enumerate(_STEPS)
-        if step > 10
-    ]
+    for k, step in enumerate(_STEPS[1:], start=1):
+        note = (
+            f"{o.vocabulary} tokens have {np.median(ratio[:, k]):.2g} at step {step}: fewer rare tokens do lower "
+            "the ratio, and late in training by more than predicted"
+        )
+        statement = f"{_FEW} tokens: s(gradient)/s(Adam) at step {step}"
+        findings.append(in_the_median("L24c", statement, few[:, k], 2, 3, note))
     return findings
 
 
