@@ -145,8 +145,8 @@ def _findings(o: Options, rows: list[Row]) -> list[Finding]:
     ]
     for k, step in enumerate(_STEPS[1:], start=1):
         note = (
-            f"{o.vocabulary} tokens have {np.median(ratio[:, k]):.2g} at step {step}: fewer rare tokens do lower "
-            "the ratio, and late in training by more than predicted"
+            f"{o.vocabulary} tokens have {np.median(ratio[:, k]):.2g} at step {step}: fewer rare tokens do "
+            "lower the ratio, and late in training by more than predicted"
         )
         statement = f"{_FEW} tokens: s(gradient)/s(Adam) at step {step}"
         findings.append(in_the_median("L24c", statement, few[:, k], 2, 3, note))

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdlit import theory
 from sgdlit.figures.style import COLORS, distinct, finish, panels, select
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Tables, Workshop
 from sgdlit.papers.support.seed_findings import in_every_seed
-from sgdlit.theory.draws import normal_matrix
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,11 +86,11 @@ class Problem:
     def __init__(self, condition: float, seed: int) -> None:
         import torch
 
-        basis = np.linalg.qr(normal_matrix(seed, "PSGD basis", _SIZE, _SIZE))[0]
+        basis = np.linalg.qr(theory.normal_matrix(seed, "PSGD basis", _SIZE, _SIZE))[0]
         self.root = (basis * np.geomspace(1, condition**-0.5, _SIZE)) @ basis.T
-        inputs = normal_matrix(seed, "PSGD inputs", _STEPS * _BATCH_SIZE, _SIZE) @ self.root
+        inputs = theory.normal_matrix(seed, "PSGD inputs", _STEPS * _BATCH_SIZE, _SIZE) @ self.root
         self.inputs = torch.from_numpy(inputs).float().view(_STEPS, _BATCH_SIZE, _SIZE)
-        self.target = torch.from_numpy(normal_matrix(seed, "PSGD target", _SIZE, _SIZE)).float()
+        self.target = torch.from_numpy(theory.normal_matrix(seed, "PSGD target", _SIZE, _SIZE)).float()
         self.seed = seed
 
     def losses(self, make: Callable[[list[Tensor], float], Optimizer], lr: float) -> Array:

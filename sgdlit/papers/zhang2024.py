@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sgdlit import theory
 from sgdlit.figures.style import COLORS, finish, panels, select
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
 from sgdlit.papers.support.seed_findings import in_every_seed
-from sgdlit.theory.draws import normal_matrix
 from sgdlit.theory.gradient_scaling import AdamMoments
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ def problems(blocks: list[list[float]], seeds: int) -> tuple[Array, Array]:
     size = sum(map(len, blocks))
     hessian, start = np.zeros((seeds, size, size)), np.empty((seeds, size))
     for seed in range(seeds):
-        start[seed] = normal_matrix(seed, "block quadratic start", 1, size)[0]
+        start[seed] = theory.normal_matrix(seed, "block quadratic start", 1, size)[0]
         place = 0
         for b, block in enumerate(blocks):
             n = len(block)
-            normals = torch.from_numpy(normal_matrix(seed, f"block quadratic {b}", n, n))
+            normals = torch.from_numpy(theory.normal_matrix(seed, f"block quadratic {b}", n, n))
             inside = slice(place, place + n)
             hessian[seed, inside, inside] = rotated(torch.tensor(block, dtype=torch.float64), normals).numpy()
             place += n

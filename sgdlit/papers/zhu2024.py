@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sgdlit import theory
 from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, select
 from sgdlit.papers.claim import EXACT, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
 from sgdlit.papers.support.seed_findings import in_every_seed
-from sgdlit.theory.draws import normal_matrix
 from sgdlit.theory.gradient_scaling import (
     AdamMoments,
     column_factors,
@@ -84,12 +84,15 @@ def factor_ratios(rank: int, seed: int) -> Array:
 
     A fixed matrix of rank 8 and fresh normal noise, times fixed lognormal column scales, for 30 steps.
     """
-    low = normal_matrix(seed, "APOLLO left", _ROWS, 8) @ normal_matrix(seed, "APOLLO right", 8, _COLUMNS)
-    scales = np.exp(normal_matrix(seed, "APOLLO scales", 1, _COLUMNS))
+    low = theory.normal_matrix(seed, "APOLLO left", _ROWS, 8) @ theory.normal_matrix(
+        seed, "APOLLO right", 8, _COLUMNS
+    )
+    scales = np.exp(theory.normal_matrix(seed, "APOLLO scales", 1, _COLUMNS))
     gradients = [
-        (low + normal_matrix(seed, f"APOLLO noise {t}", _ROWS, _COLUMNS)) * scales for t in range(_GRADIENTS)
+        (low + theory.normal_matrix(seed, f"APOLLO noise {t}", _ROWS, _COLUMNS)) * scales
+        for t in range(_GRADIENTS)
     ]
-    projection = normal_matrix(seed, f"APOLLO projection {rank}", rank, _ROWS) / np.sqrt(rank)
+    projection = theory.normal_matrix(seed, f"APOLLO projection {rank}", rank, _ROWS) / np.sqrt(rank)
     moments = AdamMoments()
     adapted = [moments.adapted(gradient) for gradient in gradients][-1]
     return projected_factors(gradients, projection) / column_factors(adapted, gradients[-1])
@@ -151,14 +154,16 @@ def weight_errors(method: str, rates: Array, seeds: int) -> Array:
     y = W*x without noise, W from 0, inputs with standard deviations 1 … 0.01 along the axes.
     """
     std = np.geomspace(1, 0.01, _SIZE)
-    target = np.stack([normal_matrix(seed, "APOLLO target", _SIZE, _SIZE) for seed in range(seeds)])[:, None]
+    target = np.stack([theory.normal_matrix(seed, "APOLLO target", _SIZE, _SIZE) for seed in range(seeds)])[
+        :, None
+    ]
     _, direction = _direction(method, seeds)
     apart = -np.broadcast_to(target, (seeds, len(rates), _SIZE, _SIZE)).copy()
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(_STEPS):
-            x = np.stack([
-                normal_matrix(seed, f"APOLLO inputs {t}", _BATCH_SIZE, _SIZE) * std for seed in range(seeds)
-            ])  # fmt: skip
+            purpose = f"APOLLO inputs {t}"
+            drawn = [theory.normal_matrix(seed, purpose, _BATCH_SIZE, _SIZE) for seed in range(seeds)]
+            x = np.stack(drawn) * std
             gradient = apart @ (x.swapaxes(-1, -2) @ x / _BATCH_SIZE)[:, None]
             apart = apart - rates[:, None, None] * (1 - t / _STEPS) * direction(gradient)
         errors = (apart**2).sum((-2, -1)) / (target**2).sum((-2, -1))
@@ -174,7 +179,7 @@ def _direction(method: str, seeds: int) -> tuple[AdamMoments, Direction]:
         return moments, moments.adapted
     rank, factors = (_RANK, column_factors) if method.startswith("APOLLO") else (1, tensor_factor)
     projection = np.stack([
-        normal_matrix(seed, f"APOLLO regression projection {rank}", rank, _SIZE) / np.sqrt(rank)
+        theory.normal_matrix(seed, f"APOLLO regression projection {rank}", rank, _SIZE) / np.sqrt(rank)
         for seed in range(seeds)
     ])[:, None]  # fmt: skip
 
