@@ -34,7 +34,7 @@ from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
 from sgdlit.training.ranks import MembersOverRanks
 from sgdlit.training.resume import check_same_run, read_checkpoint
-from sgdlit.training.seeds import seed_data, seed_initialisation
+from sgdlit.training.seeds import seed_data, seed_initialisation, seed_transform
 
 
 class Parser(LightningArgumentParser):
@@ -157,6 +157,7 @@ class RunCLI(LightningCLI):
         self._substitute_missing_data(config)
         if not config.ensemble:
             seed_data(config)
+            seed_transform(config)
 
     def _substitute_missing_data(self, config: Namespace) -> None:
         data_class = _class_of(config.get("data"))
