@@ -10,7 +10,7 @@ from sgdlit.data.keyed_data import KeyedData, require
 from sgdlit.data.streams import Split, StreamData
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.exact_sums import grid_product
-from sgdlit.foundations.philox import integers, normal
+from sgdlit.foundations.philox import normal, uniform
 
 _JITTER = 1e-3  # of the identity, added to each covariance before its Cholesky factor is taken
 
@@ -47,8 +47,8 @@ class GaussianClone(StreamData):
     Validation and test sets are those of the original (Refinetti, Ingrosso & Goldt 2023, 2211.11567).
 
     Args:
-        original: a labelled set of images, without augmentation, or a labelled stream; its pixels are cloned
-            as the network would see them.
+        original: a labelled set of images, without augmentation, or a labelled stream, whose seed is 0
+            unless it names one; its pixels are cloned as the network would see them.
         moments: ``covariance``, or ``isotropic``: the identity times the mean variance of the class.
         samples: training examples of the original from which the moments are estimated; None takes all of a
             finite set, and is not possible for a stream.
@@ -117,7 +117,7 @@ class GaussianClone(StreamData):
             return self._original(split, index)
         ends, means, factors, limits = (part.to(index.device) for part in self._estimated())
         key = self.key(split)
-        place = integers(key, index, 1, 2**32, substream=1).squeeze(-1).double() / 2**32
+        place = uniform(key, index, 1, substream=1, dtype=torch.float64).squeeze(-1)
         labels = torch.searchsorted(ends, place, right=True).clamp_max(len(ends) - 1)
         noise = normal(key, index, means.shape[1], dtype=torch.float64)
         inputs = torch.empty_like(noise)

@@ -100,7 +100,7 @@ class RowAlignment(Measure):
         name = last_layer(run.network)
         assert name is not None, "networks without a linear layer are refused"
         weight = weights_of(run.network, name).double()
-        bias = run.network.get_parameter(f"{name}.bias") if f"{name}.bias" in run.parameters else None
+        bias = dict(run.network.named_parameters()).get(f"{name}.bias" if name else "bias")
         if bool((torch.linalg.vector_norm(weight, dim=1) == 0).any()):
             return {}
         inputs = activations(run.network, run.examples, name).double()
