@@ -9,7 +9,7 @@ from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData, require
 from sgdlit.data.streams import Split, StreamData
 from sgdlit.foundations.errors import UserError
-from sgdlit.foundations.exact_sums import grid_product
+from sgdlit.foundations.exact_sums import on_grid
 from sgdlit.foundations.philox import normal, uniform
 
 _JITTER = 1e-3  # of the identity, added to each covariance before its Cholesky factor is taken
@@ -109,7 +109,7 @@ class GaussianClone(StreamData):
             flat = inputs.flatten(1)
             frequencies, means, factors = class_moments(flat, labels, self.moments == "isotropic")
             limits = torch.stack([flat.min(), flat.max()])
-            self._known = frequencies.cumsum(0), means, factors, limits
+            self._known = frequencies.cumsum(0), means, on_grid(factors), limits
         return self._known
 
     def draw(self, split: Split, index: Tensor) -> Batch:
@@ -119,11 +119,11 @@ class GaussianClone(StreamData):
         key = self.key(split)
         place = uniform(key, index, 1, substream=1, dtype=torch.float64).squeeze(-1)
         labels = torch.searchsorted(ends, place, right=True).clamp_max(len(ends) - 1)
-        noise = normal(key, index, means.shape[1], dtype=torch.float64)
+        noise = on_grid(normal(key, index, means.shape[1], dtype=torch.float64))
         inputs = torch.empty_like(noise)
         for c in range(len(means)):
             own = labels == c
-            inputs[own] = means[c] + grid_product(noise[own], factors[c])
+            inputs[own] = means[c] + noise[own] @ factors[c].T
         if self.clamp:
             inputs = inputs.clamp(float(limits[0]), float(limits[1]))
         return inputs.to(self.dtype).reshape(len(index), *self._shape), labels

@@ -66,9 +66,9 @@ def measure(o: Options, workshop: Workshop) -> Evidence:
     setting = Setting(
         o.examples, o.hidden, o.share, o.batch_size, o.lr, 20, o.epochs, o.plain_epochs, o.seeds
     )
-    images = [*fashion_14x14(workshop.data, "train"), *fashion_14x14(workshop.data, "test")]
+    seen, tested = fashion_14x14(workshop.data, "train"), fashion_14x14(workshop.data, "test")
     tables: Tables = {"accuracy": [], "kept": []}
-    for epoch, found in enumerate(train(setting, *images, every=5), 1):
+    for epoch, found in enumerate(train(setting, *seen, *tested, every=5), 1):
         tables["accuracy"] += [
             {"method": method, "seed": seed, "epoch": epoch, "accuracy": value}
             for method, own in zip(METHODS, found.accuracy.tolist(), strict=True)
