@@ -1,6 +1,6 @@
 """GraB: the order of the next epoch from the gradients of this one, so that their prefix sums stay small.
 
-Source: Lu, Guo & De Sa 2022, arXiv:2205.10733, algorithm 4. Where both signs leave the sum equally long, as
+Source: Lu, Guo & De Sa 2022, arXiv:2205.10733. Where both signs leave the sum equally long, as
 they do at the first visit, the sign is +, as in the authors' code. That choice is not idle: with − the first
 example would come last in the next epoch, orders would nearly alternate with their reverses, and distances
 from the minimiser at a constant rate would be some four times smaller.

@@ -45,7 +45,7 @@ def softmax_blocks(weight: Tensor, inputs: Tensor, targets: Tensor, bias: Tensor
 def row_alignment(rows: Tensor, blocks: Tensor, count: int) -> Tensor:
     """‖Uᵀw_c‖/‖w_c‖, with U the eigenvectors of the ``count`` largest eigenvalues of block c; ``[..., k]``.
 
-    Source: Ben Arous et al. 2023, arXiv:2310.03010, definition 2.1.
+    Source: Ben Arous et al. 2023, arXiv:2310.03010.
 
     Args:
         rows: w_c, ``[..., k, d]``.

@@ -132,9 +132,8 @@ def draw(tables: Tables) -> dict[str, Figure]:
     return {"alignment": figure}
 
 
-_SOURCE = "Ben Arous, Gheissari, Huang & Jagannath 2023, arXiv 2310.03010, theorem 3.1"
-_QUICK = "d = 200, k = 4, λ = 10, 100, 1000, rate 0.1, 4d steps of one example, blocks on 6d fresh "
-"examples, 5 seeds"
+_SOURCE = "Ben Arous, Gheissari, Huang & Jagannath 2023, arXiv 2310.03010"
+_QUICK = "d = 200, k = 4, λ = 10, 100, 1000, rate 0.1, 4d steps of one example, 5 seeds"
 _FULL = "d = 1000, k = 10, and the XOR mixture with a two-layer network"
 
 PAPER = Paper(

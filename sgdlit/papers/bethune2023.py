@@ -107,9 +107,8 @@ def draw(tables: Tables) -> dict[str, Figure]:
     return {"ratio": figure}
 
 
-_SOURCE = "Béthune et al. 2023, arXiv 2305.16202, section 3"
-_QUICK = "width 32, depth 2, 4 and 8, 500 unit inputs, 10 seeds; random orthogonal or spectrally "
-"normalised weights"
+_SOURCE = "Béthune et al. 2023, arXiv 2305.16202"
+_QUICK = "width 32, depth 2, 4 and 8, 500 unit inputs, 10 seeds"
 _FULL = "lip-dp on CIFAR-10: networks trained with noise on unclipped gradients"
 
 PAPER = Paper(

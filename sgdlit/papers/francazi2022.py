@@ -183,8 +183,8 @@ _QUICK = (
 _FULL = "two classes of CIFAR-10, one of them thinned out"
 
 
-def _claim(identity: str, statement: str, source: str, prediction: str) -> Claim:
-    return Claim(identity, statement, f"{_SOURCE}, {source}", "simulated", prediction, _QUICK, _FULL)
+def _claim(identity: str, statement: str, prediction: str) -> Claim:
+    return Claim(identity, statement, _SOURCE, "simulated", prediction, _QUICK, _FULL)
 
 
 PAPER = Paper(
@@ -197,7 +197,6 @@ PAPER = Paper(
                 _claim(
                     "L40a",
                     "under imbalance gradient descent first raises the minority's loss",
-                    "section 3",
                     "by more than 1.2 times in every seed, 1.8 on the mean, the more the larger the "
                     "ratio; balanced less "
                     "than 1.2 on the mean, and less than with imbalance in every seed",
@@ -205,13 +204,11 @@ PAPER = Paper(
                 _claim(
                     "L40b",
                     "with per-class normalised gradients the losses of both classes fall from the start",
-                    "section 4",
                     "no rise in the first 15 steps in any seed, and a minority's loss below a fifth of SGD's",
                 ),
                 _claim(
                     "L40c",
                     "under minibatches the noise takes that away, and oversampling works",
-                    "section 5",
                     "PCNSGD's minority loss is above SGD's, that of oversampling below a fifth",
                 ),
             ),

@@ -114,9 +114,9 @@ def draw(tables: Tables) -> dict[str, Figure]:
         if name == "true":
             continue
         for seed in distinct(rows, "seed"):
-            own = np.array([r["accuracy"] for r in select(rows, trained_on=name, seed=seed)])
+            clone = np.array([r["accuracy"] for r in select(rows, trained_on=name, seed=seed)])
             true = np.array([r["accuracy"] for r in select(rows, trained_on="true", seed=seed)])
-            right.plot(steps, true - own, color=color, linewidth=0.8, label=None if seed else names[name])
+            right.plot(steps, true - clone, color=color, linewidth=0.8, label=None if seed else names[name])
     right.axhline(0, color="black", linewidth=0.8)
     right.plot(
         [100, 300, 300, 100, 100],
@@ -147,7 +147,7 @@ _FULL = (
 
 def _claim(identity: str, statement: str, prediction: str) -> Claim:
     config = "list/gaussian_clone.yaml"
-    return Claim(identity, statement, f"{_SOURCE}, section 3", "trained", prediction, _QUICK, _FULL, config)
+    return Claim(identity, statement, _SOURCE, "trained", prediction, _QUICK, _FULL, config)
 
 
 PAPER = Paper(

@@ -193,7 +193,7 @@ PAPER = Paper(
                 Claim(
                     "L35a",
                     "the budget depends on q√S/σ alone while σ is above about 2, and explodes below",
-                    f"{_SOURCE}, section 3.2",
+                    _SOURCE,
                     "exact",
                     "at constant B/σ, over ε at σ = 12: within 6 % for σ ≥ 3, 25 % at 1.5; above 1.7 at "
                     "0.75 and 30 below "
@@ -211,7 +211,7 @@ PAPER = Paper(
                 Claim(
                     "L35b",
                     "training behaves as a function of B/σ",
-                    f"{_SOURCE}, section 4",
+                    _SOURCE,
                     "simulated",
                     "at constant B/σ the loss stays within 4 % over B; at σ = 8 it grows more than 4 "
                     "times from 512 to 64",

@@ -15,13 +15,18 @@ EXPERIMENTS = {
     for experiment in paper.experiments
 }
 SLOW = {
+    "benarous2023:L23a+L23b",
     "blog:B1",
     "blog:B3+B4+B5",
     "blog:B6+B7",
+    "cha2023:L13a+L13b+L13c",
     "cohen2021:ES1+ES2+ES3",
+    "dedeoglu2022:L38a+L38b+L38c",
+    "francazi2022:L40a+L40b+L40c",
     "glasgow2023:X1",
     "grosse2021:G3",
     "nakkiran2020:DB1+DB2+DB3",
+    "refinetti2023:L27a+L27b",
     "shallue2018:G4+G5+G7",
     "smith2021:F1b+F3+F4",
     "smith2021:F1c",

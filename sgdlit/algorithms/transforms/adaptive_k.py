@@ -12,7 +12,7 @@ class AdaptiveK(GradientTransform):
 
     ℓ̄ is the mean loss of the batch. m/√v has no unit and no bias correction: it starts near 3.2 and tends
     to 1, and is compared with a loss in nats, so that another scale of the loss changes what is kept. Where
-    no example is kept the gradient is 0. Source: Dedeoglu, Kesgin & Amasyali 2022, 2203.14165, algorithm 1,
+    no example is kept the gradient is 0. Source: Dedeoglu, Kesgin & Amasyali 2022, 2203.14165,
     in the form of the authors' code.
 
     Args:

@@ -18,7 +18,7 @@ def clip_coordinates(gradient: Tensor, share: float) -> Tensor:
 class CoordinateClip(GradientTransform):
     """The mean gradient, its largest coordinates clipped to the size of the next one.
 
-    Source: Pan & Li 2023, 2306.00204, section 4.
+    Source: Pan & Li 2023, 2306.00204.
 
     Args:
         share: of all coordinates that is clipped.

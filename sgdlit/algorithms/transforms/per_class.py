@@ -13,7 +13,7 @@ class PerClassNormalisation(GradientTransform):
     """(1/K) Σ_c g_c/‖g_c‖, with g_c the mean gradient of the examples of class c.
 
     A class that a batch lacks, or whose gradient is 0, adds nothing. Source: Francazi, Baity-Jesi & Lucchi
-    2022, 2207.00391, section 4 (PCNGD on the full batch, PCNSGD on minibatches).
+    2022, 2207.00391 (PCNGD on the full batch, PCNSGD on minibatches).
 
     Args:
         classes: K.

@@ -19,7 +19,7 @@ class PerExampleClip(GradientTransform):
     ~ N(0, I).
 
     Without the feedback e it is that of DP-SGD (Abadi et al. 2016, 1607.00133), whose stationary point is
-    not that of the loss; e repairs that (Zhang et al. 2023, 2311.14632, algorithm 1). No privacy is
+    not that of the loss; e repairs that (Zhang et al. 2023, 2311.14632). No privacy is
     accounted for
     here: ``sgdlit.theory.privacy`` does that for the first.
 

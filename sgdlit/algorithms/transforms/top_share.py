@@ -17,7 +17,7 @@ class TopShare(GradientTransform):
     """The mean gradient on the Q weights with the largest |θ·∂C/∂θ| over all tensors, 0 on the others.
 
     Tensors of one dimension, such as biases, always receive theirs. With momentum and weight decay in the
-    optimizer this is global sparse momentum SGD (Ding et al. 2019, 1909.12778, equations 6 to 8).
+    optimizer this is global sparse momentum SGD (Ding et al. 2019, 1909.12778).
 
     Args:
         share: Q over the number of all weights.
