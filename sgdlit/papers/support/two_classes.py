@@ -63,7 +63,9 @@ class Networks(NamedTuple):
             return torch.cat([w.flatten(1), (delta * h).sum(1), delta.sum(1)], 1)
 
         def each() -> Tensor:
-            raise NotImplementedError("no transform of this study looks at single gradients")
+            delta = slope.unsqueeze(2)
+            w = (delta * (z > 0) * self.a.unsqueeze(1)).unsqueeze(3) * x.unsqueeze(2)
+            return torch.cat([w.flatten(2), delta * h, delta], 2)
 
         flat = torch.cat([self.w.flatten(1), self.a, self.b.unsqueeze(1)], 1)
         every = torch.ones(flat.shape[1], dtype=torch.bool)
