@@ -1,9 +1,10 @@
 """In which order are the examples of a shard visited?
 
 An order is a recipe: for each epoch it names the examples of the shard, which are then cut into minibatches.
-It holds no state. An :class:`Itinerary` joins an order with the numbers of a run (examples, batch size,
-repeats, seed) and answers the one question of a training step: which examples does step t see? The answer
-is a pure function of (seed, t), so it does not depend on ranks, restarts or on how many steps a call takes.
+It holds no state, unless it is a :class:`LearnedOrder`. An :class:`Itinerary` joins an order with the
+numbers of a run (examples, batch size, repeats, seed) and answers the one question of a training step: which
+examples does step t see? The answer is a pure function of (seed, t), so it does not depend on ranks,
+restarts or on how many steps a call takes.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Clones, mixtures with given moments, and the alignment with their spectra."""
+"""Clones, mixtures with given moments, and what is measured of classes."""
 
 import math
 
@@ -11,7 +11,10 @@ from sgdlit.data.finite.shapes import Shapes
 from sgdlit.data.hidden_moments import HiddenMoments
 from sgdlit.data.teachers import GaussianMixture, LinearTeacher
 from sgdlit.foundations.errors import UserError
+from sgdlit.measures.class_losses import class_losses
 from sgdlit.measures.row_alignment import row_alignment, softmax_blocks
+from sgdlit.models import MLP
+from sgdlit.objectives import loss_by_name
 
 N = 60_000
 INDEX = torch.arange(N)
@@ -139,3 +142,11 @@ def test_alignment_of_known_rows():
     torch.testing.assert_close(
         row_alignment(rows, blocks, 2), torch.tensor([1.0, math.sqrt(160) / 13], dtype=torch.float64)
     )
+
+
+def test_class_losses_are_means_over_the_classes_also_across_batches():
+    loss, network = loss_by_name("cross_entropy"), MLP([4, 3])
+    x, y = torch.randn(9, 4), torch.tensor([2, 0, 2, 2, 0, 2, 2, 2, 2])
+    each = loss.per_example(network(x), y).detach().double()
+    found = class_losses(network, loss, zip(x.split(4), y.split(4), strict=True))
+    assert found == pytest.approx({0: float(each[y == 0].mean()), 2: float(each[y == 2].mean())}, rel=1e-6)
