@@ -34,6 +34,7 @@ class Member:
         learn: told the step and the gradients of its examples, ``[B, P]``, at every step, for an order that
             follows from them; None for nobody.
         point: what distinguishes the run from others that train with it, by key of the config.
+        seed: with the step it decides what the network itself draws, as dropout does.
     """
 
     network: nn.Module
@@ -47,6 +48,7 @@ class Member:
     transform: GradientTransform | None = None
     learn: Callable[[int, Tensor], None] | None = None
     point: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
     settings: list[dict[str, Any]] = field(default_factory=list, init=False)
     """Of each group of the optimizer, as they were given: in plain types, before a schedule moved any."""
     _built: tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None] | None = None

@@ -15,6 +15,7 @@ from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.progress import track
 from sgdlit.training.checkpoints import Checkpoints
+from sgdlit.training.checks import check_classes
 from sgdlit.training.module import Training
 from sgdlit.training.seeds import seed_data, seed_initialisation, seed_transform
 
@@ -86,6 +87,7 @@ def build(
     for own, point in track(list(zip(configs, points, strict=True)), "building members"):
         try:
             seed_initialisation(own)
+            check_classes(own.model)
             parts.append(_training(instantiate(Namespace(model=own.model)).model))
             key = repr(own.data)
             if key not in held or _learns(held[key]):
