@@ -35,7 +35,7 @@ from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
 from sgdlit.training.ranks import MembersOverRanks
 from sgdlit.training.resume import check_same_run, read_checkpoint
-from sgdlit.training.seeds import seed_data, seed_initialisation
+from sgdlit.training.seeds import seed_data, seed_initialisation, seed_transform
 
 
 class Parser(LightningArgumentParser):
@@ -177,6 +177,7 @@ class RunCLI(LightningCLI):
         config = self.config[self.subcommand]
         if not config.ensemble:
             seed_data(config)
+            seed_transform(config)
 
     def _add_measures(self, asked: str | None) -> None:
         """``--measures`` completes the callback that takes measures, or adds one.

@@ -15,15 +15,19 @@ EXPERIMENTS = {
     for experiment in paper.experiments
 }
 SLOW = {
+    "benarous2023:L23a+L23b",
     "blog:B1",
     "blog:B3+B4+B5",
     "blog:B6+B7",
     "andreyev2024:AB1+AB2+AB3",
     "blog:B8+B9",
+    "cha2023:L13a+L13b+L13c",
     "cohen2021:ES1+ES2+ES3",
     "cohen2022:AE1+AE2+AE3",
     "de2020:SI2",
+    "dedeoglu2022:L38a+L38b+L38c",
     "ding2019:L17",
+    "francazi2022:L40a+L40b+L40c",
     "glasgow2023:X1",
     "goyal2017:L29a+L29b",
     "grosse2021:G3",
@@ -36,6 +40,7 @@ SLOW = {
     "nakkiran2020:DB1+DB2+DB3",
     "pan2023:L24a+L24b+L24c",
     "pooladzandi2024:L19a+L19b",
+    "refinetti2023:L27a+L27b",
     "shallue2018:G4+G5+G7",
     "smith2021:F1b+F1a+F3+F4+F7",
     "smith2021:F1c",
