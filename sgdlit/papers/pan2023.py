@@ -104,7 +104,7 @@ def directions(member: Member, batches: Batches, step: int) -> dict[str, Tensor]
     """What different methods would step along at update ``step``, from where Adam is: ``[P]`` each."""
     import torch
 
-    from sgdlit.objectives.coordinate_clip import clip_coordinates
+    from sgdlit.algorithms.transforms.coordinate_clip import clip_coordinates
 
     inputs, targets = batches.batch(step, slice(0, batches.size(step)))
     parameters = list(member.network.parameters())
@@ -145,8 +145,8 @@ def _findings(o: Options, rows: list[Row]) -> list[Finding]:
     ]
     for k, step in enumerate(_STEPS[1:], start=1):
         note = (
-            f"{o.vocabulary} tokens have {np.median(ratio[:, k]):.2g} at step {step}: fewer rare tokens do "
-            "lower the ratio, and late in training by more than predicted"
+            f"{o.vocabulary} tokens have {np.median(ratio[:, k]):.2g} at step {step}, so fewer rare tokens do "
+            f"lower the ratio; with {_FEW} it is {few[:, k].min():.2g} to {few[:, k].max():.2g}, by seed"
         )
         statement = f"{_FEW} tokens: s(gradient)/s(Adam) at step {step}"
         findings.append(in_the_median("L24c", statement, few[:, k], 2, 3, note))

@@ -16,7 +16,6 @@ from sgdlit.models.embedding import EmbeddingMLP
 from sgdlit.models.frozen import Frozen
 from sgdlit.models.tiny_transformer import TinyTransformer
 from sgdlit.objectives import loss_by_name
-from sgdlit.objectives.coordinate_clip import clip_coordinates
 from sgdlit.theory.gradient_scaling import AdamMoments, column_factors, projected_factors, tensor_factor
 
 # Tokens
@@ -213,18 +212,6 @@ def test_frozen_by_name():
 
 
 # Gradients
-
-
-def test_clipping_changes_the_largest_coordinates_only():
-    g = torch.arange(-50.0, 51.0)
-    clipped = clip_coordinates(g, 0.1)
-    limit = g.abs().quantile(0.9)
-    assert float(clipped.abs().max()) == limit
-    inside = g.abs() <= limit
-    assert torch.equal(clipped[inside], g[inside])
-    assert torch.equal(clipped.sign(), g.sign())
-    assert float((~inside).double().mean()) == pytest.approx(0.1, abs=0.01)
-    assert torch.equal(clip_coordinates(g, 0.0), g)
 
 
 def test_moments_are_torchs_adam():
