@@ -145,7 +145,7 @@ def _findings(o: Options, rows: list[Row]) -> list[Finding]:
     ]
     for k, step in enumerate(_STEPS[1:], start=1):
         note = (
-            f"{o.vocabulary} tokens have {np.median(ratio[:, k]):.2g} at step {step}, fewer rare tokens do "
+            f"{o.vocabulary} tokens have {np.median(ratio[:, k]):.2g} at step {step}: fewer rare tokens do "
             f"lower the ratio; with {_FEW} it is {few[:, k].min():.2g} to {few[:, k].max():.2g}, by seed"
         )
         statement = f"{_FEW} tokens: s(gradient)/s(Adam) at step {step}"
