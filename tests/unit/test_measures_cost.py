@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sgdlit.algorithms import Member
 from sgdlit.data.teachers import MLPTeacher
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.curvature import top_of
+from sgdlit.measures.curvature import CurvatureMeasure, top_of
 from sgdlit.measures.lanczos import expected_products
 from sgdlit.measures.measure import AtSteps, Examples, LogSpaced, Measure, RunAtStep
 from sgdlit.measures.presets import PRESETS, measures_by_name, preset
@@ -198,6 +198,18 @@ def test_the_expectation_of_lanczos_is_what_was_found():
 def test_no_work_where_there_is_nothing_to_measure_yet():
     for name in ("StepRatio", "PreconditionedSharpness"):
         assert MEASURES[name]().work(replace(SIZES, step=0)) == {}
+
+
+def test_what_cannot_be_differentiated_twice_is_refused_before_the_run():
+    compiled = nn.Sequential(torch.compile(nn.Linear(6, 3)))
+    curved = [MEASURES[name]() for name in MEASURES]
+    curved = [one for one in curved if isinstance(one, CurvatureMeasure)]
+    assert {"Sharpness", "Trace", "BatchSharpness", "StepRatio"} <= {type(one).__name__ for one in curved}
+    for one in curved:
+        with pytest.raises(
+            UserError, match=f"{type(one).__name__}.* cannot differentiate a network that torch"
+        ):
+            one.check(compiled, run()[1])
 
 
 # A plan
