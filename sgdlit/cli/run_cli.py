@@ -28,7 +28,7 @@ from sgdlit.foundations.console import warn
 from sgdlit.foundations.errors import UserError, with_allowed
 from sgdlit.runs.folder import CONFIG, checkpoint_path, locked, versions
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
-from sgdlit.training.checks import ChecksRun
+from sgdlit.training.checks import ChecksRun, check_classes
 from sgdlit.training.divergence import DivergenceGuard
 from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
@@ -120,6 +120,7 @@ class RunCLI(LightningCLI):
 
             raise UserError(readable(str(error), self._arguments, self._options(args[0]))) from error
         check_values(self.config[args[0]])
+        check_classes(self.config[args[0]].get("model"))
 
     def _parsed(self, parser: LightningArgumentParser, args: Any) -> Namespace:
         """The config. Classes may go by their bare names, for which all of them are imported, if need be."""
@@ -258,9 +259,7 @@ class RunCLI(LightningCLI):
             self.model.check(self.trainer, self.datamodule)
         self._check_data_is_given()
         if self.subcommand == "fit":
-            for callback in self.trainer.callbacks:
-                if isinstance(callback, ChecksRun):
-                    callback.check(self.trainer, self.model, self.datamodule)
+            self._check_callbacks()
         if self.subcommand == "fit" and self.config.fit.figure is not None:
             from sgdlit.figures.of_a_run import picture
 
@@ -278,6 +277,11 @@ class RunCLI(LightningCLI):
             }
             if resuming:
                 check_same_run(content, self.model, self.datamodule)
+
+    def _check_callbacks(self) -> None:
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, ChecksRun):
+                callback.check(self.trainer, self.model, self.datamodule)
 
     def _check_data_is_given(self) -> None:
         stage = {"fit": "train", "validate": "val"}.get(self.subcommand, self.subcommand)
@@ -356,6 +360,16 @@ class _ConfigOnly(RunCLI):
 
     def after_instantiate_classes(self) -> None:
         """Nothing is built."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
+
+
+class BuiltRun(RunCLI):
+    """Builds a run as ``fit`` does, with model, data and trainer checked, and stops there."""
+
+    def _check_callbacks(self) -> None:
+        """They belong to whoever asked for the run."""
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Nothing is run."""

@@ -10,6 +10,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sgdlit.data.batches import Batch
 from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
+from sgdlit.measures.from_scripts import gathered
 from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction
 from sgdlit.measures.work import Sizes, Work, Works
@@ -50,7 +51,7 @@ def step_ratio(
         batches: inputs and targets of all examples, the same for C, g and H.
         update: d, ``[P]``.
     """
-    batches = list(batches)
+    batches = gathered(batches)
     return step_ratio_of(HessianProducts(network, loss, batches), batches, update)
 
 
