@@ -503,7 +503,7 @@ def _parameters_over_steps(workers: int) -> Array:
     import torch
 
     from sgdlit.algorithms import EngineGroup, Member
-    from sgdlit.algorithms.mixing import Mixing
+    from sgdlit.algorithms.mixing import Gossip
     from sgdlit.data.batches import Batch, Batches, Block
     from sgdlit.data.teachers import MLPTeacher
     from sgdlit.models import MLP
@@ -530,7 +530,7 @@ def _parameters_over_steps(workers: int) -> Array:
                lambda p: torch.optim.SGD(p, lr=0.2))
         for _ in range(workers)
     ]  # fmt: skip
-    engines = EngineGroup(members, mixing=Mixing.averaging(workers))
+    engines = EngineGroup(members, mixing=Gossip())
     shares, found = [Share(k) for k in range(workers)], []
     for step in range(_WORKERS_STEPS + 1):
         found.append(torch.cat([p.detach().flatten().clone() for p in members[0].network.parameters()]))
