@@ -33,11 +33,13 @@ from sgdlit.data.orders import Order
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.streams import StreamData
 from sgdlit.data.teachers import LinearTeacher, MLPTeacher
+from sgdlit.data.zipf_tokens import ZipfTokens
 from sgdlit.measures.measure import Measure
 from sgdlit.models import MLP, DeepLinear, SimpleCNN
 from sgdlit.models.diagonal import DiagonalLinear
 from sgdlit.models.groupsort import GroupSortMLP
 from sgdlit.models.sensing import BilinearForm, NormalizedStack
+from sgdlit.models.tiny_transformer import TinyTransformer
 from sgdlit.objectives import LOSSES, Loss, Objective
 
 T = TypeVar("T")
@@ -181,6 +183,7 @@ def targets_of(loss: str, batch: int, outputs: int) -> dict[str, Tensor]:
         "half_squared_error": several | {"numbers": numbers},
         "logistic": {"signs": numbers[:, 0].sign()} if outputs == 1 else {},
         "network_output": {"none": torch.zeros(batch)} if outputs == 1 else {},
+        "next_token": {},
     }
     return kinds[loss]
 
@@ -255,6 +258,11 @@ RUNS: dict[str, RunCase] = {
     "diagonal": RunCase(NETWORKS["diagonal"].make, "half_squared_error", _linear),
     "sensing": RunCase(NETWORKS["bilinear"].make, "half_squared_error", _sensing),
     "sensing, one matrix": RunCase(lambda: BilinearForm(DeepLinear([6, 6])), "half_squared_error", _sensing),
+    "transformer": RunCase(
+        lambda: TinyTransformer(vocabulary=20, length=5, width=4),
+        "next_token",
+        _shard(ZipfTokens, vocabulary=20, length=5),
+    ),
     "sensing, batchnorm": RunCase(
         lambda: BilinearForm(NormalizedStack(6, 2)), "half_squared_error", _sensing
     ),

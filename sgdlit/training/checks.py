@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from sgdlit.algorithms import Member
 from sgdlit.algorithms.engines import check_engine
+from sgdlit.algorithms.mixing import Mixing
 from sgdlit.algorithms.transforms.base import check_separable
 from sgdlit.config.options import find_class
 from sgdlit.data.keyed_data import KeyedData
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class ChecksRun(Protocol):
     """A callback that refuses a run before it leaves a trace."""
 
-    def check(self, module: Any, datamodule: Any) -> None:
+    def check(self, trainer: Trainer, module: Any, datamodule: Any) -> None:
         """Refuse what it cannot go with.
 
         Raises:
@@ -159,7 +160,7 @@ def _check_example(member: Member, inputs: Tensor, targets: Tensor) -> None:
     try:
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             network.eval()
-            outputs = member.outputs(inputs.to(dtype))
+            outputs = member.outputs(inputs.to(dtype) if inputs.is_floating_point() else inputs)
     except (UserError, RuntimeError, ValueError) as error:
         shape = tuple(inputs.shape[1:])
         raise UserError(f"model.network: does not take inputs of shape {shape}: {error}") from error
@@ -189,6 +190,20 @@ def check_shapes(members: Sequence[Member]) -> None:
                 f"{own.get(name, 'none')} of member {k} ({in_words(members[k].point)}); allowed: networks of "
                 "equal shape, others in ensembles of their own"
             )
+
+
+def check_mixing(mixing: Mixing, members: Sequence[Member], trainer: Trainer) -> None:
+    """Refuse members that cannot exchange what the mixing asks for.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    if trainer.world_size > 1:
+        raise UserError(
+            f"trainer.devices: {trainer.world_size} processes share out members that exchange parameters; "
+            "allowed with a mixing: 1"
+        )
+    mixing.check(members)
 
 
 def refuse_single_steps(reason: str | None) -> None:

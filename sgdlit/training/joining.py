@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
+from sgdlit.algorithms.mixing import Mixing
 from sgdlit.config.axes import Point, apply, expand
 from sgdlit.config.options import Option
 from sgdlit.data.keyed_data import KeyedData
@@ -58,14 +59,17 @@ def member_config(config: Namespace, point: Point) -> Namespace:
         UserError: a key that the config does not have, or a value that is not allowed there.
     """
     own = apply(config, point, axis_options())
-    own.ensemble = None
+    own.ensemble = own.mixing = None
     seed_data(own)
     seed_transform(own)
     return own
 
 
 def build(
-    config: Namespace, points: Sequence[Point], explain: Callable[[Exception, Point], Exception]
+    config: Namespace,
+    points: Sequence[Point],
+    explain: Callable[[Exception, Point], Exception],
+    mixing: Mixing | None = None,
 ) -> tuple[Training, MembersData]:
     """The runs that train together, and the data of each.
 
@@ -73,6 +77,7 @@ def build(
         config: of the run.
         points: see :func:`points_of`.
         explain: what to raise instead of an error that a class raised when it was built.
+        mixing: what the members exchange.
 
     Raises:
         UserError: members that cannot be trained together.
@@ -95,7 +100,7 @@ def build(
             data.append(held[key])
         except Exception as error:
             raise explain(error, point) from error
-    return Training.joined(parts, points, config.ensemble_curves), MembersData(data)
+    return Training.joined(parts, points, config.ensemble_curves, mixing), MembersData(data)
 
 
 def _learns(data: LightningDataModule) -> bool:

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sgdlit.algorithms import EngineGroup, EngineName, Machine, Member
 from sgdlit.algorithms.member import Reduction
+from sgdlit.algorithms.mixing import Mixing, consensus
 from sgdlit.algorithms.network_draws import draws_of_step
 from sgdlit.algorithms.transforms import GradientTransform
 from sgdlit.data.batches import Block
@@ -37,7 +38,7 @@ from sgdlit.training.evaluation import BestSoFar, EvaluationSums
 from sgdlit.training.rows import Row, Stopwatch, training_row
 from sgdlit.training.seeds import network_seeds
 
-LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output"]
+LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output", "next_token"]
 
 _MONITORED = ("train/loss", "train/accuracy")
 _NEVER = 2**62  # epochs between two steps of a schedule that Lightning is not to step
@@ -54,7 +55,8 @@ class Training(LightningModule):
     metric of Smith et al. 2021) and, apart from it, ``test/accuracy_at_best_val``, that of the parameters
     which validation chose. Of several runs, each has lines of its own in ``metrics.csv``, with its number as
     ``member``; elsewhere there are the mean over the members and the standard deviation, ``..._spread``. A
-    member whose loss is not finite is logged no further, and the others go on.
+    member whose loss is not finite is logged no further, and the others go on. Of members that mix there is
+    ``train/consensus`` too, the mean of ‖w_j − w̄‖² over them.
 
     Args:
         network: the network to train.
@@ -107,6 +109,7 @@ class Training(LightningModule):
         self.single_steps: str | None = None
         self.curves = False
         self.several = False  # whether runs train together, so that tables say whose line each is
+        self.mixing: Mixing | None = None
         self.splits: list[str] = []
         self.improved = False
         self._engines: EngineGroup | None = None
@@ -120,7 +123,11 @@ class Training(LightningModule):
 
     @classmethod
     def joined(
-        cls, parts: Sequence["Training"], points: Sequence[Mapping[str, Any]], curves: bool = False
+        cls,
+        parts: Sequence["Training"],
+        points: Sequence[Mapping[str, Any]],
+        curves: bool = False,
+        mixing: Mixing | None = None,
     ) -> "Training":
         """One module for the runs of several, each built as it would be alone.
 
@@ -128,6 +135,7 @@ class Training(LightningModule):
             parts: modules of one run each; the first becomes the module of all.
             points: what distinguishes each run from the config, by key.
             curves: whether TensorBoard gets each member's curves too.
+            mixing: what the runs exchange; None where they do not touch each other.
 
         Raises:
             UserError: networks of different shapes.
@@ -137,7 +145,7 @@ class Training(LightningModule):
             member.point = dict(point)
         checks.check_shapes(members)
         first = parts[0]
-        first.curves, first.several = curves, True
+        first.curves, first.several, first.mixing = curves, True, mixing
         first._hold(members)
         return first
 
@@ -163,6 +171,8 @@ class Training(LightningModule):
             UserError: naming the key, its value and what is allowed.
         """
         checks.check_optimizers(self.members)
+        if self.mixing is not None:
+            checks.check_mixing(self.mixing, self.members, trainer)
         self._plan(trainer, datamodule)
         checks.check_members(self, trainer, datamodule)
 
@@ -282,7 +292,7 @@ class Training(LightningModule):
             isinstance(precision, MixedPrecision),
             self.trainer.estimated_stepping_batches,
         )
-        return EngineGroup(self.members[self.owned], self.engine, machine, self._engines_before)
+        return EngineGroup(self.members[self.owned], self.engine, machine, self._engines_before, self.mixing)
 
     def _of_all(self, owned: Tensor) -> Tensor:
         """Losses ``[steps, members]``, with zeros for the members of other ranks."""
@@ -321,7 +331,10 @@ class Training(LightningModule):
         self._log_training({0: found})
 
     def _log_training(self, found: dict[int, Row]) -> None:
-        self.log_rows(found, _MONITORED, self._stopwatch.row(self.global_step))
+        common = self._stopwatch.row(self.global_step)
+        if self.mixing is not None:
+            common |= {"train/consensus": consensus([member.network for member in self.members])}
+        self.log_rows(found, _MONITORED, common)
 
     def _gather(self, cost: Tensor, squared_norm: Tensor | None, correct: Tensor | None) -> None:
         """Add up what the micro-batches of a logged step show."""
@@ -434,6 +447,8 @@ class Training(LightningModule):
         engines = self._engines.description() if self._engines else self._engines_before
         checkpoint["sgdlit_best"], checkpoint["sgdlit_engines"] = self.reached(), engines
         checkpoint["sgdlit_optimizers"] = [member.settings for member in self.members]
+        if self.mixing is not None:
+            checkpoint["sgdlit_mixing"] = self.mixing.state()
         checkpoint["sgdlit_transforms"] = [
             {} if member.transformed is None else member.transformed.state_dict() for member in self.members
         ]
@@ -443,6 +458,8 @@ class Training(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.records = [BestSoFar(best) for best in checkpoint["sgdlit_best"]]
         self._engines_before = checkpoint["sgdlit_engines"]
+        if self.mixing is not None:
+            self.mixing.load_state(checkpoint["sgdlit_mixing"])
         for member, state in zip(self.members, checkpoint["sgdlit_transforms"], strict=True):
             if member.transformed is not None:
                 member.transformed.load_state_dict(state)

@@ -20,7 +20,9 @@ ONE_STEP += ["--data.eval_batch_size", "20"]
 
 
 WORLDS = "--ensemble=[{data.shard_size: [256, null], data.evaluate_train: [true, false]}]"
-SMALLER = {"shapes.yaml": [WORLDS]}  # 78 000 images are drawn otherwise
+FEWER = ["--data.train_size=2048"]  # than the official files hold
+SMALLER = {"shapes.yaml": [WORLDS], "gsm.yaml": FEWER, "large_batches.yaml": FEWER}
+"""What makes data of a config smaller; 78 000 images of shapes are drawn otherwise."""
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from torch import nn
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.models import MLP, DeepLinear, SimpleCNN, WideResNet
+from sgdlit.models.block_quadratic import BlockQuadratic
+from sgdlit.models.embedding import EmbeddingMLP
 from sgdlit.models.groupsort import GroupSortMLP, orthonormal, sort_pairs
 
 
@@ -103,6 +105,8 @@ NETWORKS = [
     (lambda: SimpleCNN([2, 3], 4, image_size=8), (1, 8, 8)),
     (lambda: MLP([12, 8, 3]), (12,)),
     (lambda: DeepLinear([5, 4, 3]), (5,)),
+    (lambda: EmbeddingMLP(5, 6, 7, 3, input_scale=4.0), (5,)),
+    (lambda: BlockQuadratic([[1.0, 2.0], [3.0]]), (3,)),
 ]
 
 

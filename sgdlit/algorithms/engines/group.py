@@ -87,10 +87,11 @@ class EngineGroup:
         """Take the block's steps: losses ``[steps, members]``."""
         if self.mixing is None:
             return self._run(block)
-        parts = []
+        parts, networks = [], [member.network for member in self.members]
+        self.mixing.begin(networks)
         for part in self.mixing.parts(block):
             parts.append(self._run(part))
-            self.mixing.after(part.start + len(part), [member.network for member in self.members])
+            self.mixing.after(part.start + len(part), networks)
         return Losses(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def _run(self, block: Block) -> Losses:
@@ -257,11 +258,7 @@ def _check_members(members: Sequence[Member], mixing: "Mixing | None") -> None:
         raise UserError("members: one of them, or its network, is there twice; allowed: each once")
     if mixing is None:
         return
-    if len(mixing.matrix) != len(members):
-        raise UserError(
-            f"mixing.matrix: shape {tuple(mixing.matrix.shape)} for {len(members)} members; allowed: a line "
-            "for each member"
-        )
+    mixing.check(members)
     reason = different_shapes(members)
     if reason is not None:
         raise UserError(f"mixing: not possible: {reason}; allowed: networks of one shape")
