@@ -186,6 +186,8 @@ class RunCLI(LightningCLI):
         """
         if asked is None:
             return
+        if self._command != "fit":
+            raise UserError(f"--measures: {self._command} trains nothing to be measured; allowed with: fit")
         from sgdlit.cli.measures import with_measures
 
         trainer = self.config[self.subcommand].trainer

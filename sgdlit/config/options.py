@@ -1,6 +1,7 @@
 """What may be set: the options that a class accepts, and the classes that may stand at a key."""
 
 import contextlib
+import dataclasses
 import inspect
 import pkgutil
 import re
@@ -145,6 +146,9 @@ class Places:
         chosen, option = self.class_at(key), self.option(key)
         if chosen is None:
             return None
+        kinds = classes_in(option.hint) if option and not isinstance(self.settings.get(key), str) else []
+        if len(kinds) > 1 and all(map(dataclasses.is_dataclass, kinds)):  # which of them, its options tell
+            return {name: one for kind in kinds for name, one in parameters(kind).items()}
         filled = arguments_of_callable(option.hint) if option else 0
         return dict(list(parameters(chosen).items())[filled:])
 

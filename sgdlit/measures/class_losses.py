@@ -11,6 +11,7 @@ from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import preserved
+from sgdlit.measures.work import Sizes, Work, Works
 from sgdlit.objectives import Loss
 
 
@@ -52,6 +53,9 @@ class ClassLosses(Measure):
             raise UserError(
                 "ClassLosses: the targets are no classes; allowed: data with one class per example"
             )
+
+    def work(self, sizes: Sizes) -> Works:
+        return {self: Work(forwards=sizes.examples)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         found = class_losses(run.network, run.loss, run.examples)

@@ -9,6 +9,7 @@ from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.features import activations, last_layer
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.work import Sizes, Work, Works
 
 
 class Blocks(NamedTuple):
@@ -95,6 +96,9 @@ class RowAlignment(Measure):
             raise UserError(
                 "RowAlignment: the targets are numbers; allowed: classes, or probabilities of them"
             )
+
+    def work(self, sizes: Sizes) -> Works:
+        return {self: Work(forwards=sizes.examples)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         name = last_layer(run.network)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fit_runs import PATIENCE, Runs, differences, processes
-from measured_runs import NETWORKS, P0, SNAPSHOTS, Values, afterwards, apart, during, with_measures
+from measured_runs import NETWORKS, SNAPSHOTS, Values, afterwards, apart, during, with_measures
 from two_ranks import TWO
 
 STEPS = ["--trainer.max_steps=6", "--trainer.check_val_every_n_epoch=100"]
@@ -87,6 +87,10 @@ def test_after_a_kill(runs, whole, name):
 
 # Two ranks
 
+DIFFERENCES = (
+    *("step_change", "step_ratio", "sharpness_residual", "train_test_gap", "overlap"),
+    *("_low", "_high"),
+)
 PRECISIONS = {"single": [], "double": ["--trainer.precision=64-true"]}
 
 
@@ -118,12 +122,21 @@ def two(runs: Runs) -> Runs:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", MODELS)
 def test_on_two_ranks(two, name, precision):
-    """Of its own snapshots to the last bit; of one process' run as far as the parameters are the same."""
+    """Of its own snapshots to the last bit; of one process' run up to the rounding of sums of gradients."""
     found = during(two.path(f"{name}_{precision}_two"))
     assert apart(afterwards(two.path(f"{name}_{precision}_two")), found) == []
     assert two.fit(f"{name}_{precision}_one", *of_ranks(two, name, precision)) == 0
-    alone = during(two.path(f"{name}_{precision}_one"))
+    assert apart_over_ranks(found, during(two.path(f"{name}_{precision}_one")), precision) == []
+
+
+def apart_over_ranks(found: Values, alone: Values, precision: str) -> list[str]:
+    """In float64 all to 1e-12, but the residual, which is rounding itself. In float32 to 1e-6 what is no
+    difference of almost equal numbers, and not of one layer, whose gradient may be 0 up to rounding."""
     assert found.keys() == alone.keys()
-    start = {key: value for key, value in found.items() if key[0] == 0}
-    assert apart(start, {key: value for key, value in alone.items() if key[0] == 0}) == []
-    assert len(P0) == 15
+    if precision == "double":
+        keys = [key for key in found if key[1] != "measure/sharpness_residual"]
+        tolerance = 1e-12
+    else:
+        keys = [key for key in found if key[1].count("/") == 1 and not key[1].endswith(DIFFERENCES)]
+        tolerance = 1e-6
+    return apart({key: found[key] for key in keys}, {key: alone[key] for key in keys}, tolerance)

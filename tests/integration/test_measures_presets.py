@@ -7,6 +7,10 @@ import pytest
 import torch
 import yaml
 from fit_runs import Runs, differences
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from sgdlit.cli.main import main
+from sgdlit.training.clock import planned_steps
 
 ALIKE = ("state_dict", "optimizer_states", "lr_schedulers", "sgdlit_best", "global_step")
 DROPOUT = "--model.network=test_measures_presets.WithDropout"
@@ -125,7 +129,8 @@ def test_what_a_preset_cannot_measure_is_left_out_and_said(runs, capsys):
 def test_the_price_is_said_before_and_the_time_after(runs, capsys):
     assert runs.fit("priced", "--measures=standard") == 0
     lines = capsys.readouterr().err.splitlines()
-    head = next(i for i, line in enumerate(lines) if line.split()[:2] == ["measure", "when"])
+    heads = [i for i, line in enumerate(lines) if line.split()[:2] == ["measure", "when"]]
+    (head,) = heads
     begun = next(i for i, line in enumerate(lines) if "writing to" in line)
     assert head < begun
     row = next(line for line in lines if line.startswith("BatchSharpness"))
@@ -136,6 +141,40 @@ def test_the_price_is_said_before_and_the_time_after(runs, capsys):
     end = next(line for line in lines if line.startswith("time of measures"))
     planned = next(line for line in lines if line.startswith("together")).split(maxsplit=1)[1]
     assert end.endswith(f"planned {planned}")
+
+
+class ComparesSteps(Callback):
+    """Fails where a run has other steps than were planned."""
+
+    def next_due(self, step: int) -> None:
+        """Never."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        planned = planned_steps(trainer, trainer.datamodule.steps_per_epoch)
+        assert planned == trainer.estimated_stepping_batches
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["--trainer.max_steps=4"],
+        ["--trainer.max_steps=-1", "--trainer.max_epochs=2"],
+        ["--trainer.max_steps=-1", "--trainer.max_epochs=2", "--trainer.limit_train_batches=3"],
+        ["--trainer.max_steps=-1", "--trainer.max_epochs=1", "--trainer.limit_train_batches=0.5"],
+        ["--trainer.max_steps=-1", "--trainer.max_epochs=1", "--trainer.accumulate_grad_batches=2"],
+        ["--trainer.max_steps=9", "--trainer.max_epochs=1"],
+    ],
+    ids=" ".join,
+)
+def test_a_run_has_as_many_steps_as_are_planned(runs, settings):
+    """Against Lightning's own number, which it has only once the folder is made."""
+    assert runs.fit("run", "--trainer.callbacks=test_measures_presets.ComparesSteps", *settings) == 0
+
+
+def test_nothing_is_measured_without_training(runs, capsys):
+    assert runs.fit("run", "--trainer.max_steps=2") == 0
+    assert main(["test", "--run", str(runs.path("run")), "--measures=basic"]) == 2
+    assert "--measures: test trains nothing" in said(capsys)
 
 
 def test_free_measures_have_no_price(runs, capsys):
@@ -157,6 +196,8 @@ def test_free_measures_have_no_price(runs, capsys):
             {"measures": [{"class_path": "Trace", "init_args": {"at": {"steps": [-1]}}}]},
             "AtSteps.steps: [-1]",
         ),
+        ({"measures": ["Trace"], "at": {"step": [3]}}, "at.step: there is no such option"),
+        ({"measures": ["Trace"], "at": {"step": [3]}}, "did you mean steps?"),
         ({"measures": ["standrad"]}, "did you mean standard?"),
         ({"measures": ["standard", "Shrapness"]}, "did you mean Sharpness?"),
     ],

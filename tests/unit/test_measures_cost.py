@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sgdlit.algorithms import Member
 from sgdlit.data.teachers import MLPTeacher
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.curvature import top_of
+from sgdlit.measures.curvature import CurvatureMeasure, top_of
 from sgdlit.measures.lanczos import expected_products
 from sgdlit.measures.measure import AtSteps, Examples, LogSpaced, Measure, RunAtStep
 from sgdlit.measures.presets import PRESETS, measures_by_name, preset
@@ -114,11 +114,16 @@ SIZES = Sizes(3, N, CHUNK, B, N, TEST, 0)
 OWN_LANCZOS = "PreconditionedSharpness"  # beside those that ask for top_of: their products are expectations
 
 
-def accepted(name: str, network: str) -> bool:
+def checked(name: str, network: str) -> Measure:
     measure, made = MEASURES[name](), NETWORKS[network][0]()
+    measure.check(made, run()[1])
+    measure.check_optimizer(torch.optim.Adam(made.parameters()))
+    return measure
+
+
+def accepted(name: str, network: str) -> bool:
     try:
-        measure.check(made, run()[1])
-        measure.check_optimizer(torch.optim.Adam(made.parameters()))
+        checked(name, network)
     except UserError:
         return False
     return True
@@ -163,7 +168,7 @@ def test_a_measure_does_the_work_that_it_declares(measure, name, monkeypatch):
     """Also those that declare none."""
     if not accepted(measure, name):
         pytest.skip("it is taken of other runs, and costs no gradients there")
-    one = MEASURES[measure]()
+    one = checked(measure, name)
     passes, run = counted(name, [one], monkeypatch)
     work = planned([one], sizes_of(name))
     assert passes.gradients == work.gradients + work.example_gradients
@@ -176,7 +181,7 @@ def test_a_measure_does_the_work_that_it_declares(measure, name, monkeypatch):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_several_need_is_done_once(name, monkeypatch):
     """All of them together: the declared work, nothing of it twice."""
-    measures = [MEASURES[one]() for one in MEASURES if accepted(one, name) and one != OWN_LANCZOS]
+    measures = [checked(one, name) for one in MEASURES if accepted(one, name) and one != OWN_LANCZOS]
     passes, run = counted(name, measures, monkeypatch)
     work = planned(measures, sizes_of(name))
     alone = [planned([one], sizes_of(name)) for one in measures]
@@ -198,6 +203,18 @@ def test_the_expectation_of_lanczos_is_what_was_found():
 def test_no_work_where_there_is_nothing_to_measure_yet():
     for name in ("StepRatio", "PreconditionedSharpness"):
         assert MEASURES[name]().work(replace(SIZES, step=0)) == {}
+
+
+def test_what_cannot_be_differentiated_twice_is_refused_before_the_run():
+    compiled = nn.Sequential(torch.compile(nn.Linear(6, 3)))
+    curved = [MEASURES[name]() for name in MEASURES]
+    curved = [one for one in curved if isinstance(one, CurvatureMeasure)]
+    assert {"Sharpness", "Trace", "BatchSharpness", "StepRatio"} <= {type(one).__name__ for one in curved}
+    for one in curved:
+        with pytest.raises(
+            UserError, match=f"{type(one).__name__}.* cannot differentiate a network that torch"
+        ):
+            one.check(compiled, run()[1])
 
 
 # A plan
