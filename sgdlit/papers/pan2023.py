@@ -104,7 +104,7 @@ def directions(member: Member, batches: Batches, step: int) -> dict[str, Tensor]
     """What different methods would step along at update ``step``, from where Adam is: ``[P]`` each."""
     import torch
 
-    from sgdlit.objectives.coordinate_clip import clip_coordinates
+    from sgdlit.algorithms.transforms.coordinate_clip import clip_coordinates
 
     inputs, targets = batches.batch(step, slice(0, batches.size(step)))
     parameters = list(member.network.parameters())

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sgdlit.algorithms.transforms.coordinate_clip import clip_coordinates
 from sgdlit.data.zipf_tokens import ZipfTokens
 from sgdlit.foundations.errors import UserError
 from sgdlit.models import MLP
@@ -16,7 +17,6 @@ from sgdlit.models.embedding import EmbeddingMLP
 from sgdlit.models.frozen import Frozen
 from sgdlit.models.tiny_transformer import TinyTransformer
 from sgdlit.objectives import loss_by_name
-from sgdlit.objectives.coordinate_clip import clip_coordinates
 from sgdlit.theory.gradient_scaling import AdamMoments, column_factors, projected_factors, tensor_factor
 
 # Tokens
