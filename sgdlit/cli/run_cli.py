@@ -35,7 +35,7 @@ from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
 from sgdlit.training.ranks import MembersOverRanks
 from sgdlit.training.resume import check_same_run, read_checkpoint
-from sgdlit.training.seeds import seed_data, seed_initialisation
+from sgdlit.training.seeds import seed_data, seed_initialisation, seed_transform
 
 
 class Parser(LightningArgumentParser):
@@ -110,6 +110,13 @@ class RunCLI(LightningCLI):
             default=None,
             help="picture that is drawn beside the run when it ends: the name of a file of sgdlit.figures",
         )
+        parser.add_argument(
+            "--measures",
+            type=str | None,
+            default=None,
+            help="what is measured beside what trainer.callbacks names: a preset (basic, standard, full), or "
+            "measures by name with commas between them, see python -m sgdlit measures",
+        )
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -166,8 +173,26 @@ class RunCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         self._substitute_missing_data(config)
+        self._add_measures(self.config[self.subcommand].measures)
+        config = self.config[self.subcommand]
         if not config.ensemble:
             seed_data(config)
+            seed_transform(config)
+
+    def _add_measures(self, asked: str | None) -> None:
+        """``--measures`` completes the callback that takes measures, or adds one.
+
+        What it adds is in ``config.yaml``, so that a resumed run goes on with it.
+        """
+        if asked is None:
+            return
+        from sgdlit.cli.measures import with_measures
+
+        trainer = self.config[self.subcommand].trainer
+        changed = {"callbacks": with_measures(trainer.callbacks, asked)}
+        self.config = self.parser.parse_object(
+            {self.subcommand: {"trainer": changed, "measures": None}}, self.config
+        )
 
     def _substitute_missing_data(self, config: Namespace) -> None:
         data_class = _class_of(config.get("data"))
@@ -244,9 +269,7 @@ class RunCLI(LightningCLI):
             self.model.check(self.trainer, self.datamodule)
         self._check_data_is_given()
         if self.subcommand == "fit":
-            for callback in self.trainer.callbacks:
-                if isinstance(callback, ChecksRun):
-                    callback.check(self.model, self.datamodule)
+            self._check_callbacks()
         if self.subcommand == "fit" and self.config.fit.figure is not None:
             from sgdlit.figures.of_a_run import picture
 
@@ -264,6 +287,11 @@ class RunCLI(LightningCLI):
             }
             if resuming:
                 check_same_run(content, self.model, self.datamodule)
+
+    def _check_callbacks(self) -> None:
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, ChecksRun):
+                callback.check(self.trainer, self.model, self.datamodule)
 
     def _check_data_is_given(self) -> None:
         stage = {"fit": "train", "validate": "val"}.get(self.subcommand, self.subcommand)
@@ -335,12 +363,23 @@ class _ConfigOnly(RunCLI):
 
     def before_instantiate_classes(self) -> None:
         self._substitute_missing_data(self.config[self.subcommand])
+        self._add_measures(self.config[self.subcommand].measures)
 
     def instantiate_classes(self) -> None:
         """Nothing is built."""
 
     def after_instantiate_classes(self) -> None:
         """Nothing is built."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
+
+
+class BuiltRun(RunCLI):
+    """Builds a run as ``fit`` does, with model, data and trainer checked, and stops there."""
+
+    def _check_callbacks(self) -> None:
+        """They belong to whoever asked for the run."""
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Nothing is run."""

@@ -9,12 +9,15 @@ from torch.optim import Adam, AdamW, Optimizer
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.curvature import hessian_of
-from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
-from sgdlit.measures.measure import Measure, RunAtStep, Values
+from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
+from sgdlit.measures.lanczos import Eigenpairs, expected_products, lanczos, start_vector
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction
 from sgdlit.measures.sharpness import require_tolerance
 from sgdlit.measures.stability_limit import stability_limit
+from sgdlit.measures.work import Sizes, Work, Works
+
+_MORE = 5  # products than without the preconditioner
 
 
 class Preconditioned:
@@ -122,11 +125,12 @@ def shift_of(optimizer: Optimizer) -> float:
     return 0.0 if beside else float(group["weight_decay"])
 
 
-class PreconditionedSharpness(Measure):
+class PreconditionedSharpness(CurvatureMeasure):
     """``measure/preconditioned_sharpness`` λ₁(D^(−1/2)HD^(−1/2)) of the examples under Adam or AdamW.
 
     Beside it ``measure/preconditioned_sharpness_converged``, with no value where it is 0, and
-    ``measure/preconditioned_sharpness_over_limit``, 1 at Adam's edge of stability. Nothing at step 0.
+    ``measure/preconditioned_sharpness_over_limit``, 1 at Adam's edge of stability, whose value is
+    ``measure/preconditioned_sharpness_limit``. Nothing at step 0.
 
     Args:
         tolerance: relative error.
@@ -140,8 +144,9 @@ class PreconditionedSharpness(Measure):
         "measure/preconditioned_sharpness",
         "measure/preconditioned_sharpness_converged",
         "measure/preconditioned_sharpness_over_limit",
+        "measure/preconditioned_sharpness_limit",
     )
-    needs = ("examples", "optimizer")
+    needs = ("examples", "optimizer", "optimizer_state")
 
     def __init__(self, tolerance: float = 1e-3, **cadence: Any) -> None:
         super().__init__(**cadence)
@@ -154,6 +159,13 @@ class PreconditionedSharpness(Measure):
                 f"PreconditionedSharpness: not known of {type(optimizer).__name__}; allowed: "
                 "model.optimizer: torch.optim.Adam or torch.optim.AdamW, of one group of parameters"
             )
+
+    def work(self, sizes: Sizes) -> Works:
+        if sizes.step == 0:
+            return {}
+        products = min(_MORE + expected_products(1, self.tolerance), sizes.parameters)
+        own = Work(products=products * sizes.examples)
+        return work_of_hessian(sizes) | {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if run.step == 0:
@@ -173,5 +185,6 @@ class PreconditionedSharpness(Measure):
         values = {f"{name}_converged": float(found.converged)}
         if found.converged:
             largest = float(found.values[0])
-            values |= {name: largest, f"{name}_over_limit": limit.lr_times(largest) / limit.limit}
+            over = limit.lr_times(largest) / limit.limit
+            values |= {name: largest, f"{name}_over_limit": over, f"{name}_limit": limit.sharpness}
         return values

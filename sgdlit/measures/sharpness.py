@@ -1,6 +1,7 @@
 """Sharpness: the largest eigenvalues of the Hessian, and the largest against what the optimizer can stand."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -8,11 +9,12 @@ from torch.optim import SGD
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.curvature import top_of
+from sgdlit.measures.curvature import CurvatureMeasure, top_of, work_of_top
 from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
 from sgdlit.measures.stability_limit import stability_limit
+from sgdlit.measures.work import Sizes, Works
 
 
 def sharpness(
@@ -50,16 +52,18 @@ def sharpness_of(
     """The same of products with any second derivative of a network."""
     like = matrix.flat(matrix.parameters).detach()
     start = start_vector(like, seed, "sharpness", 0)
-    return lanczos(matrix, start, count, tolerance, vectors=vectors)
+    found = lanczos(matrix, start, count, tolerance, vectors=vectors)
+    return replace(found, examples=matrix.examples)
 
 
-class Sharpness(Measure):
+class Sharpness(CurvatureMeasure):
     """``measure/sharpness`` λ₁ of the Hessian, further ones as ``measure/sharpness_2`` …, of the examples.
 
     Beside it: ``measure/sharpness_converged`` 1 or 0, with no value where it is 0 but the lower bound
     ``measure/sharpness_low``; ``measure/sharpness_residual``; ``measure/smallest_ritz_value``, the smallest
     Ritz value; and, where the optimizer's limit is known, ``measure/lr_times_sharpness`` ε(λ₁ + weight
-    decay) and ``measure/sharpness_over_limit``, the same over the limit: 1 at the edge of stability.
+    decay), ``measure/sharpness_over_limit``, the same over the limit: 1 at the edge of stability, and
+    ``measure/sharpness_limit``, the λ₁ at that edge.
 
     Args:
         count: how many eigenvalues.
@@ -79,6 +83,7 @@ class Sharpness(Measure):
         "measure/smallest_ritz_value",
         "measure/lr_times_sharpness",
         "measure/sharpness_over_limit",
+        "measure/sharpness_limit",
     )
     needs = ("examples", "optimizer")
     headline = "measure/sharpness"
@@ -88,6 +93,9 @@ class Sharpness(Measure):
         require_positive(type(self).__name__, count=count)
         require_tolerance(self, tolerance)
         self.count, self.tolerance = count, tolerance
+
+    def work(self, sizes: Sizes) -> Works:
+        return work_of_top(sizes, self.count, self.tolerance)
 
     def take(self, run: RunAtStep, member: int) -> Values:
         top = run.once(top_of, self.count, self.tolerance)
@@ -103,7 +111,8 @@ class Sharpness(Measure):
 
 
 def against_the_limit(run: RunAtStep, largest: float) -> Values:
-    """ε(λ₁ + weight decay), and that over the optimizer's limit; nothing where it is not known of SGD."""
+    """ε(λ₁ + weight decay), that over the optimizer's limit, and the λ₁ at the limit; nothing where it is
+    not known of SGD."""
     if not isinstance(run.optimizer, SGD):
         return {}
     try:
@@ -111,7 +120,11 @@ def against_the_limit(run: RunAtStep, largest: float) -> Values:
     except UserError:
         return {}
     value = limit.lr_times(largest)
-    return {"measure/lr_times_sharpness": value, "measure/sharpness_over_limit": value / limit.limit}
+    return {
+        "measure/lr_times_sharpness": value,
+        "measure/sharpness_over_limit": value / limit.limit,
+        "measure/sharpness_limit": limit.sharpness,
+    }
 
 
 def require_tolerance(measure: Measure, tolerance: float) -> None:

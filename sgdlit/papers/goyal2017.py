@@ -226,6 +226,7 @@ PAPER = Paper(
                     _QUICK,
                     _FULL,
                     "list/large_batches.yaml",
+                    shows=False,
                 ),
                 Claim(
                     "L29b",
@@ -237,6 +238,7 @@ PAPER = Paper(
                     _QUICK,
                     _FULL,
                     "list/large_batches.yaml",
+                    shows=False,
                 ),
             ),
             measure,

@@ -286,6 +286,7 @@ PAPER = Paper(
                     "steps and ends more than 3 times above Adam alone",
                     _QUICK,
                     _FULL,
+                    shows=False,
                 ),
             ),
             measure_switching,

@@ -22,9 +22,11 @@ from sgdlit.algorithms import EngineGroup, EngineName, Machine, Member
 from sgdlit.algorithms.member import Reduction
 from sgdlit.algorithms.mixing import Mixing, consensus
 from sgdlit.algorithms.network_draws import draws_of_step
+from sgdlit.algorithms.transforms import GradientTransform
 from sgdlit.data.batches import Block
-from sgdlit.data.keyed_data import OnDeviceData
-from sgdlit.data.members import MembersData
+from sgdlit.data.keyed_data import KeyedData, OnDeviceData
+from sgdlit.data.members import MembersData, data_of
+from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
@@ -36,7 +38,7 @@ from sgdlit.training.evaluation import BestSoFar, EvaluationSums
 from sgdlit.training.rows import Row, Stopwatch, training_row
 from sgdlit.training.seeds import network_seeds
 
-LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output"]
+LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output", "next_token"]
 
 _MONITORED = ("train/loss", "train/accuracy")
 _NEVER = 2**62  # epochs between two steps of a schedule that Lightning is not to step
@@ -68,6 +70,8 @@ class Training(LightningModule):
         channels_last: keep images and convolutions in channels-last memory format.
         reduction: what the optimizer receives of a step's batch: the gradient of the ``mean`` over its
             examples, or B times that, of their ``sum``. What is logged about losses and C_reg is of the mean.
+        transform: what becomes of the gradient before the optimizer sees it, see
+            ``sgdlit.algorithms.transforms``; None for nothing.
         steps_per_call: steps that one call of ``training_step`` takes. ``auto`` takes so many that a call
             lasts about a tenth of a second, and one where something in the run acts inside each step
             (clipping, accumulation, several ranks, unknown callbacks). No number depends on it.
@@ -84,6 +88,7 @@ class Training(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         channels_last: bool = False,
         reduction: Reduction = "mean",
+        transform: GradientTransform | None = None,
         steps_per_call: StepsPerCall = "auto",
         engine: EngineName = "auto",
     ) -> None:
@@ -98,6 +103,7 @@ class Training(LightningModule):
             strength,
             reduction,
             channels_last,
+            transform,
         )
         self.steps_per_call, self.engine = steps_per_call, engine
         self.single_steps: str | None = None
@@ -176,6 +182,18 @@ class Training(LightningModule):
         self.splits = list(declared) if stage in ("fit", "validate") else ["test"]
         if self.several or stage == "fit":
             self._plan(self.trainer, datamodule)
+        if stage == "fit":
+            self._begin_transforms(datamodule)
+
+    def _begin_transforms(self, datamodule: Any) -> None:
+        """Transforms as before the first step, and orders that learn told of every step."""
+        several = isinstance(datamodule, KeyedData | MembersData)
+        own: Sequence[KeyedData | None] = data_of(datamodule) if several else [None] * len(self.members)
+        for member, data in zip(self.members, own, strict=True):
+            if member.transformed is not None:
+                member.transformed.begin_again()
+            learns = data is not None and isinstance(data.order, LearnedOrder)
+            member.learn = data.visits.learn if data is not None and learns else None
 
     def _plan(self, trainer: Trainer, datamodule: Any) -> None:
         """Whether a call takes one step through Lightning's own optimization, or a block of them, and which
@@ -232,9 +250,8 @@ class Training(LightningModule):
             return self._take(batch)
         member = self.members[0]
         inputs, targets = member.in_memory_format(batch[0]), batch[1]
-        strength = member.reg_strength(self.global_step)
         with draws_of_step(member, self.global_step, self._part(batch_idx)):
-            found = member.objective(member.network, member.loss, inputs, targets, strength)
+            found = member.evaluate(inputs, targets, self.global_step, measure=self._is_due())
         if self._is_due():
             squared_norm = found.squared_norm
             if squared_norm is None and member.objective.penalty_batch_size is not None:
@@ -432,6 +449,9 @@ class Training(LightningModule):
         checkpoint["sgdlit_optimizers"] = [member.settings for member in self.members]
         if self.mixing is not None:
             checkpoint["sgdlit_mixing"] = self.mixing.state()
+        checkpoint["sgdlit_transforms"] = [
+            {} if member.transformed is None else member.transformed.state_dict() for member in self.members
+        ]
         if self.several and self.trainer.world_size > 1:
             rows.collect(checkpoint, self.owned, self.trainer.world_size)
 
@@ -440,6 +460,9 @@ class Training(LightningModule):
         self._engines_before = checkpoint["sgdlit_engines"]
         if self.mixing is not None:
             self.mixing.load_state(checkpoint["sgdlit_mixing"])
+        for member, state in zip(self.members, checkpoint["sgdlit_transforms"], strict=True):
+            if member.transformed is not None:
+                member.transformed.load_state_dict(state)
         share_clock(checkpoint)
 
 

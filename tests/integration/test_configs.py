@@ -36,7 +36,10 @@ def tiny_data(tmp_path_factory) -> Path:
 
 def run(configs: list[Path], root: Path, *more: str) -> int:
     data = yaml.safe_load(configs[0].read_text())["data"]
-    place = ["--data.root", str(root)] if "root" in data.get("init_args", {}) else []
+    own = data.get("init_args", {})
+    place = ["--data.root", str(root)] if "root" in own else []
+    if "original" in own:
+        place = ["--data.original.root", str(root), "--data.test_size", "20"]
     arguments = [part for path in configs for part in ("--config", str(path))]
     return main(["fit", *arguments, *ONE_STEP, *place, *more])
 

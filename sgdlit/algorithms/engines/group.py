@@ -166,6 +166,8 @@ class EngineGroup:
         """
         support = SUPPORT[name]
         reason = support.obstacle(self.members, self.machine.mixed)
+        if reason is None and support.alike and any(batches.varies for batches in block.members):
+            reason = "steps see different numbers of examples"
         if reason is None and support.forms is not None:
             everyone = slice(0, len(self.members))
             reason = support.obstacle_in(self.members, *block.batch(0, everyone))
