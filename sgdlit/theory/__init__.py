@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 # Names for a type checker, the same as in _HOMES.
 # ruff: noqa: F401
 if TYPE_CHECKING:
-    from sgdlit.theory.draws import normal_matrix
+    from sgdlit.theory.draws import generator, normal_matrix
     from sgdlit.theory.epoch_orders import all_orders, mean_and_spread, paired_orders, sgd_endpoints
     from sgdlit.theory.first_crossing import Best, best_constant_lr, lr_grid, steps_to_target
     from sgdlit.theory.flow import gradient_flow
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from sgdlit.theory.simulation import simulate
 
 _HOMES = {
-    "draws": ("normal_matrix",),
+    "draws": ("generator", "normal_matrix"),
     "epoch_orders": ("all_orders", "mean_and_spread", "paired_orders", "sgd_endpoints"),
     "first_crossing": ("Best", "best_constant_lr", "lr_grid", "steps_to_target"),
     "flow": ("gradient_flow",),
