@@ -33,7 +33,7 @@ from sgdlit.training.clock import advance_clock, share_clock
 from sgdlit.training.evaluation import BestSoFar, EvaluationSums
 from sgdlit.training.rows import Row, Stopwatch, training_row
 
-LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output"]
+LossName = Literal["cross_entropy", "half_squared_error", "hinge", "logistic", "network_output"]
 
 _MONITORED = ("train/loss", "train/accuracy")
 _NEVER = 2**62  # epochs between two steps of a schedule that Lightning is not to step

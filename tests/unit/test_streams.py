@@ -7,6 +7,7 @@ import pytest
 import torch
 from fake_trainer import attach
 
+from sgdlit.data.depletion import Depletion
 from sgdlit.data.finite.shapes import Shapes
 from sgdlit.data.gradient_noise import GradientNoise
 from sgdlit.data.image_stream import ShapesStream
@@ -27,6 +28,7 @@ STREAMS = {
     "MLP values": lambda **k: MLPTeacher(widths=[50, 40, 2], label_noise=0.1, **k),
     "MLP soft": lambda **k: MLPTeacher(widths=[50, 40, 5], labels="soft", temperature=0.5, **k),
     "MLP hard": lambda **k: MLPTeacher(widths=[50, 40, 5], labels="hard", **k),
+    "depletion": lambda **k: Depletion(d=6, chi=2, **k),
     "XOR": lambda **k: XOR(d=70, i=3, j=5, **k),
     "mixture": lambda **k: GaussianMixture(d=30, classes=3, **k),
     "gradient noise": lambda **k: GradientNoise(d=30, exponent=0.5, **k),
@@ -95,6 +97,26 @@ def test_shapes_stream_has_the_pictures_of_the_finite_set():
 
 
 # Moments
+
+
+@pytest.mark.parametrize("chi", [0, 1, 2])
+def test_moments_of_depletion(chi):
+    """x₁² is twice a Gamma((χ + 1)/2): mean χ + 1, fourth moment (χ + 1)(χ + 3); P(|x₁| < t) from its CDF."""
+    x, y = Depletion(3, chi, steps=1, seed=0, dtype="float64").draw("train", torch.arange(40_000))
+    assert (y == x[:, 0].sign()).all()
+    for samples, expected in (
+        (y, 0.0),
+        (x[:, 0].square(), chi + 1.0),
+        (x[:, 0] ** 4, (chi + 1.0) * (chi + 3)),
+        (
+            x[:, 0].abs() < 0.3,
+            torch.special.gammainc(torch.tensor((chi + 1) / 2), torch.tensor(0.3**2 / 2)).item(),
+        ),
+        (x[:, 1].square(), 1.0),
+        (x[:, 0].abs() * x[:, 1], 0.0),
+        (x[:, 1] * x[:, 2], 0.0),
+    ):
+        assert_moment(samples, expected)
 
 
 def assert_moment(samples, expected, axis=0):
@@ -269,6 +291,7 @@ REFUSED = [
     (MLPTeacher, {"widths": [4, 1], "labels": "hard"}, r"data\.widths: .* 2 or more outputs"),
     (MLPTeacher, {"widths": [4, 2], "labels": "soft", "temperature": 0.0}, r"temperature: 0\.0 .* above 0"),
     (MLPTeacher, {"widths": [4, 2], "labels": "hard", "label_noise": 1.0}, r"data\.label_noise: 1\.0"),
+    (Depletion, {"d": 4, "chi": -1}, r"data\.chi: -1 .* 0 or more"),
     (XOR, {"d": 4, "i": 2, "j": 2}, r"data\.j: 2 .* another input than i = 2"),
     (XOR, {"d": 4, "j": 4}, r"data\.j: 4 .* 0 to 3"),
     (XOR, {"d": 4, "i": -1}, r"data\.i: -1 .* 0 to 3"),
