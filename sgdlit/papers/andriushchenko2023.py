@@ -199,10 +199,11 @@ def draw(tables: Tables) -> dict[str, Figure]:
     for i, shown in enumerate((0.05, 0.1, 0.22)):
         curve = select(curves, rate=shown, then=0.1)
         label = f"{shown:g} for the first half, then 0.1"
-        losses = [max(r["train_loss"], 1e-12) for r in curve]
+        losses = [r["train_loss"] for r in curve]
         axes[0].plot([r["step"] for r in curve], losses, color=COLORS[i], linewidth=1, label=label)
     end = max(r["step"] for r in curves)
     axes[0].axvspan(0.05 * end, 0.1 * end, color="grey", alpha=0.2, label="plateau is measured here")
+    axes[0].set_ylim(bottom=1e-13)
     finish(axes[0], "training loss, seed 0 (L4c)", "step", "½ mean (xᵀβ − y)²", log="y")
     over_rate, over_held = ([r for r in rows if r["then"] == then] for then in (0.1, 0.05))
     rate, held = "rate of the first half, then 0.1", "part of the steps at 0.22, then 0.05"
