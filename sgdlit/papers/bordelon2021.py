@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sgdlit.data.spectra import power_law
-from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, select
+from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, distinct, finish, panels, select
 from sgdlit.papers.claim import EXACT, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Tables, Workshop
 from sgdlit.papers.support.bands import in_mean, inside
@@ -201,9 +201,9 @@ def draw_batches(tables: Tables) -> dict[str, Figure]:
         ax.plot([r["batch_size"] for r in here], [r["loss"] / here[0]["loss"] for r in here], color=COLORS[i],
                 marker=MARKERS[i], markersize=4.5, label=name)  # fmt: skip
     ax.axhline(1, color="black", linewidth=1, linestyle="--")
-    finish(
-        ax, f"{_COMPUTE} examples in batches of m, best rate (L28)", "batch size m", "loss over that at m = 1"
-    )
+    title = f"{_COMPUTE} examples in batches of m, best rate (L28)"
+    finish(ax, title, "batch size m", "loss over that at m = 1")
+    binary_ticks(ax, distinct(tables["batches"], "batch_size"))
     return {"batches": figure}
 
 
