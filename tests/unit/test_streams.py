@@ -18,6 +18,7 @@ from sgdlit.data.teachers import XOR, GaussianMixture, LinearTeacher, MLPTeacher
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.exact_sums import dot, grid_product, pairwise_sum
 from sgdlit.foundations.philox import derive_key, normal
+from sgdlit.theory.learning_curves import learning_curve
 
 STREAMS = {
     "sensing": lambda **k: MatrixSensing(d=24, r=3, gamma=2.0, label_noise=0.1, **k),
@@ -97,6 +98,21 @@ def test_shapes_stream_has_the_pictures_of_the_finite_set():
 
 
 # Moments
+
+
+def test_a_teacher_of_a_power_law_is_followed_as_theory_says():
+    """SGD on the stream, 4000 runs, against F13 with λ_i = i^(−1.5), w*_i² ∝ i^(−0.5) and Σ λ w*² = 1."""
+    d, runs, steps, lr = 5, 4000, 6, 0.3
+    data = LinearTeacher(d, "power_law", 1.5, teacher_exponent=0.5, steps=1, seed=0, dtype="float64")
+    x, y = data.draw("train", torch.arange(runs * steps))
+    x, y, w = x.view(steps, runs, d), y.view(steps, runs), torch.zeros(runs, d, dtype=torch.float64)
+    for inputs, targets in zip(x, y, strict=True):
+        w = w - lr * ((w * inputs).sum(1) - targets)[:, None] * inputs
+    losses = (w - data.weights).square() @ data.eigenvalues
+    spectrum = data.eigenvalues.numpy()
+    power = torch.arange(1, d + 1).double().pow(-0.5).numpy()
+    expected = learning_curve(spectrum, power / (spectrum @ power), lr, 1, steps)[-1]
+    assert_moment(losses, expected)
 
 
 @pytest.mark.parametrize("chi", [0, 1, 2])
@@ -291,6 +307,7 @@ REFUSED = [
     (MLPTeacher, {"widths": [4, 1], "labels": "hard"}, r"data\.widths: .* 2 or more outputs"),
     (MLPTeacher, {"widths": [4, 2], "labels": "soft", "temperature": 0.0}, r"temperature: 0\.0 .* above 0"),
     (MLPTeacher, {"widths": [4, 2], "labels": "hard", "label_noise": 1.0}, r"data\.label_noise: 1\.0"),
+    (LinearTeacher, {"d": 4, "nonzero": 2, "teacher_exponent": 1.0}, r"data\.teacher_exponent: 1\.0 .* null"),
     (Depletion, {"d": 4, "chi": -1}, r"data\.chi: -1 .* 0 or more"),
     (XOR, {"d": 4, "i": 2, "j": 2}, r"data\.j: 2 .* another input than i = 2"),
     (XOR, {"d": 4, "j": 4}, r"data\.j: 4 .* 0 to 3"),
