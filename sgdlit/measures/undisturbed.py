@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.generators import kept
 from sgdlit.foundations.philox import derive_key
 from sgdlit.objectives import frozen_statistics
 
@@ -23,8 +24,7 @@ Mode = Literal["eval", "train"]
 def preserved(network: nn.Module) -> Iterator[None]:
     """Inside, a network is in the mode in which it was; what is drawn and BatchNorm's statistics do not
     last."""
-    devices = {p.device for p in network.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices)), frozen_statistics(network):
+    with kept({p.device for p in network.parameters()}), frozen_statistics(network):
         yield
 
 
