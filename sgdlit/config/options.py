@@ -82,6 +82,14 @@ def classes_in(hint: Any) -> list[type]:
     return found
 
 
+def element_of(hint: Any) -> Any:
+    """What a list takes, of an annotation that allows one; the annotation itself of others."""
+    for part in alternatives(hint):
+        if typing.get_origin(part) in (list, Sequence, Iterable) and typing.get_args(part):
+            return typing.get_args(part)[0]
+    return hint
+
+
 def find_class(name: str, bases: Sequence[type]) -> type | None:
     """The class of a class path, or of the bare name of an imported subclass."""
     if "." not in name:

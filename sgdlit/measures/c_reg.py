@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import example_gradients
+from sgdlit.measures.from_scripts import LossOfEach, gathered
 from sgdlit.measures.gradient_noise import noise_of_parts
 from sgdlit.measures.mean_gradient import mean_gradient, squared_norm
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.undisturbed import preserved
+from sgdlit.measures.work import Sizes, Work, Works
 from sgdlit.objectives import Loss
 from sgdlit.objectives.penalty import c_reg_of, squared_gradient_norm
 
@@ -71,7 +73,7 @@ def expected_c_reg(
 
 def c_reg_parts(
     network: nn.Module,
-    loss: Loss,
+    loss: LossOfEach,
     batches: Iterable[tuple[Tensor, Tensor]],
     batch_sizes: Sequence[int],
     population: float | None = None,
@@ -80,7 +82,7 @@ def c_reg_parts(
 
     Args:
         network: in the mode in which it is; nothing of it changes.
-        loss: of each example.
+        loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, which decide nothing but the
             memory that is used. They are gone through twice.
         batch_sizes: B.
@@ -89,7 +91,7 @@ def c_reg_parts(
     Raises:
         UserError: a loss that has no value per example; BatchNorm that takes the statistics of the batch.
     """
-    batches = list(batches)
+    batches = gathered(batches)
     norms = example_gradients(network, loss, batches).squared_norms
     of_mean = squared_norm(mean_gradient(network, loss, batches).gradient)
     return expected_c_reg(norms, of_mean, batch_sizes, len(norms) if population is None else population)
@@ -108,6 +110,7 @@ class CReg(Measure):
     answers = "what does the implicit regularizer of SGD measure, on the minibatches of the set's own order"
     price = "N"
     logged = ("train_set/C_reg",)
+    needs = ("batches",)
     small = ({}, {"batch_size": 3, "batches": 2})
 
     def __init__(self, batch_size: int | None = None, batches: int | None = None, **cadence: Any) -> None:
@@ -121,6 +124,13 @@ class CReg(Measure):
                 f"CReg: {type(data).__name__} has no finite training set; allowed: image shards, or a stream "
                 "with data.shard_size"
             )
+
+    def work(self, sizes: Sizes) -> Works:
+        assert sizes.training is not None, "check() lets no stream pass"
+        size = min(self.batch_size or sizes.batch_size, sizes.training)
+        there = sizes.training // size
+        seen = size * (there if self.batches is None else min(self.batches, there))
+        return {self: Work(gradients=seen)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         batches = run.batches("train_set", self.batch_size or run.data.batch_size)

@@ -17,7 +17,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sgdlit.data.batches import Batch
-from sgdlit.foundations.errors import UserError
+from sgdlit.measures.from_scripts import LossOfEach, noticed, of_each
 from sgdlit.measures.mean_gradient import trained_parameters
 from sgdlit.measures.undisturbed import preserved, refuse_coupled_examples
 from sgdlit.objectives import Loss
@@ -38,27 +38,25 @@ class _NoPlainLayers(Exception):
 
 
 def example_gradients(
-    network: nn.Module, loss: Loss, batches: Iterable[Batch], direction: Mapping[str, Tensor] | None = None
+    network: nn.Module,
+    loss: LossOfEach,
+    batches: Iterable[Batch],
+    direction: Mapping[str, Tensor] | None = None,
 ) -> ExampleGradients:
     """‖∇C_i‖² of every example, and ∇C_i·v; nothing of the network changes.
 
     Args:
         network: in the mode in which it is.
-        loss: of each example.
+        loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, at least one.
         direction: v, by the parameter's name.
 
     Raises:
         UserError: a loss that has no value per example; BatchNorm that takes the statistics of the batch.
     """
-    if not isinstance(loss, Loss):
-        raise UserError(
-            f"loss: {type(loss).__name__} has no value per example, so no example has a gradient; allowed: a "
-            "sgdlit.objectives.Loss, whose per_example gives one loss for each"
-        )
     refuse_coupled_examples(network)
     with preserved(network), torch.enable_grad():
-        return _joined(list(_by_batch(network, loss, batches, direction)), direction)
+        return _joined(list(_by_batch(network, of_each(loss), noticed(batches), direction)), direction)
 
 
 def _by_batch(

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.measures.from_scripts import noticed
 from sgdlit.measures.undisturbed import preserved
 
 MeanLoss = Callable[[Tensor, Tensor], Tensor]
-"""Outputs and targets of a batch -> the mean cost over its examples, a scalar."""
+"""Outputs and targets of a batch -> the mean cost over its examples, or the cost of each, ``[b]``."""
 
 
 class MeanGradient(NamedTuple):
@@ -31,15 +32,15 @@ def mean_gradient(network: nn.Module, loss: MeanLoss, batches: Iterable[Batch]) 
 
     Args:
         network: in the mode in which it is.
-        loss: its mean over a batch.
+        loss: its mean over a batch, or one of each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, at least one.
     """
     parameters = trained_parameters(network)
     sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in parameters.items()}
     total, count = 0.0, 0
     with preserved(network), torch.enable_grad():
-        for inputs, targets in batches:
-            cost = loss(network(inputs), targets)
+        for inputs, targets in noticed(batches):
+            cost = loss(network(inputs), targets).mean()
             found = torch.autograd.grad(cost, list(parameters.values()), materialize_grads=True)
             for own, gradient in zip(sums.values(), found, strict=True):
                 own.add_(gradient.double(), alpha=len(targets))
@@ -51,8 +52,8 @@ def mean_cost(network: nn.Module, loss: MeanLoss, batches: Iterable[Batch]) -> f
     """C = Σ_k b_k C_k / Σ_k b_k over batches of b_k examples, without a gradient."""
     total, count = 0.0, 0
     with preserved(network), torch.no_grad():
-        for inputs, targets in batches:
-            cost = float(loss(network(inputs), targets))
+        for inputs, targets in noticed(batches):
+            cost = float(loss(network(inputs), targets).mean())
             total, count = total + len(targets) * cost, count + len(targets)
     return total / count
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
+from sgdlit.measures.from_scripts import gathered
 from sgdlit.measures.undisturbed import preserved
 from sgdlit.objectives import convolution
 from sgdlit.objectives.objective import refuse_compiled
@@ -70,7 +71,7 @@ class Products(ABC, Generic[Graph]):
         self.size = sum(p.numel() for p in self.parameters)
         self.dtype, self.device = self.parameters[0].dtype, self.parameters[0].device
         self.products = 0
-        self._batches = [self._converted(batch) for batch in batches if len(batch[0])]
+        self._batches = [self._converted(batch) for batch in gathered(batches) if len(batch[0])]
         self.examples = sum(len(inputs) for inputs, _ in self._batches)
         if not self.examples:
             raise UserError(f"{type(self).__name__}: there are no examples")

@@ -1,6 +1,7 @@
 """Sharpness: the largest eigenvalues of the Hessian, and the largest against what the optimizer can stand."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -8,11 +9,12 @@ from torch.optim import SGD
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.curvature import top_of
+from sgdlit.measures.curvature import CurvatureMeasure, top_of, work_of_top
 from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
 from sgdlit.measures.stability_limit import stability_limit
+from sgdlit.measures.work import Sizes, Works
 
 
 def sharpness(
@@ -50,10 +52,11 @@ def sharpness_of(
     """The same of products with any second derivative of a network."""
     like = matrix.flat(matrix.parameters).detach()
     start = start_vector(like, seed, "sharpness", 0)
-    return lanczos(matrix, start, count, tolerance, vectors=vectors)
+    found = lanczos(matrix, start, count, tolerance, vectors=vectors)
+    return replace(found, examples=matrix.examples)
 
 
-class Sharpness(Measure):
+class Sharpness(CurvatureMeasure):
     """``measure/sharpness`` λ₁ of the Hessian, further ones as ``measure/sharpness_2`` …, of the examples.
 
     Beside it: ``measure/sharpness_converged`` 1 or 0, with no value where it is 0 but the lower bound
@@ -90,6 +93,9 @@ class Sharpness(Measure):
         require_positive(type(self).__name__, count=count)
         require_tolerance(self, tolerance)
         self.count, self.tolerance = count, tolerance
+
+    def work(self, sizes: Sizes) -> Works:
+        return work_of_top(sizes, self.count, self.tolerance)
 
     def take(self, run: RunAtStep, member: int) -> Values:
         top = run.once(top_of, self.count, self.tolerance)

@@ -9,8 +9,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sgdlit.data.batches import Batch
-from sgdlit.measures.measure import Measure, RunAtStep, Values
+from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
+from sgdlit.measures.from_scripts import gathered
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction
+from sgdlit.measures.work import Sizes, Work, Works
 
 
 class StepChange(NamedTuple):
@@ -48,7 +51,7 @@ def step_ratio(
         batches: inputs and targets of all examples, the same for C, g and H.
         update: d, ``[P]``.
     """
-    batches = list(batches)
+    batches = gathered(batches)
     return step_ratio_of(HessianProducts(network, loss, batches), batches, update)
 
 
@@ -64,7 +67,7 @@ def step_ratio_of(hessian: HessianProducts, batches: Iterable[Batch], update: Te
     return StepChange(change, float(slope + bent / 2), float(bent / torch.dot(d, d)))
 
 
-class StepRatio(Measure):
+class StepRatio(CurvatureMeasure):
     """``measure/step_ratio`` of the last update d, from where it was made, on the examples.
 
     Beside it its parts, ``measure/step_change`` C(θ + d) − C(θ) and ``measure/step_predicted`` gᵀd + ½dᵀHd,
@@ -83,6 +86,12 @@ class StepRatio(Measure):
     )
     needs = ("examples", "parameters", "previous_parameters")
     looks_back = 1
+
+    def work(self, sizes: Sizes) -> Works:
+        if sizes.step == 0:
+            return {}
+        before = work_of_hessian(sizes)[(hessian_of,)].gradients  # where the update was made
+        return {self: Work(gradients=before + sizes.examples, products=sizes.examples)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if not run.previous_parameters:

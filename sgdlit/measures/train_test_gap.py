@@ -10,9 +10,10 @@ from torch import nn
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
+from sgdlit.measures.from_scripts import LossOfEach, noticed, of_each
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import preserved
-from sgdlit.objectives import Loss
+from sgdlit.measures.work import Sizes, Work, Works
 
 _NORMAL = 1.959963984540054  # two-sided 95 %: test sets are large
 
@@ -25,10 +26,10 @@ class Gap(NamedTuple):
     high: float
 
 
-def mean_loss(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> tuple[float, float, int]:
+def mean_loss(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch]) -> tuple[float, float, int]:
     """Mean of the losses of n examples, their variance (divisor n − 1), and n; nothing changes."""
     with preserved(network), torch.no_grad():
-        each = [loss.per_example(network(inputs), targets).double() for inputs, targets in batches]
+        each = [of_each(loss).per_example(network(x), y).double() for x, y in noticed(batches)]
     losses = torch.cat(each)
     n = len(losses)
     return float(losses.mean()), float(losses.var()) if n > 1 else math.nan, n
@@ -36,7 +37,7 @@ def mean_loss(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> tuple
 
 def train_test_gap(
     network: nn.Module,
-    loss: Loss,
+    loss: LossOfEach,
     training: Iterable[Batch],
     test: Iterable[Batch],
     population: float = math.inf,
@@ -48,7 +49,7 @@ def train_test_gap(
 
     Args:
         network: in the mode in which it is; nothing of it changes.
-        loss: of each example.
+        loss: outputs and targets -> one loss for each example.
         training: batches of training examples, not augmented.
         test: batches of test examples.
         population: N, the size of the training set.
@@ -66,7 +67,7 @@ class TrainTestGap(Measure):
     answers = "how much better is the network on what it has seen"
     price = "(n + examples of the test set)/3"
     logged = ("measure/train_test_gap", "measure/train_test_gap_low", "measure/train_test_gap_high")
-    needs = ("examples",)
+    needs = ("examples", "batches")
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
         data.setup()
@@ -74,6 +75,9 @@ class TrainTestGap(Measure):
             raise UserError(
                 f"TrainTestGap: {type(data).__name__} has no test examples; allowed: data with some"
             )
+
+    def work(self, sizes: Sizes) -> Works:
+        return {self: Work(forwards=sizes.examples + sizes.test)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         test, population = run.batches("test", None), run.examples.population
