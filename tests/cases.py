@@ -38,6 +38,8 @@ from sgdlit.measures.measure import Measure
 from sgdlit.models import MLP, DeepLinear, SimpleCNN
 from sgdlit.models.diagonal import DiagonalLinear
 from sgdlit.models.groupsort import GroupSortMLP
+from sgdlit.models.mean_field import MeanField
+from sgdlit.models.perceptron import Perceptron
 from sgdlit.models.sensing import BilinearForm, NormalizedStack
 from sgdlit.models.tiny_transformer import TinyTransformer
 from sgdlit.objectives import LOSSES, Loss, Objective
@@ -166,6 +168,11 @@ NETWORKS: dict[str, NetworkCase] = {
     "bilinear": NetworkCase(lambda: BilinearForm(DeepLinear([6, 7, 6])), (2, 6), 1),
     "GroupSort": NetworkCase(lambda: GroupSortMLP([6, 4, 3], bias=True), (6,), 3, smooth=False),
     "diagonal": NetworkCase(lambda: DiagonalLinear(6, 0.3, 0.1), (6,), 1),
+    "perceptron": NetworkCase(lambda: Perceptron(6), (6,), 1),
+    "mean field": NetworkCase(lambda: MeanField(6, 7, bias_scale=0.5, activation="tanh"), (6,), 1),
+    "mean field on the sphere": NetworkCase(
+        lambda: MeanField(6, 9, start="sphere", bias=False), (6,), 1, smooth=False
+    ),
     "SimpleCNN": NetworkCase(lambda: SimpleCNN((2, 3), 4, 3, image_size=8), (1, 8, 8), 3, smooth=False),
     "smooth convolutions": NetworkCase(smooth_convolutions, (1, 6, 6), 3),
 }
@@ -181,6 +188,7 @@ def targets_of(loss: str, batch: int, outputs: int) -> dict[str, Tensor]:
     kinds = {
         "cross_entropy": several | ({"probabilities": numbers.softmax(1)} if outputs > 1 else {}),
         "half_squared_error": several | {"numbers": numbers},
+        "hinge": {"signs": numbers[:, 0].sign()} if outputs == 1 else {},
         "logistic": {"signs": numbers[:, 0].sign()} if outputs == 1 else {},
         "network_output": {"none": torch.zeros(batch)} if outputs == 1 else {},
         "next_token": {},
@@ -256,6 +264,8 @@ RUNS: dict[str, RunCase] = {
     "partly frozen": RunCase(partly_frozen, "cross_entropy", _classes),
     "deep linear": RunCase(NETWORKS["deep linear"].make, "half_squared_error", _numbers),
     "diagonal": RunCase(NETWORKS["diagonal"].make, "half_squared_error", _linear),
+    "mean field": RunCase(NETWORKS["mean field"].make, "half_squared_error", _linear),
+    "one state": RunCase(lambda: Perceptron(1), "half_squared_error", _shard(LinearTeacher, d=1)),
     "sensing": RunCase(NETWORKS["bilinear"].make, "half_squared_error", _sensing),
     "sensing, one matrix": RunCase(lambda: BilinearForm(DeepLinear([6, 6])), "half_squared_error", _sensing),
     "transformer": RunCase(

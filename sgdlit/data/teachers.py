@@ -10,7 +10,7 @@ from torch import Tensor
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import require
 from sgdlit.data.sensing import signs
-from sgdlit.data.spectra import Spectrum, eigenvalues
+from sgdlit.data.spectra import Spectrum, eigenvalues, power_law
 from sgdlit.data.streams import Split, StreamData, TeacherStream
 from sgdlit.foundations.exact_sums import dot, grid_product, pairwise_sum
 from sgdlit.foundations.philox import derive_key, integers, normal, permutation, uniform
@@ -29,10 +29,13 @@ class LinearTeacher(TeacherStream):
             grows.
         nonzero: number of coordinates, at random places, on which w* is not zero, with the absolute values of
             normals; None for a normal w* on all.
+        teacher_exponent: e of a teacher that is not drawn, with w*_i² ∝ i^(−e); None for a drawn one.
         stream: see :class:`TeacherStream` and :class:`StreamData`.
 
     Raises:
-        UserError: a spectrum that is not one of those, or that has no finite sum; ``nonzero`` not in 1 … d.
+        UserError: a spectrum that is not one of those, or that has no finite sum; ``nonzero`` not in 1 … d,
+        or
+            beside a ``teacher_exponent``.
     """
 
     key_name = "linear teacher"
@@ -44,14 +47,18 @@ class LinearTeacher(TeacherStream):
         spectrum: Spectrum | list[float] = "isotropic",
         exponent: float = 2.0,
         nonzero: int | None = None,
+        teacher_exponent: float | None = None,
         **stream: Any,
     ) -> None:
         super().__init__(**stream)
         require(d >= 1, "d", d, "1 or more")
         require(nonzero is None or 1 <= nonzero <= d, "nonzero", nonzero, f"1 to d = {d}")
+        drawn = nonzero is None or teacher_exponent is None
+        require(drawn, "teacher_exponent", teacher_exponent, "null, where nonzero coordinates are drawn")
         finite = spectrum != "power_law" or exponent > 1
         require(finite, "exponent", exponent, "above 1 (the sum of i^-exponent is infinite otherwise)")
         self.d, self.spectrum, self.exponent, self.nonzero = d, spectrum, exponent, nonzero
+        self.teacher_exponent = teacher_exponent
         self.eigenvalues = torch.from_numpy(eigenvalues("data.spectrum", d, spectrum, exponent))
         require(bool(self.eigenvalues.sum() > 0), "spectrum", spectrum, "numbers with a positive sum")
         self.weights = self._teacher()
@@ -60,6 +67,8 @@ class LinearTeacher(TeacherStream):
     def _teacher(self) -> Tensor:
         """w*, float64 ``[d]``."""
         weights = normal(self.teacher_key, torch.arange(1), self.d, dtype=torch.float64)[0]
+        if self.teacher_exponent is not None:
+            weights = torch.from_numpy(power_law(self.d, self.teacher_exponent)).sqrt()
         if self.nonzero is not None:
             chosen = permutation(self.teacher_key, self.d, substream=1)[: self.nonzero]
             weights = torch.zeros_like(weights).index_copy(0, chosen, weights[chosen].abs())
@@ -77,6 +86,7 @@ class LinearTeacher(TeacherStream):
             "spectrum": self.spectrum,
             "exponent": self.exponent,
             "nonzero": self.nonzero,
+            "teacher_exponent": self.teacher_exponent,
         }
 
     def draw(self, split: Split, index: Tensor) -> Batch:

@@ -135,11 +135,24 @@ class Logistic(Loss):
 
     def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
         super().check_targets(outputs, targets)
-        wrong = targets[targets.abs() != 1]
-        if len(wrong):
-            raise UserError(f"targets: label {wrong[0].item()} is not allowed; logistic loss needs -1 and +1")
-        if outputs.numel() != targets.numel():
-            raise UserError(f"outputs: logistic loss needs one per example, not {tuple(outputs.shape)}")
+        check_signs("logistic", outputs, targets)
+
+
+class Hinge(Loss):
+    """max(0, 1 - y f), with outputs f (batch,) or (batch, 1) and targets y (batch,) in {-1, +1}.
+
+    A margin α in place of 1 is the same training of f/α: max(0, α - y f) = α max(0, 1 - y f/α).
+    """
+
+    def per_example(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.relu(1 - targets * outputs.reshape(targets.shape))
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return targets * outputs.reshape(targets.shape) > 0
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        super().check_targets(outputs, targets)
+        check_signs("hinge", outputs, targets)
 
 
 class NetworkOutput(Loss):
@@ -159,6 +172,7 @@ class NetworkOutput(Loss):
 LOSSES: dict[str, Loss] = {
     "cross_entropy": CrossEntropy(),
     "half_squared_error": HalfSquaredError(),
+    "hinge": Hinge(),
     "logistic": Logistic(),
     "network_output": NetworkOutput(),
     "next_token": NextToken(),
@@ -184,6 +198,14 @@ def check_probabilities(outputs: Tensor, targets: Tensor) -> None:
         )
     if (targets < 0).any() or ((targets.sum(1) - 1).abs() > 1e-4).any():
         raise UserError("targets: a row is no distribution; probabilities are 0 or more and sum to 1")
+
+
+def check_signs(name: str, outputs: Tensor, targets: Tensor) -> None:
+    wrong = targets[targets.abs() != 1]
+    if len(wrong):
+        raise UserError(f"targets: label {wrong[0].item()} is not allowed; {name} loss needs -1 and +1")
+    if outputs.numel() != targets.numel():
+        raise UserError(f"outputs: {name} loss needs one per example, not {tuple(outputs.shape)}")
 
 
 def check_labels(labels: Tensor, classes: int) -> None:

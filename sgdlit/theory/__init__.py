@@ -9,6 +9,10 @@
 - linear regression: ``linear_regression``, ``randomized_kaczmarz``, ``interpolation``, ``kidambi``,
   ``least_squares``
 - online convex optimisation: ``online_convex``
+- studies of single papers: ``moment_operator`` (mean-square stability), ``learning_curves`` (structured
+features),
+  ``gap_change`` (of a step), ``heavy_tails``, ``connecting_path`` (between wide networks),
+  ``distance_over_gradients``
 
 Each name is loaded when it is first used, so that importing this room costs nothing; a type checker reads the
 same names from imports that never run.
@@ -20,13 +24,16 @@ from typing import TYPE_CHECKING
 # Names for a type checker, the same as in _HOMES.
 # ruff: noqa: F401
 if TYPE_CHECKING:
-    from sgdlit.theory.draws import normal_matrix
+    from sgdlit.theory.connecting_path import Neurons, corners
+    from sgdlit.theory.draws import generator, normal_matrix
     from sgdlit.theory.epoch_orders import all_orders, mean_and_spread, paired_orders, sgd_endpoints
     from sgdlit.theory.first_crossing import Best, best_constant_lr, lr_grid, steps_to_target
     from sgdlit.theory.flow import gradient_flow
+    from sgdlit.theory.heavy_tails import hill, stable_noise, tail_index
     from sgdlit.theory.implicit_gradient import BarrettDherin, descent_path, modified_path, squared_norm
     from sgdlit.theory.interpolation import Interpolation
     from sgdlit.theory.kidambi import Discrete
+    from sgdlit.theory.learning_curves import learning_curve
     from sgdlit.theory.least_squares import expected_error, minimum_norm_error
     from sgdlit.theory.linear_regression import (
         GaussianRegression,
@@ -44,6 +51,7 @@ if TYPE_CHECKING:
     )
     from sgdlit.theory.modified_flow import SlopeCurve, orders_for, penalty_identities, slope_curves
     from sgdlit.theory.modified_losses import flat_modified_loss, flat_modified_loss_gd
+    from sgdlit.theory.moment_operator import Hessians
     from sgdlit.theory.noisy_quadratic import ExactRisk, NoisyQuadratic, risk
     from sgdlit.theory.online_convex import best_lr, regret_bound, simulate_stream
     from sgdlit.theory.optimizers import SGD, AveragedSGD, HeavyBall
@@ -61,13 +69,16 @@ if TYPE_CHECKING:
     from sgdlit.theory.simulation import simulate
 
 _HOMES = {
-    "draws": ("normal_matrix",),
+    "draws": ("generator", "normal_matrix"),
     "epoch_orders": ("all_orders", "mean_and_spread", "paired_orders", "sgd_endpoints"),
+    "connecting_path": ("Neurons", "corners"),
     "first_crossing": ("Best", "best_constant_lr", "lr_grid", "steps_to_target"),
     "flow": ("gradient_flow",),
+    "heavy_tails": ("hill", "stable_noise", "tail_index"),
     "implicit_gradient": ("BarrettDherin", "descent_path", "modified_path", "squared_norm"),
     "interpolation": ("Interpolation",),
     "kidambi": ("Discrete",),
+    "learning_curves": ("learning_curve",),
     "least_squares": ("expected_error", "minimum_norm_error"),
     "linear_regression": (
         "GaussianRegression",
@@ -85,6 +96,7 @@ _HOMES = {
     ),
     "modified_flow": ("SlopeCurve", "orders_for", "penalty_identities", "slope_curves"),
     "modified_losses": ("flat_modified_loss", "flat_modified_loss_gd"),
+    "moment_operator": ("Hessians",),
     "noisy_quadratic": ("ExactRisk", "NoisyQuadratic", "risk"),
     "online_convex": ("best_lr", "regret_bound", "simulate_stream"),
     "optimizers": ("SGD", "AveragedSGD", "HeavyBall"),

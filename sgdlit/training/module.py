@@ -38,7 +38,7 @@ from sgdlit.training.evaluation import BestSoFar, EvaluationSums
 from sgdlit.training.rows import Row, Stopwatch, training_row
 from sgdlit.training.seeds import network_seeds
 
-LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output", "next_token"]
+LossName = Literal["cross_entropy", "half_squared_error", "hinge", "logistic", "network_output", "next_token"]
 
 _MONITORED = ("train/loss", "train/accuracy")
 _NEVER = 2**62  # epochs between two steps of a schedule that Lightning is not to step

@@ -13,6 +13,7 @@ AVERAGE = [
     "--trainer.callbacks+=" + TRAINING + "iterate_average.IterateAverage",
     "--trainer.callbacks.decay=0.8",
 ]
+POLYNOMIAL = [AVERAGE[0], "--trainer.callbacks.polynomial=8"]
 LOG_SPACED = [
     "--trainer.callbacks+=" + TRAINING + "log_spaced_validation.LogSpacedValidation",
     "--trainer.callbacks.first=3",
@@ -40,20 +41,21 @@ def evaluated_at(runs, name, column="test/loss", member=None):
     return {int(row["step"]): float(row[column]) for row in rows}
 
 
-def average_by_hand(runs, lr, decay, steps):
-    """θ and θ̃ of a plain loop with momentum 0.9."""
+def average_by_hand(runs, lr, weight, steps):
+    """θ and θ̃ of a plain loop with momentum 0.9, where θ has weight(t) in θ̃ after update t."""
     torch.manual_seed(0)
     network, data = network_of(runs.checkpoint("start")["state_dict"]), datamodule(runs)
     optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9)
     average = [p.detach().clone() for p in network.parameters()]
     batches = data.batches(torch.device("cpu"))
     for step in range(steps):
+        share = weight(step + 1)
         inputs, labels = batches.batch(step, slice(0, 10))
         optimizer.zero_grad()
         F.cross_entropy(network(inputs), labels).backward()
         optimizer.step()
         for a, p in zip(average, network.parameters(), strict=True):
-            a.mul_(decay).add_(p.detach(), alpha=1 - decay)
+            a.mul_(1 - share).add_(p.detach(), alpha=share)
     return network, average
 
 
@@ -63,18 +65,23 @@ def start(runs):
         assert runs.fit("start", "--model.optimizer.lr=0", "--trainer.max_steps=1") == 0
 
 
+@pytest.mark.parametrize(
+    ("average", "weight"),
+    [(AVERAGE, lambda step: 0.2), (POLYNOMIAL, lambda step: 9 / (step + 8))],
+    ids=["exponential", "polynomial"],
+)
 @pytest.mark.parametrize("member", [None, 1])
-def test_the_average_is_evaluated_and_training_goes_on_as_without(runs, member):
+def test_the_average_is_evaluated_and_training_goes_on_as_without(runs, member, average, weight):
     start(runs)
     grid = [] if member is None else [GRID]
-    name = f"averaged_{member}"
-    assert runs.fit(name, *AVERAGE, *grid) == 0
+    name = f"averaged_{member}_{weight(1)}"
+    assert runs.fit(name, *average, *grid) == 0
     assert runs.fit(f"{name}_not", *grid) == 0
     same = differences(
         runs.checkpoint(name)["state_dict"], runs.checkpoint(f"{name}_not")["state_dict"], "", 1e-6
     )
     assert same == []
-    network, average = average_by_hand(runs, 0.01, 0.8, 20)
+    network, average = average_by_hand(runs, 0.01, weight, 20)
     found = network_of(runs.checkpoint(name)["state_dict"], member)
     for p, q in zip(network.parameters(), found.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
@@ -105,12 +112,25 @@ def test_training_without_a_look_at_the_test_set(runs, capsys):
     assert "data.evaluate_test: false with data.val_size: 0 leaves nothing to be" in capsys.readouterr().err
 
 
-def test_a_resumed_run_goes_on_with_its_average(runs):
+@pytest.mark.parametrize("average", [AVERAGE, POLYNOMIAL], ids=["exponential", "polynomial"])
+def test_a_resumed_run_goes_on_with_its_average(runs, average):
     stop = ["--trainer.callbacks+=fit_runs.SignalAt", "--trainer.callbacks.steps=[8]"]
-    assert runs.fit("whole", *AVERAGE) == 0
-    assert runs.fit("broken", *AVERAGE, *stop) == 128 + 15
-    assert runs.resume("broken") == 0
-    assert runs.rows("whole") == runs.rows("broken")
+    whole, broken = f"whole {average[1]}", f"broken {average[1]}"
+    assert runs.fit(whole, *average) == 0
+    assert runs.fit(broken, *average, *stop) == 128 + 15
+    assert runs.resume(broken) == 0
+    assert runs.rows(whole) == runs.rows(broken)
+
+
+def test_a_resumed_run_goes_on_with_the_state_of_dog(runs):
+    """The package keeps most of its state in param_groups."""
+    pytest.importorskip("dog")
+    dog = ["--model.optimizer=dog.DoG", "--model.optimizer.reps_rel=1e-3", "--model.engine=loop"]
+    stop = ["--trainer.callbacks+=fit_runs.SignalAt", "--trainer.callbacks.steps=[8]"]
+    assert runs.fit("dog", *dog, *POLYNOMIAL) == 0
+    assert runs.fit("dog_broken", *dog, *POLYNOMIAL, *stop) == 128 + 15
+    assert runs.resume("dog_broken") == 0
+    assert runs.rows("dog") == runs.rows("dog_broken")
 
 
 @pytest.mark.parametrize("grid", [[], [GRID]])

@@ -53,6 +53,14 @@ def test_logistic():
     assert loss.correct(f, y).tolist() == [True, False, False]
 
 
+def test_hinge():
+    loss = loss_by_name("hinge")
+    f, y = torch.tensor([[2.0], [0.25], [-1.0]]).double(), torch.tensor([1.0, 1.0, 1.0]).double()
+    assert loss.per_example(f, y).tolist() == [0.0, 0.75, 2.0]
+    assert loss.per_example(-f, -y).tolist() == [0.0, 0.75, 2.0]
+    assert loss.correct(f, y).tolist() == [True, True, False]
+
+
 @pytest.mark.parametrize(
     ("name", "outputs", "targets", "named"),
     [
@@ -63,6 +71,7 @@ def test_logistic():
         ("cross_entropy", torch.zeros(1, 3), torch.tensor([[0.5, 0.6, 0.0]]), "distribution"),
         ("half_squared_error", torch.zeros(2, 3), torch.tensor([0, 3]), "label 3"),
         ("half_squared_error", torch.zeros(2, 3), torch.zeros(2, 2), r"\(2, 2\)"),
+        ("hinge", torch.zeros(2), torch.tensor([0, 1]), "label 0.*hinge"),
         ("logistic", torch.zeros(2), torch.tensor([0, 1]), "label 0"),
         ("next_token", torch.zeros(2, 3, 7), torch.zeros(2, 4).long(), r"\(2, 4\)"),
         ("next_token", torch.zeros(2, 3, 7), torch.full((2, 3), 7), "label 7"),
@@ -81,8 +90,8 @@ def test_targets_that_fit():
 
 
 def test_unknown_loss_is_named():
-    with pytest.raises(UserError, match=r"loss: 'hinge'.*cross_entropy, half_squared_error, logistic"):
-        loss_by_name("hinge")
+    with pytest.raises(UserError, match=r"loss: 'ramp'.*cross_entropy, half_squared_error, hinge, logistic"):
+        loss_by_name("ramp")
 
 
 def test_strengths():

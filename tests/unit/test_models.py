@@ -12,6 +12,8 @@ from sgdlit.models import MLP, DeepLinear, SimpleCNN, WideResNet
 from sgdlit.models.block_quadratic import BlockQuadratic
 from sgdlit.models.embedding import EmbeddingMLP
 from sgdlit.models.groupsort import GroupSortMLP, orthonormal, sort_pairs
+from sgdlit.models.mean_field import MeanField
+from sgdlit.models.perceptron import Perceptron
 
 
 def count(network: nn.Module) -> int:
@@ -157,6 +159,30 @@ def test_deep_linear_is_its_product():
     assert torch.allclose(network(x), x @ network.product.T, rtol=0, atol=1e-14)
 
 
+def test_mean_field_is_the_written_out_mean():
+    network = MeanField(4, 6, bias_scale=0.5).double()
+    x = torch.randn(5, 2, 2, dtype=torch.float64)
+    units = [(x.flatten(1) @ w + b).clamp(min=0) * a for w, b, a in zip(*network.parameters(), strict=True)]
+    torch.testing.assert_close(network(x).flatten(), sum(units) / 6, rtol=0, atol=1e-14)
+
+
+def test_starts_of_mean_field_and_perceptron():
+    """On the sphere exactly; normal ones within 5 standard errors."""
+    torch.manual_seed(0)
+    network = MeanField(5, 40_000, scale=1.5, bias_scale=0.5)
+    for p, std in ((network.w, 1.5 / math.sqrt(5)), (network.a, 1.5), (network.b, 0.5)):
+        assert p.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * p.numel()))
+    sphere = MeanField(5, 1000, start="sphere", scale=0.3, bias=False)
+    torch.testing.assert_close(sphere.w.norm(dim=1), torch.full((1000,), 0.3))
+    assert sphere.a.unique().tolist() == pytest.approx([-0.3, 0.3])
+    assert abs((sphere.a > 0).double().mean() - 0.5) < 5 * 0.5 / math.sqrt(1000)
+    perceptron = Perceptron(4)
+    assert not perceptron.w.any()
+    with torch.no_grad():
+        perceptron.w.copy_(torch.tensor([1.0, 2.0, 0.0, -1.0]))
+    assert perceptron(torch.ones(2, 4)).tolist() == [[1.0], [1.0]]
+
+
 def test_channels_last_and_autocast():
     torch.manual_seed(0)
     network = WideResNet()
@@ -184,6 +210,11 @@ def test_channels_last_and_autocast():
         (lambda: SimpleCNN()(torch.zeros(1, 3, 32, 32)), r"\(3, 32, 32\)"),
         (lambda: MLP([3]), r"widths: \[3\]"),
         (lambda: MLP([3, 0]), r"widths: \[3, 0\]"),
+        (lambda: MeanField(3, 0), "neurons: 0"),
+        (lambda: MeanField(3, 2, start="cube"), "start: 'cube'"),
+        (lambda: MeanField(3, 2, scale=0.0), "scale: 0"),
+        (lambda: MeanField(3, 2, bias_scale=0.1, bias=False), "bias_scale: 0.1"),
+        (lambda: Perceptron(0), "d: 0"),
         (lambda: DeepLinear([3, 2], init="orthogonal"), "init: 'orthogonal'"),
         (lambda: DeepLinear([3, 2], init_scale=0.0), "init_scale: 0"),
     ],

@@ -7,6 +7,7 @@ import pytest
 import torch
 from fake_trainer import attach
 
+from sgdlit.data.depletion import Depletion
 from sgdlit.data.finite.shapes import Shapes
 from sgdlit.data.gradient_noise import GradientNoise
 from sgdlit.data.image_stream import ShapesStream
@@ -17,6 +18,7 @@ from sgdlit.data.teachers import XOR, GaussianMixture, LinearTeacher, MLPTeacher
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.exact_sums import dot, grid_product, pairwise_sum
 from sgdlit.foundations.philox import derive_key, normal
+from sgdlit.theory.learning_curves import learning_curve
 
 STREAMS = {
     "sensing": lambda **k: MatrixSensing(d=24, r=3, gamma=2.0, label_noise=0.1, **k),
@@ -27,6 +29,7 @@ STREAMS = {
     "MLP values": lambda **k: MLPTeacher(widths=[50, 40, 2], label_noise=0.1, **k),
     "MLP soft": lambda **k: MLPTeacher(widths=[50, 40, 5], labels="soft", temperature=0.5, **k),
     "MLP hard": lambda **k: MLPTeacher(widths=[50, 40, 5], labels="hard", **k),
+    "depletion": lambda **k: Depletion(d=6, chi=2, **k),
     "XOR": lambda **k: XOR(d=70, i=3, j=5, **k),
     "mixture": lambda **k: GaussianMixture(d=30, classes=3, **k),
     "gradient noise": lambda **k: GradientNoise(d=30, exponent=0.5, **k),
@@ -95,6 +98,41 @@ def test_shapes_stream_has_the_pictures_of_the_finite_set():
 
 
 # Moments
+
+
+def test_a_teacher_of_a_power_law_is_followed_as_theory_says():
+    """SGD on the stream, 4000 runs, against F13 with λ_i = i^(−1.5), w*_i² ∝ i^(−0.5) and Σ λ w*² = 1."""
+    d, runs, steps, lr = 5, 4000, 6, 0.3
+    data = LinearTeacher(d, "power_law", 1.5, teacher_exponent=0.5, steps=1, seed=0, dtype="float64")
+    x, y = data.draw("train", torch.arange(runs * steps))
+    x, y, w = x.view(steps, runs, d), y.view(steps, runs), torch.zeros(runs, d, dtype=torch.float64)
+    for inputs, targets in zip(x, y, strict=True):
+        w = w - lr * ((w * inputs).sum(1) - targets)[:, None] * inputs
+    losses = (w - data.weights).square() @ data.eigenvalues
+    spectrum = data.eigenvalues.numpy()
+    power = torch.arange(1, d + 1).double().pow(-0.5).numpy()
+    expected = learning_curve(spectrum, power / (spectrum @ power), lr, 1, steps)[-1]
+    assert_moment(losses, expected)
+
+
+@pytest.mark.parametrize("chi", [0, 1, 2])
+def test_moments_of_depletion(chi):
+    """x₁² is twice a Gamma((χ + 1)/2): mean χ + 1, fourth moment (χ + 1)(χ + 3); P(|x₁| < t) from its CDF."""
+    x, y = Depletion(3, chi, steps=1, seed=0, dtype="float64").draw("train", torch.arange(40_000))
+    assert (y == x[:, 0].sign()).all()
+    for samples, expected in (
+        (y, 0.0),
+        (x[:, 0].square(), chi + 1.0),
+        (x[:, 0] ** 4, (chi + 1.0) * (chi + 3)),
+        (
+            x[:, 0].abs() < 0.3,
+            torch.special.gammainc(torch.tensor((chi + 1) / 2), torch.tensor(0.3**2 / 2)).item(),
+        ),
+        (x[:, 1].square(), 1.0),
+        (x[:, 0].abs() * x[:, 1], 0.0),
+        (x[:, 1] * x[:, 2], 0.0),
+    ):
+        assert_moment(samples, expected)
 
 
 def assert_moment(samples, expected, axis=0):
@@ -269,6 +307,8 @@ REFUSED = [
     (MLPTeacher, {"widths": [4, 1], "labels": "hard"}, r"data\.widths: .* 2 or more outputs"),
     (MLPTeacher, {"widths": [4, 2], "labels": "soft", "temperature": 0.0}, r"temperature: 0\.0 .* above 0"),
     (MLPTeacher, {"widths": [4, 2], "labels": "hard", "label_noise": 1.0}, r"data\.label_noise: 1\.0"),
+    (LinearTeacher, {"d": 4, "nonzero": 2, "teacher_exponent": 1.0}, r"data\.teacher_exponent: 1\.0 .* null"),
+    (Depletion, {"d": 4, "chi": -1}, r"data\.chi: -1 .* 0 or more"),
     (XOR, {"d": 4, "i": 2, "j": 2}, r"data\.j: 2 .* another input than i = 2"),
     (XOR, {"d": 4, "j": 4}, r"data\.j: 4 .* 0 to 3"),
     (XOR, {"d": 4, "i": -1}, r"data\.i: -1 .* 0 to 3"),
