@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sgdlit.algorithms.transforms.coordinate_clip import clip_coordinates
 from sgdlit.data.zipf_tokens import ZipfTokens
 from sgdlit.foundations.errors import UserError
 from sgdlit.models import MLP
