@@ -1,8 +1,12 @@
 """What measures of curvature share in a run: products with one Hessian, and its top eigenvalues."""
 
+from torch import Tensor
+
 from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
 from sgdlit.measures.measure import RunAtStep
 from sgdlit.measures.products import HessianProducts
+
+_NEW = 0.1  # norm of the random part of a warm start, whose old part is a unit vector
 
 
 def hessian_of(run: RunAtStep) -> HessianProducts:
@@ -10,8 +14,27 @@ def hessian_of(run: RunAtStep) -> HessianProducts:
     return HessianProducts(run.network, run.loss, run.examples)
 
 
-def top_of(run: RunAtStep, count: int, tolerance: float) -> Eigenpairs:
-    """The largest eigenvalues of that Hessian, with vectors; ask for it by ``run.once``."""
+def top_of(run: RunAtStep, count: int, tolerance: float, old: Tensor | None = None) -> Eigenpairs:
+    """The largest eigenvalues of that Hessian, with vectors; ask for it by ``run.once``.
+
+    Args:
+        run: whose Hessian.
+        count: how many.
+        tolerance: relative error of each.
+        old: eigenvectors of an earlier step, ``[P, count]``, of which the Lanczos iteration starts.
+    """
     hessian = run.once(hessian_of)
     start = start_vector(hessian.gradient, run.data.seed, "sharpness", run.step)
+    if old is not None:
+        start = warm_start(old, start)
     return lanczos(hessian, start, min(count, hessian.size), tolerance, vectors=True)
+
+
+def warm_start(old: Tensor, random: Tensor) -> Tensor:
+    """The sum of old eigenvectors ``[P, k]``, made a unit vector, plus a tenth of one at random ``[P]``.
+
+    Without the random part the iteration could not leave a space that was invariant, and would miss a
+    direction that has become the sharpest since.
+    """
+    whole = old.to(random).sum(1)
+    return whole / whole.norm() + _NEW * random / random.norm()

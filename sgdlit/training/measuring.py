@@ -28,7 +28,7 @@ from sgdlit.measures.measure import (
     require_positive,
 )
 from sgdlit.measures.relative_squared_error import squared_sums
-from sgdlit.measures.undisturbed import Mode, refuse_coupled_examples, undisturbed
+from sgdlit.measures.undisturbed import Mode, is_finite, refuse_coupled_examples, undisturbed
 from sgdlit.training.clock import step_is_complete
 from sgdlit.training.log_spaced_validation import next_log_spaced
 from sgdlit.training.module import Training
@@ -214,15 +214,20 @@ class Measures(Callback):
         step = trainer.global_step
         members = module.here() if module.several or trainer.is_global_zero else []
         needs = self._needs(due)
+        passing = [m for m in due if self._next(m, step - 1) != step]  # only because the run ends here
+        states = [[m.state(k) for k in range(self._members)] for m in passing]
 
         def one(k: int) -> Row:
             run = self._run_at_step(trainer, module, k, needs)
+            able = due if is_finite(run.network) else [m for m in due if not OF_EXAMPLES & set(m.needs)]
             with undisturbed(run.network, self.mode, run.data.seed, step):
-                return {name: value for m in due for name, value in m.take(run, k).items()}
+                return {name: value for m in able for name, value in m.take(run, k).items()}
 
         with torch.inference_mode(False):
             found = SideBySide(len(members), module.device).map(one, members)
         rows = {k: row for k, row in zip(members, found, strict=True) if row}
+        for measure, state in zip(passing, states, strict=True):
+            measure.restore(state)  # a longer run, which this one may be the start of, would not be here
         self._latest = (step, rows)
         if module.several or rows:
             module.log_rows(rows)
