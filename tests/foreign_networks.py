@@ -112,9 +112,9 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 with a sixteenth of its channels: eight blocks in four stages."""
+    """ResNet-18 with one channel in 32: eight blocks in four stages."""
 
-    def __init__(self, width: int = 4, classes: int = 3) -> None:
+    def __init__(self, width: int = 2, classes: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1, self.relu, self.maxpool = nn.BatchNorm2d(width), nn.ReLU(True), nn.MaxPool2d(3, 2, 1)

@@ -113,17 +113,19 @@ def oracle_product(kind: str, network: nn.Module, loss: Loss, batches: Batches) 
     return product
 
 
-def top_by_eigsh(product: Product, size: int, count: int, smallest: bool = False) -> Tensor:
-    """The largest eigenvalues, or the smallest ones, by scipy's Lanczos (ARPACK), float64."""
+def by_eigsh(product: Product, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The two largest eigenvalues, the smallest, and the first eigenvector, by scipy's Lanczos (ARPACK)."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     def of_array(v):
         return product(torch.from_numpy(v.reshape(-1).copy())).double().numpy()
 
+    start = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
     operator = LinearOperator((size, size), matvec=of_array, dtype="float64")
-    which = "SA" if smallest else "LA"
-    values = eigsh(operator, k=count, which=which, return_eigenvectors=False, tol=1e-8)
-    return torch.from_numpy(values).sort(descending=not smallest).values
+    values, vectors = eigsh(operator, k=4, which="BE", tol=1e-9, v0=start)
+    order = values.argsort()[::-1].copy()
+    found = torch.from_numpy(values[order])
+    return found[:2], found[-1], torch.from_numpy(vectors[:, order[0]].copy())
 
 
 def plain_gauss_newton(network: nn.Module, loss: Loss, batches: Batches, v: Tensor) -> Tensor:

@@ -119,10 +119,10 @@ def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tens
             "gradient of its own; allowed: mode: eval, in which nothing is drawn"
         )
     if abs(alone - both) > 1e-3 * (abs(alone) + abs(both)) + 1e-6:
+        found = f"a loss of {alone:.4g} alone and {both:.4g} beside the second"
         raise UserError(
-            f"network: {type(network).__name__} gives the first example a loss of {alone:.4g} alone and "
-            f"{both:.4g} beside the second, so that an example has no gradient of its own; allowed: a network "
-            "that looks at each example by itself"
+            f"network: {type(network).__name__} gives the first example {found}, so that an example has no "
+            "gradient of its own; allowed: a network that looks at each example by itself"
         )
 
 

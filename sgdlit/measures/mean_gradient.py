@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite
+from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
 
 MeanLoss = Callable[[Tensor, Tensor], Tensor]
 """Outputs and targets of a batch -> the mean cost over its examples, or the cost of each, ``[b]``."""
@@ -103,8 +103,13 @@ def require_trained(network: nn.Module) -> nn.Module:
 
 
 def has_examples(batch: Batch) -> bool:
-    """Whether a batch is not empty."""
-    return len(batch[1]) > 0
+    """Whether a batch is not empty.
+
+    Raises:
+        UserError: inputs that are no tensor.
+    """
+    require_tensor(batch[0])
+    return len(batch[0]) > 0
 
 
 def require_examples(count: int, needed: int = 1) -> None:

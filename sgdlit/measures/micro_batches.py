@@ -21,7 +21,7 @@ from sgdlit.measures.mean_gradient import (
     trained_parameters,
 )
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
-from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite
+from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
 
 
 def noise_of_batch(
@@ -46,6 +46,7 @@ def noise_of_batch(
         UserError: fewer than two parts, or more than examples; a network that has diverged.
     """
     inputs, targets = batch
+    require_tensor(inputs)
     if parts is None:
         return _noise_of_examples(network, loss, batch, population)
     if not 2 <= parts <= len(inputs):
@@ -59,7 +60,7 @@ def noise_of_batch(
             gradients.append(torch.cat([g.reshape(-1) for g in found]))
     each = torch.stack(gradients)  # [c, P]
     sizes = torch.tensor([len(x) for x in inputs.tensor_split(parts)], device=each.device)
-    mean = (sizes / len(inputs)).to(each) @ each
+    mean = (sizes.double() / len(inputs)).to(each) @ each
     norms = torch.linalg.vector_norm(each, dim=1, dtype=torch.float64).square()
     of_mean = float(torch.linalg.vector_norm(mean, dtype=torch.float64)) ** 2
     return noise_of_parts(norms, sizes, of_mean, population)

@@ -11,7 +11,7 @@ from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import require_per_example
-from sgdlit.measures.mean_gradient import require_examples
+from sgdlit.measures.mean_gradient import has_examples, require_examples
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite
 from sgdlit.objectives import Loss
@@ -36,7 +36,8 @@ def mean_loss(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> tuple
     require_per_example(loss)
     refuse_not_finite(network)
     with preserved(network) as looked_at, torch.no_grad():
-        each = [loss.per_example(outputs_of(looked_at, x), y).double() for x, y in batches]
+        full = filter(has_examples, batches)
+        each = [loss.per_example(outputs_of(looked_at, x), y).double() for x, y in full]
     require_examples(len(each))
     losses = torch.cat(each)
     n = len(losses)
