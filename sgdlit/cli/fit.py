@@ -14,7 +14,12 @@ _MONITOR = "Early stopping conditioned on metric"  # which no evaluation has: so
 
 
 def main(command: str, arguments: list[str]) -> int:
-    """Run fit, validate, test or predict.
+    """Run fit, validate, test or predict; the exit code. It raises what :func:`train` does."""
+    return train(command, arguments).exit_code
+
+
+def train(command: str, arguments: list[str]) -> RunCLI:
+    """Run fit, validate, test or predict; what ran it, which knows the folder of the run.
 
     Raises:
         UserError: anything in config, command line, data or checkpoint that the user can mend.
@@ -29,7 +34,7 @@ def main(command: str, arguments: list[str]) -> int:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        return RunCLI(command, arguments).exit_code
+        return RunCLI(command, arguments)
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except RuntimeError as error:

@@ -25,6 +25,14 @@ COMMANDS = {
         "sgdlit.cli.export:main",
         "a member of an ensemble as a run of its own: export --run logs/NAME/version_0 --member 3",
     ),
+    "configs": (
+        "sgdlit.cli.configs:main",
+        "list, show or copy the configs that come along: configs show xor",
+    ),
+    "runs": (
+        "sgdlit.cli.runs:main",
+        "list, compare or remove runs: runs compare logs/A/version_0 logs/B/version_0",
+    ),
     "data": ("sgdlit.cli.data:main", "download and verify a data set: data cifar10 --root data"),
     "measures": (
         "sgdlit.cli.measures:main",
@@ -44,7 +52,7 @@ Experiments on how SGD trains networks.
 commands:
 {commands}
 
-python -m sgdlit COMMAND --help tells more; configs/ holds the experiments.
+python -m sgdlit COMMAND --help tells more; python -m sgdlit configs lists the experiments.
 """
 
 
@@ -86,6 +94,11 @@ def _run(command: str, arguments: list[str]) -> int:
 
         problem = f"there is no command {command!r}{did_you_mean(command, COMMANDS)}"
         raise UserError(with_allowed(problem, list(COMMANDS)))
+    from sgdlit.config.shipped import with_paths
+
     where, _ = COMMANDS[command]
     function = pkgutil.resolve_name(where)
+    if sys.path[0] != "":
+        sys.path.insert(0, "")  # class paths in the current folder, also where the command is called sgdlit
+    arguments = with_paths(arguments)
     return function(command, arguments) if where == _LIGHTNING else function(arguments)

@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from sgdlit.cli.main import COMMANDS
 from sgdlit.cli.parser import CommandParser, check_jobs
+from sgdlit.config.shipped import require
 from sgdlit.foundations.console import lent_to, say
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically, write_table
@@ -296,16 +297,13 @@ def _call(command: str, arguments: list[str]) -> None:
 
 
 def config_path(name: str) -> Path:
-    """A file of ``configs/``, here or beside the package.
+    """A file of ``configs/``, here or as it comes with the package.
 
     Raises:
         UserError: it is in neither place.
     """
-    places = [Path("configs"), Path(__file__).resolve().parents[2] / "configs"]
-    found = [place / name for place in places if (place / name).is_file()]
-    if not found:
-        raise UserError(f"configs/{name}: not found in {' or '.join(str(place) for place in places)}")
-    return found[0].resolve()
+    here = Path("configs") / name
+    return here.resolve() if here.is_file() else require(name)
 
 
 # What is kept, and shown

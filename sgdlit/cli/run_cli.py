@@ -25,8 +25,8 @@ from sgdlit.config.limits import check_values
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
 from sgdlit.foundations.console import warn
-from sgdlit.foundations.errors import UserError
-from sgdlit.runs.folder import CONFIG, checkpoint_path, locked
+from sgdlit.foundations.errors import UserError, with_allowed
+from sgdlit.runs.folder import CONFIG, checkpoint_path, locked, versions
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.checks import ChecksRun
 from sgdlit.training.divergence import DivergenceGuard
@@ -146,9 +146,11 @@ class RunCLI(LightningCLI):
         found = [path for path in paths if path.is_file()]
         if not config.is_file() or not found:
             missing = config if not config.is_file() else paths[-1]
-            raise UserError(
+            below = [str(path) for path in versions(Path(folder))]
+            problem = (
                 f"{option}: {folder!r} is not the folder of a run with a checkpoint: {missing} is missing"
             )
+            raise UserError(with_allowed(problem, below))
         self.resumed = Path(folder)
         return ["--config", str(config), "--ckpt_path", str(found[0]), *rest]
 

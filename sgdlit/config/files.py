@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from sgdlit.config.keys import flat_settings, short_key
+from sgdlit.config.shipped import known_names
 from sgdlit.foundations.errors import UserError, did_you_mean
 
 
@@ -16,7 +17,7 @@ def read_config(name: str) -> dict[str, Any]:
     Raises:
         UserError: it is missing, a folder, unreadable, no YAML, or no mapping.
     """
-    allowed = "allowed: a YAML file of options, such as those in configs/"
+    allowed = "allowed: a YAML file of options, or the name of one that `python -m sgdlit configs` lists"
     if not name:
         raise UserError(f"config: the name of a file is missing\n{allowed}")
     try:
@@ -24,7 +25,8 @@ def read_config(name: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         folder = Path(name).parent
         there = sorted(str(path) for path in folder.glob("*.yaml")) if folder.is_dir() else []
-        raise UserError(f"config: {name!r} does not exist{did_you_mean(name, there)}\n{allowed}") from error
+        near = did_you_mean(name, [*there, *known_names()])
+        raise UserError(f"config: {name!r} does not exist{near}\n{allowed}") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise UserError(f"config: {name!r} cannot be read: {reason}\n{allowed}") from error

@@ -33,6 +33,9 @@ Parameters = Mapping[str, Tensor]
 OF_EXAMPLES = frozenset({"examples", "cost", "gradient", "example_norms", "example_products"})
 """What needs examples of the training set."""
 
+OF_PARAMETERS = frozenset({"matrix", "target", "parameters", "initial_parameters", "previous_parameters"})
+"""What needs parameters alone. A measure with one of these needs, and no others, does not run the network."""
+
 
 class Examples:
     """Training examples that measures look at, not augmented, in chunks; each time they are made anew.

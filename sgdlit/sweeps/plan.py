@@ -265,11 +265,15 @@ def write_plan(plan: Plan, store: Store) -> None:
 
 def read_plan(store: Store, inputs: str) -> Plan | None:
     """The plan in the store; None where it was made from other inputs, or is not readable."""
+    plan = stored_plan(store)
+    return plan if plan is not None and plan.inputs == inputs else None
+
+
+def stored_plan(store: Store) -> Plan | None:
+    """The plan in the store, whatever it was made from; None where it is not readable."""
     try:
         content = json.loads((store.folder / "plan.json").read_text())
-        if content["inputs"] != inputs:
-            return None
         grids = {name: [Cell(*fields) for fields in cells] for name, cells in content["grids"].items()}
-        return Plan(grids, content["settings"], inputs)
+        return Plan(grids, content["settings"], content["inputs"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -31,6 +31,7 @@ class BlockPlan:
     def __init__(self, trainer: Trainer, steps_per_call: StepsPerCall) -> None:
         self.trainer, self.adapts = trainer, steps_per_call == "auto" and trainer.world_size == 1
         self.size = 1 if self.adapts else _OVER_RANKS if steps_per_call == "auto" else int(steps_per_call)
+        self._events = due_steps.events(trainer.callbacks)
         self._asked, self._length = time.perf_counter(), 0
 
     def __call__(self, step: int) -> int:
@@ -40,7 +41,7 @@ class BlockPlan:
                 self.size = min(_MOST, 2 * self.size)
             elif seconds > 2 * _SECONDS:
                 self.size = max(1, self.size // 2)
-        due = due_steps.steps_until_due(self.trainer)
+        due = due_steps.steps_until_due(self.trainer, self._events)
         self._asked, self._length = time.perf_counter(), min(self.size, due)
         return self._length
 

@@ -5,6 +5,7 @@ returns the first step after ``step`` at which it wants to be called, or None. O
 is known here.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -37,28 +38,39 @@ class ActsEveryNSteps(Protocol):
     every_n_steps: int
 
 
-def steps_until_due(trainer: Trainer) -> int:
+Event = Callable[[Trainer], int | None]
+"""The first step after ``trainer.global_step`` at which a callback acts; None for never."""
+
+
+def steps_until_due(trainer: Trainer, events: Sequence[Event]) -> int:
     """Steps from ``trainer.global_step`` to the next one at which anything in the run is due, at least 1."""
     step = trainer.global_step
     due = [step + steps_to_lightnings_next(trainer), _next_multiple(step, trainer.log_every_n_steps)]
-    due += [when for callback in trainer.callbacks if (when := next_due(callback, trainer)) is not None]
+    due += [when for event in events if (when := event(trainer)) is not None]
     return min(due) - step
 
 
-def next_due(callback: Callback, trainer: Trainer) -> int | None:
-    """The first step after ``trainer.global_step`` at which a callback acts; None for never."""
-    step = trainer.global_step
+def events(callbacks: Sequence[Callback]) -> list[Event]:
+    """When callbacks act, of those that act at steps."""
+    return [event for callback in callbacks if (event := _event(callback)) is not None]
+
+
+def _event(callback: Callback) -> Event | None:
     if isinstance(callback, SaysWhenDue):
-        return callback.next_due(step)
+        return lambda trainer: callback.next_due(trainer.global_step)
     if isinstance(callback, ActsEveryNSteps):
-        return _next_multiple(step, callback.every_n_steps)
+        return lambda trainer: _next_multiple(trainer.global_step, callback.every_n_steps)
     if isinstance(callback, ModelCheckpoint) and callback._every_n_train_steps > 0:
-        return _next_multiple(step, callback._every_n_train_steps)
+        return lambda trainer: _next_multiple(trainer.global_step, callback._every_n_train_steps)
     if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor):
-        # These act at the start of the batch whose end is a multiple: that step has to be a call of its own.
-        period = trainer.log_every_n_steps
-        return min(_next_multiple(step, period), _next_multiple(step + 1, period) - 1)
+        return _at_the_start_of_a_batch
     return None
+
+
+def _at_the_start_of_a_batch(trainer: Trainer) -> int:
+    """The batch whose end is a multiple of ``log_every_n_steps`` is a call of its own."""
+    step, period = trainer.global_step, trainer.log_every_n_steps
+    return min(_next_multiple(step, period), _next_multiple(step + 1, period) - 1)
 
 
 def _next_multiple(step: int, period: int) -> int:

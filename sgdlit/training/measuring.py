@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
 from typing import Any
 
@@ -19,6 +20,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.side_by_side import SideBySide
 from sgdlit.measures.measure import (
     OF_EXAMPLES,
+    OF_PARAMETERS,
     Examples,
     LogSpaced,
     Measure,
@@ -77,6 +79,7 @@ class Measures(Callback):
         self._sums = torch.zeros(2)
         self._last_step: float = 0
         self._latest: tuple[int, dict[int, Row]] = (-1, {})  # step and rows, by member
+        self._data: list[KeyedData] = []  # by member, whole sets whatever the number of ranks
         self._chosen: list[Tensor] = []  # indices of examples, by member
         self._initial: list[Parameters] = []  # by member
         self._kept: dict[int, dict[int, Parameters]] = {}  # parameters of the last steps, by step and member
@@ -151,6 +154,9 @@ class Measures(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._members = len(pl_module.members)
+        self._data = [copy.copy(data) for data in data_of(trainer.datamodule)]
+        for data in self._data:
+            data.trainer = AsOneProcess(trainer)
         for measure in self.measures:
             measure.begin(self._members, pl_module.device)
         self._sums = torch.zeros(2, device=pl_module.device)
@@ -219,8 +225,8 @@ class Measures(Callback):
 
         def one(k: int) -> Row:
             run = self._run_at_step(trainer, module, k, needs)
-            able = due if is_finite(run.network) else [m for m in due if not OF_EXAMPLES & set(m.needs)]
-            with undisturbed(run.network, self.mode, run.data.seed, step):
+            with self._looking_at(run, due):
+                able = self._able(run, due)
                 return {name: value for m in able for name, value in m.take(run, k).items()}
 
         with torch.inference_mode(False):
@@ -232,11 +238,21 @@ class Measures(Callback):
         if module.several or rows:
             module.log_rows(rows)
 
+    def _able(self, run: RunAtStep, due: Sequence[Measure]) -> Sequence[Measure]:
+        """Those that can be taken: of a network that has diverged, none that looks at examples."""
+        looking = [m for m in due if OF_EXAMPLES & set(m.needs)]
+        return [m for m in due if m not in looking] if looking and not is_finite(run.network) else due
+
+    def _looking_at(self, run: RunAtStep, due: Sequence[Measure]) -> AbstractContextManager[None]:
+        """What the network is in while measures are taken: nothing, where none of them runs it."""
+        if all(measure.needs and OF_PARAMETERS.issuperset(measure.needs) for measure in due):
+            return nullcontext()
+        return undisturbed(run.network, self.mode, run.data.seed, run.step)
+
     def _run_at_step(self, trainer: Trainer, module: Training, k: int, needs: set[str]) -> RunAtStep:
         """Member k as it is, with whole sets of data whatever the number of ranks."""
         member, step, device = module.members[k], trainer.global_step, module.device
-        data = copy.copy(data_of(trainer.datamodule)[k])
-        data.trainer = AsOneProcess(trainer)
+        data = self._data[k]
 
         def batches(split: str, batch_size: int | None) -> Any:
             loader = data.evaluation_loader(split, batch_size)

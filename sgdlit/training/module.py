@@ -321,8 +321,9 @@ class Training(LightningModule):
         """
         everyone = rows.over_ranks(found, self.trainer) if self.several else found
         shown = rows.write(self.loggers, self.global_step, everyone, self.several, self.curves, common)
-        if shown:
-            self.log_dict({name: shown[name] for name in monitored if name in shown}, logger=False)
+        asked_for = {name: shown[name] for name in monitored if name in shown}
+        if asked_for:
+            self.log_dict(asked_for, logger=False)
 
     # What is evaluated
 

@@ -63,7 +63,7 @@ def trainer(step, log=10, callbacks=(), epoch=100, max_steps=1000, interval=floa
 @settings(max_examples=200, deadline=None)
 def test_a_call_ends_at_the_first_step_at_which_anything_is_due(step, log, n, at, epoch, interval):
     run = trainer(step, log, [Every(n), At(*at)], epoch, 1000, interval)
-    length = due_steps.steps_until_due(run)
+    length = due_steps.steps_until_due(run, due_steps.events(run.callbacks))
 
     def is_due(s):
         return s % log == 0 or s % n == 0 or s in at or s % epoch == 0 or s % interval == 0 or s == 1000
@@ -73,10 +73,11 @@ def test_a_call_ends_at_the_first_step_at_which_anything_is_due(step, log, n, at
 
 
 def test_lightnings_callbacks_are_known():
-    for step, expected in ((0, 9), (9, 10), (10, 19)):
-        assert due_steps.next_due(LearningRateMonitor(), trainer(step)) == expected
-    assert due_steps.next_due(ModelCheckpoint(every_n_train_steps=7), trainer(5)) == 7
-    assert due_steps.next_due(ModelCheckpoint(), trainer(5)) is None
+    (monitor,) = due_steps.events([LearningRateMonitor()])
+    assert [monitor(trainer(step)) for step in (0, 9, 10)] == [9, 10, 19]
+    (checkpoint,) = due_steps.events([ModelCheckpoint(every_n_train_steps=7)])
+    assert checkpoint(trainer(5)) == 7
+    assert due_steps.events([ModelCheckpoint()]) == []
 
 
 def test_a_plan_adapts_its_calls_to_the_clock(monkeypatch):
