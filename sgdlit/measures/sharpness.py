@@ -8,7 +8,7 @@ from torch.optim import SGD
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.curvature import top_of
+from sgdlit.measures.curvature import to_start_from, top_of
 from sgdlit.measures.earlier import Earlier
 from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
@@ -65,8 +65,9 @@ class Sharpness(Measure):
     Args:
         count: how many eigenvalues.
         tolerance: relative error of each.
-        warm: start from the eigenvectors of the step before at which it was taken, which checkpoints keep:
-            one to three products fewer for one eigenvalue.
+        warm: start from the eigenvectors of the step before at which it was taken, and the Ritz vector that
+            follows, which checkpoints keep: one to three products fewer for one eigenvalue. A direction that
+            was not among them may become the sharpest unseen; a cold start sees all alike.
         cadence: see :class:`Measure`.
     """
 
@@ -92,7 +93,7 @@ class Sharpness(Measure):
         require_positive(type(self).__name__, count=count)
         require_tolerance(self, tolerance)
         self.count, self.tolerance, self.warm = count, tolerance, warm
-        self._earlier = Earlier()  # eigenvectors [P, count]
+        self._earlier = Earlier()  # vectors [P, count + 1]
 
     def take(self, run: RunAtStep, member: int) -> Values:
         top = self._top(run, member)
@@ -112,8 +113,8 @@ class Sharpness(Measure):
             top = run.once(top_of, self.count, self.tolerance)
         else:
             top = run.once(top_of, self.count, self.tolerance, old[1])
-        if self.warm and top.converged and top.vectors is not None:
-            self._earlier.keep(member, run.step, top.vectors)
+        if self.warm and top.converged:
+            self._earlier.keep(member, run.step, to_start_from(top))
         return top
 
     def state(self, member: int) -> dict[str, Any]:

@@ -136,7 +136,12 @@ def require_tensor(inputs: object) -> None:
 
 def is_finite(network: nn.Module) -> bool:
     """Whether all parameters are finite numbers."""
-    return all(bool(p.detach().isfinite().all()) for p in network.parameters())
+    return all(_all_finite(p.detach()) for p in network.parameters())
+
+
+def _all_finite(values: Tensor) -> bool:
+    """A sum passes on what is NaN or infinite, and takes less time than a look at each number."""
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 def refuse_not_finite(network: nn.Module) -> None:
@@ -146,8 +151,8 @@ def refuse_not_finite(network: nn.Module) -> None:
         UserError: a parameter is NaN or infinite.
     """
     for name, p in network.named_parameters():
-        wrong = p.numel() - int(p.detach().isfinite().sum())
-        if wrong:
+        if not _all_finite(p.detach()):
+            wrong = p.numel() - int(p.detach().isfinite().sum())
             raise UserError(
                 f"network.{name}: {wrong} of {p.numel()} numbers are NaN or infinite, so that nothing can be "
                 "measured; allowed: a network that has not diverged"
