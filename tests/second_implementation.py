@@ -100,7 +100,7 @@ def oracle_product(kind: str, network: nn.Module, loss: Loss, batches: Batches) 
     }
     factor, own_loss = 1.0, nn.CrossEntropyLoss()
     if isinstance(loss, HalfSquaredError):
-        # The mean square of k outputs is 2/k times ours; EF is 1/(nk) times the sum over gradients of squares.
+        # The mean square of k outputs is 2/k times ours; EF has 1/(nk) before sums of squares of 2g_i.
         outputs = batches[0][1][0].numel()
         factor, own_loss = outputs / (4 if kind == "EF" else 2), nn.MSELoss()
     else:

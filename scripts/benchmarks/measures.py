@@ -107,12 +107,13 @@ def products(name: str, steps: int, size: int, rounds: int) -> list[Row]:
 def norms(name: str, steps: int, most: float, rounds: int) -> list[Row]:
     """Norms of the gradients of single examples, in gradients of the same examples."""
     network, inputs, targets = trained(name, steps)
-    batches = [(inputs[:128], targets[:128])]
+    inputs, targets = inputs[:1000], targets[:1000]
+    batches = list(zip(inputs.split(200), targets.split(200), strict=True))  # as in a run
     work = {
         "gradient": gradient(network, batches),
         "norms of the gradients of examples": lambda: example_norms(network, LOSS, batches),
     }
-    base, row = relative_to_first(best_of(work, rounds, 5), f"examples, {name}, 128 examples")
+    base, row = relative_to_first(best_of(work, rounds, 5), f"examples, {name}, {len(inputs)} examples")
     return [base, row._replace(target=most)]
 
 

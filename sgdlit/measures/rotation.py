@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.data.keyed_data import KeyedData
 from sgdlit.measures.mean_gradient import trained_parameters
 from sgdlit.measures.measure import Measure, RunAtStep, Values
+from sgdlit.measures.singular_values import chosen_matrices
 from sgdlit.measures.undisturbed import moved, outputs_of, preserved
 from sgdlit.objectives import Loss
 
@@ -81,6 +83,9 @@ class Rotation(Measure):
     logged = ("measure/rotation/WEIGHT", "measure/effective_lr/WEIGHT")
     needs = ("examples", "optimizer", "parameters", "previous_parameters")
     looks_back = 1
+
+    def check(self, network: nn.Module, data: KeyedData) -> None:
+        chosen_matrices("Rotation", network, None)
 
     def take(self, run: RunAtStep, member: int) -> Values:
         found: Values = {}
