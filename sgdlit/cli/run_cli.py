@@ -102,6 +102,13 @@ class RunCLI(LightningCLI):
             default=None,
             help="picture that is drawn beside the run when it ends: the name of a file of sgdlit.figures",
         )
+        parser.add_argument(
+            "--measures",
+            type=str | None,
+            default=None,
+            help="what is measured beside what trainer.callbacks names: a preset (basic, standard, full), or "
+            "measures by name with commas between them, see python -m sgdlit measures",
+        )
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -157,8 +164,27 @@ class RunCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         self._substitute_missing_data(config)
+        self._add_measures(self.config[self.subcommand].measures)
+        config = self.config[self.subcommand]
         if not config.ensemble:
             seed_data(config)
+
+    def _add_measures(self, asked: str | None) -> None:
+        """``--measures`` completes the callback that takes measures, or adds one.
+
+        What it adds is in ``config.yaml``, so that a resumed run goes on with it.
+        """
+        if asked is None:
+            return
+        if self._command != "fit":
+            raise UserError(f"--measures: {self._command} trains nothing to be measured; allowed with: fit")
+        from sgdlit.cli.measures import with_measures
+
+        trainer = self.config[self.subcommand].trainer
+        changed = {"callbacks": with_measures(trainer.callbacks, asked)}
+        self.config = self.parser.parse_object(
+            {self.subcommand: {"trainer": changed, "measures": None}}, self.config
+        )
 
     def _substitute_missing_data(self, config: Namespace) -> None:
         data_class = _class_of(config.get("data"))
@@ -234,7 +260,7 @@ class RunCLI(LightningCLI):
         if self.subcommand == "fit":
             for callback in self.trainer.callbacks:
                 if isinstance(callback, ChecksRun):
-                    callback.check(self.model, self.datamodule)
+                    callback.check(self.trainer, self.model, self.datamodule)
         if self.subcommand == "fit" and self.config.fit.figure is not None:
             from sgdlit.figures.of_a_run import picture
 
@@ -323,6 +349,7 @@ class _ConfigOnly(RunCLI):
 
     def before_instantiate_classes(self) -> None:
         self._substitute_missing_data(self.config[self.subcommand])
+        self._add_measures(self.config[self.subcommand].measures)
 
     def instantiate_classes(self) -> None:
         """Nothing is built."""

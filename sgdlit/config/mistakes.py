@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sgdlit.config.files import read_settings
-from sgdlit.config.options import Option, Places, class_names, classes_in, is_abstract
+from sgdlit.config.options import Option, Places, class_names, classes_in, element_of, is_abstract
 from sgdlit.config.values import allowed_values, fits, not_allowed
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 
@@ -82,9 +82,12 @@ def no_such_option(part: str, place: str, options: Mapping[str, Option], places:
 def _wrong_value(message: str, places: Places) -> str | None:
     for key in sorted(places.settings, key=lambda key: -key.count(".")):
         option, value = places.option(key), places.settings[key]
+        if option is None:
+            continue
         in_list = key.rpartition(".")[2].isdigit()  # the list as a whole is looked at, unless it has classes
-        if option and not (in_list and not classes_in(option.hint)) and not fits(value, option.hint):
-            return not_allowed(key, value, option.hint)
+        hint = element_of(option.hint) if in_list else option.hint
+        if not (in_list and not classes_in(hint)) and not fits(value, hint):
+            return not_allowed(key, value, hint)
     # A positional argument, or an option whose annotation jsonargparse alone knows.
     found = re.match(r'Parser key "([^"]+)":(?:.|\n)*?(?:Got value|Given value): (.*)', message)
     if found is None:

@@ -1,6 +1,7 @@
 """What may be set: the options that a class accepts, and the classes that may stand at a key."""
 
 import contextlib
+import dataclasses
 import inspect
 import pkgutil
 import re
@@ -82,6 +83,14 @@ def classes_in(hint: Any) -> list[type]:
     return found
 
 
+def element_of(hint: Any) -> Any:
+    """What a list takes, of an annotation that allows one; the annotation itself of others."""
+    for part in alternatives(hint):
+        if typing.get_origin(part) in (list, Sequence, Iterable) and typing.get_args(part):
+            return typing.get_args(part)[0]
+    return hint
+
+
 def find_class(name: str, bases: Sequence[type]) -> type | None:
     """The class of a class path, or of the bare name of an imported subclass."""
     if "." not in name:
@@ -137,6 +146,9 @@ class Places:
         chosen, option = self.class_at(key), self.option(key)
         if chosen is None:
             return None
+        kinds = classes_in(option.hint) if option and not isinstance(self.settings.get(key), str) else []
+        if len(kinds) > 1 and all(map(dataclasses.is_dataclass, kinds)):  # which of them, its options tell
+            return {name: one for kind in kinds for name, one in parameters(kind).items()}
         filled = arguments_of_callable(option.hint) if option else 0
         return dict(list(parameters(chosen).items())[filled:])
 

@@ -8,12 +8,13 @@ from torch import nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.curvature import hessian_of, top_of
-from sgdlit.measures.directional_sharpness import along_gradient
+from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, top_of, work_of_top
+from sgdlit.measures.directional_sharpness import along_gradient, work_along_gradient
 from sgdlit.measures.lanczos import Eigenpairs
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction
 from sgdlit.measures.sharpness import require_tolerance, sharpness_of
+from sgdlit.measures.work import Sizes, Works
 
 
 def overlap(
@@ -65,7 +66,7 @@ def alignment(
     return float(torch.dot(g, hessian @ g).double() / torch.dot(g, g).double()) / largest
 
 
-class Alignment(Measure):
+class Alignment(CurvatureMeasure):
     """``measure/alignment`` gᵀHg/(λ₁‖g‖²) and ``measure/overlap`` ‖Uᵀg‖²/‖g‖², with g the gradient of the
     examples and U the top eigenvectors.
 
@@ -90,6 +91,9 @@ class Alignment(Measure):
         require_positive(type(self).__name__, count=count)
         require_tolerance(self, tolerance)
         self.count, self.tolerance = count, tolerance
+
+    def work(self, sizes: Sizes) -> Works:
+        return work_of_top(sizes, self.count, self.tolerance) | work_along_gradient(sizes)
 
     def take(self, run: RunAtStep, member: int) -> Values:
         top, along = run.once(top_of, self.count, self.tolerance), run.once(along_gradient)

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.philox import Key, derive_key, permutation
+from sgdlit.measures.curvature import CurvatureMeasure
 from sgdlit.measures.estimate import Estimate, mean_of, ratio_of_means
 from sgdlit.measures.mean_gradient import require_examples
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction
+from sgdlit.measures.work import Sizes, Work, Works
 
 
 class BatchCurvature(NamedTuple):
@@ -71,7 +73,7 @@ def drawn_minibatches(batches: Iterable[Batch], size: int, count: int, key: Key)
         yield inputs[chosen], targets[chosen]
 
 
-class BatchSharpness(Measure):
+class BatchSharpness(CurvatureMeasure):
     """``measure/batch_sharpness`` over minibatches that are drawn from the examples, with its interval.
 
     Beside it ``measure/batch_sharpness_of_means``, each with ``_low`` and ``_high``.
@@ -100,6 +102,11 @@ class BatchSharpness(Measure):
         super().__init__(**cadence)
         require_positive(type(self).__name__, minibatches=minibatches, batch_size=batch_size)
         self.minibatches, self.batch_size = minibatches, batch_size
+
+    def work(self, sizes: Sizes) -> Works:
+        seen = self.minibatches * min(self.batch_size or sizes.batch_size, sizes.examples)
+        own = Work(gradients=seen, products=seen)
+        return {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         key = derive_key(run.data.seed, f"batch sharpness at step {run.step}")

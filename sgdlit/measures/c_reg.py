@@ -15,6 +15,7 @@ from sgdlit.measures.gradient_noise import noise_of_parts
 from sgdlit.measures.mean_gradient import mean_gradient, squared_norm
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.undisturbed import HALF, preserved
+from sgdlit.measures.work import Sizes, Work, Works
 from sgdlit.objectives import Loss
 from sgdlit.objectives.penalty import c_reg_of, squared_gradient_norm
 
@@ -123,6 +124,13 @@ class CReg(Measure):
                 f"CReg: {type(data).__name__} has no finite training set; allowed: image shards, or a stream "
                 "with data.shard_size"
             )
+
+    def work(self, sizes: Sizes) -> Works:
+        assert sizes.training is not None, "check() lets no stream pass"
+        size = min(self.batch_size or sizes.batch_size, sizes.training)
+        there = sizes.training // size
+        seen = size * (there if self.batches is None else min(self.batches, there))
+        return {self: Work(gradients=seen)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         batches = run.batches("train_set", self.batch_size or run.data.batch_size)

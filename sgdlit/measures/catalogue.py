@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _FOLDER = Path(__file__).parent
-_CONSTANTS = ("formula", "answers", "price", "needs", "logged")
+_CONSTANTS = ("formula", "answers", "price", "needs", "logged", "arrays")
 
 
 class Entry(NamedTuple):
@@ -20,6 +20,7 @@ class Entry(NamedTuple):
     price: str
     needs: tuple[str, ...]
     logged: tuple[str, ...]
+    arrays: dict[str, str]
 
 
 @cache

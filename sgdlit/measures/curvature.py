@@ -1,11 +1,24 @@
 """What measures of curvature share in a run: products with one Hessian, and its top eigenvalues."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
-from sgdlit.measures.measure import RunAtStep
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.measures.lanczos import Eigenpairs, expected_products, lanczos, start_vector
+from sgdlit.measures.measure import Measure, RunAtStep
 from sgdlit.measures.products import HessianProducts
+from sgdlit.measures.work import Sizes, Work, Works
+from sgdlit.objectives.objective import refuse_compiled
+
+_TRIED = 2  # examples whose graph is made once more, to see how much memory it takes
+
+
+class CurvatureMeasure(Measure):
+    """A measure that differentiates twice."""
+
+    def check(self, network: nn.Module, data: KeyedData) -> None:
+        refuse_compiled(network, f"{type(self).__name__}:")
+
 
 _NEW = 0.1  # norm of the random part of a warm start, whose old part is a unit vector
 
@@ -50,3 +63,15 @@ def warm_start(old: Tensor, random: Tensor) -> Tensor:
     """
     whole = old.to(random).sum(1)
     return whole / whole.norm() + _NEW * random / random.norm()
+
+
+def work_of_hessian(sizes: Sizes) -> Works:
+    """The graphs that :func:`hessian_of` makes for its products."""
+    tried = min(_TRIED, sizes.chunk_size, sizes.examples)
+    return {(hessian_of,): Work(gradients=sizes.examples + tried)}
+
+
+def work_of_top(sizes: Sizes, count: int, tolerance: float) -> Works:
+    """That of :func:`top_of`: the number of its products depends on the spectrum, and is an expectation."""
+    products = expected_products(min(count, sizes.parameters), tolerance, sizes.parameters)
+    return work_of_hessian(sizes) | {(top_of, count, tolerance): Work(products=products * sizes.examples)}

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
-from sgdlit.measures.curvature import hessian_of
+from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import Estimate, mean_of, signs
 from sgdlit.measures.example_gradients import refuse_company, require_per_example
 from sgdlit.measures.mean_gradient import gradient_of
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_coupled_examples
+from sgdlit.measures.work import Sizes, Work, Works, work_of_company
 from sgdlit.objectives import Loss
 
 
@@ -95,7 +96,7 @@ def signed_gradient(hessian: HessianProducts, loss: Loss, xi: Tensor) -> Tensor:
     return found / len(xi) ** 0.5
 
 
-class CurvatureNoiseScale(Measure):
+class CurvatureNoiseScale(CurvatureMeasure):
     """``measure/curvature_noise_scale`` B_noise = tr(HΣ̂)/(ĝᵀHĝ) of the examples, in examples, and
     ``measure/hessian_noise`` tr(HΣ̂) with ``_low`` and ``_high``.
 
@@ -122,6 +123,11 @@ class CurvatureNoiseScale(Measure):
         super().__init__(**cadence)
         require_positive(type(self).__name__, probes=probes)
         self.probes = probes
+
+    def work(self, sizes: Sizes) -> Works:
+        n, m = sizes.examples, self.probes
+        own = Work(work_of_company(min(n, sizes.chunk_size)).forwards, gradients=m * n, products=(m + 1) * n)
+        return work_of_hessian(sizes) | {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         found = curvature_noise_of(run.once(hessian_of), run.loss, self.probes, run.data.seed, run.step)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
-from sgdlit.measures.curvature import hessian_of
-from sgdlit.measures.measure import Measure, RunAtStep, Values
+from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction
+from sgdlit.measures.work import Sizes, Work, Works
 
 
 def directional_sharpness(
@@ -38,7 +39,12 @@ def along_gradient(run: RunAtStep) -> float:
     return directional_sharpness_of(run.once(hessian_of))
 
 
-class DirectionalSharpness(Measure):
+def work_along_gradient(sizes: Sizes) -> Works:
+    """That of :func:`along_gradient`: one product."""
+    return work_of_hessian(sizes) | {(along_gradient,): Work(products=sizes.examples)}
+
+
+class DirectionalSharpness(CurvatureMeasure):
     """``measure/directional_sharpness`` gᵀHg/‖g‖² along the gradient g of the examples; none where g = 0."""
 
     formula = "gᵀHg/‖g‖²"
@@ -46,6 +52,9 @@ class DirectionalSharpness(Measure):
     price = "3 n; 2 n beside another measure of curvature"
     logged = ("measure/directional_sharpness",)
     needs = ("examples",)
+
+    def work(self, sizes: Sizes) -> Works:
+        return work_along_gradient(sizes)
 
     def take(self, run: RunAtStep, member: int) -> Values:
         value = run.once(along_gradient)

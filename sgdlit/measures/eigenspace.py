@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgdlit.measures.curvature import top_of
+from sgdlit.measures.curvature import CurvatureMeasure, top_of, work_of_top
 from sgdlit.measures.earlier import Earlier
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values, require_positive
 from sgdlit.measures.sharpness import require_tolerance
+from sgdlit.measures.work import Sizes, Works
 
 
 def eigenspace_overlap(one: Tensor, other: Tensor) -> float:
@@ -18,7 +19,7 @@ def eigenspace_overlap(one: Tensor, other: Tensor) -> float:
     return float((one.double().T @ other.to(one).double()).square().sum()) / one.shape[1]
 
 
-class EigenspaceOverlap(Measure):
+class EigenspaceOverlap(CurvatureMeasure):
     """``measure/eigenspace_overlap`` ‖U_tᵀU_s‖²_F/k of the k top eigenvectors of the Hessian at this step and
     at the last one at which their space was known, ``measure/eigenspace_age`` t − s steps before.
 
@@ -42,6 +43,9 @@ class EigenspaceOverlap(Measure):
         require_positive(type(self).__name__, count=count)
         require_tolerance(self, tolerance)
         self.count, self.tolerance, self._earlier = count, tolerance, Earlier()
+
+    def work(self, sizes: Sizes) -> Works:
+        return work_of_top(sizes, self.count, self.tolerance)
 
     def take(self, run: RunAtStep, member: int) -> Values:
         top = run.once(top_of, self.count, self.tolerance)

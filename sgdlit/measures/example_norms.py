@@ -1,6 +1,7 @@
 """Norms of the gradients of single examples."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +33,13 @@ def example_norms(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> T
 
 class ExampleNorms(Measure):
     """``measure/example_gradient_norm_qNNN`` quantiles of ‖∇C_i‖ over the examples: NNN = 000 is the
-    smallest, 050 the median, 100 the largest."""
+    smallest, 050 the median, 100 the largest. The array ``example_gradient_norms`` has all of them."""
 
     formula = "quantiles of ‖∇C_i‖"
     answers = "are there outliers among the examples; how heavy is the tail"
     price = "1.3 n (linear layers), 1.4 n and more elsewhere"
     logged = ("measure/example_gradient_norm_qNNN",)
+    arrays: ClassVar[Mapping[str, str]] = {"example_gradient_norms": "[n]: ‖∇C_i‖ in C/θ of each example"}
     needs = ("example_norms",)
 
     def take(self, run: RunAtStep, member: int) -> Values:
@@ -45,3 +47,6 @@ class ExampleNorms(Measure):
         at = torch.tensor(QUANTILES, dtype=norms.dtype, device=norms.device)
         found = zip(QUANTILES, torch.quantile(norms, at).tolist(), strict=True)
         return {f"measure/example_gradient_norm_q{round(100 * q):03}": value for q, value in found}
+
+    def take_arrays(self, run: RunAtStep, member: int) -> dict[str, Tensor]:
+        return {"example_gradient_norms": run.example_norms.sqrt()}

@@ -12,6 +12,7 @@ from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.singular_values import effective_rank
 from sgdlit.measures.undisturbed import is_finite, outputs_of, preserved, refuse_not_finite
+from sgdlit.measures.work import Sizes, Work, Works
 
 
 class Features(NamedTuple):
@@ -134,6 +135,9 @@ class FeatureRanks(Measure):
             near = did_you_mean(self.layer, names)
             problem = f"FeatureRanks: there is no layer {self.layer!r}{near}"
             raise UserError(with_allowed(problem, [name for name in names if name]))
+
+    def work(self, sizes: Sizes) -> Works:
+        return {self: Work(forwards=sizes.examples)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if not is_finite(run.network):

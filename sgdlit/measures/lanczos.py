@@ -4,6 +4,7 @@ Of the methods that were tried on Hessians of networks it needs the fewest produ
 orthogonalised against twice: without that, float32 gives copies of the largest eigenvalue for further ones.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -192,6 +193,21 @@ def lanczos(
         space,
         following,
     )
+
+
+def expected_products(count: int, tolerance: float = 1e-3, size: int | None = None) -> float:
+    """About how many products :func:`lanczos` needs on Hessians of networks, from a start without knowledge.
+
+    To 1e-3 they were 3 to 8 for one eigenvalue and 14 to 21 for five, in networks of 78 000 and of 265 000
+    parameters; each further digit took one more. It is an expectation: the number depends on the spectrum.
+
+    Args:
+        count: of eigenvalues.
+        tolerance: relative, of each.
+        size: P; no more are needed.
+    """
+    found = 2 + 3.2 * count + max(0.0, math.log10(1e-3 / tolerance))
+    return found if size is None else min(found, float(size))
 
 
 def _errors(values: np.ndarray, residuals: np.ndarray) -> np.ndarray:

@@ -15,7 +15,15 @@ from sgdlit.foundations.philox import derive_key, normal
 from sgdlit.measures.example_gradients import require_per_example
 from sgdlit.measures.mean_gradient import MeanLoss, has_examples, mean_cost, require_examples
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, require_positive
-from sgdlit.measures.undisturbed import copied_buffers, moved, outputs_of, preserved, refuse_not_finite
+from sgdlit.measures.undisturbed import (
+    copied_buffers,
+    has_batchnorm,
+    moved,
+    outputs_of,
+    preserved,
+    refuse_not_finite,
+)
+from sgdlit.measures.work import Sizes, Work, Works
 from sgdlit.objectives import Loss
 
 
@@ -254,10 +262,12 @@ class BarrierFromStart(Measure):
         require_positive("BarrierFromStart", points=points - 1)
         self.points = points
 
+    def work(self, sizes: Sizes) -> Works:
+        return {self: Work(forwards=(3 if sizes.normalized else 1) * self.points * sizes.examples)}
+
     def take(self, run: RunAtStep, member: int) -> Values:
-        normalized = any(isinstance(m, _BatchNorm) for m in run.network.modules())
         found: Values = {}
-        for again in (False, True) if normalized else (False,):
+        for again in (False, True) if has_batchnorm(run.network) else (False,):
             along = line(
                 run.network,
                 run.loss,

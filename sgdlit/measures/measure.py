@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from sgdlit.data.sensing import MatrixSensing
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import ExampleGradients, example_gradients
 from sgdlit.measures.mean_gradient import MeanGradient, mean_cost, mean_gradient
+from sgdlit.measures.undisturbed import Mode
+from sgdlit.measures.work import Sizes, Works, work_of_needs
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import Loss
 
@@ -184,18 +186,26 @@ class LogSpaced:
     """Steps close to first · 2^(k/per_doubling), k = 0, 1, …, and step 0.
 
     Args:
-        first: the first of them after step 0.
-        per_doubling: steps until their number has doubled.
-
-    Raises:
-        UserError: below 1.
+        first: the first of them after step 0, 1 or more.
+        per_doubling: steps until their number has doubled, 1 or more.
     """
 
     first: int = 1
     per_doubling: int = 2
 
-    def __post_init__(self) -> None:
-        require_positive("LogSpaced", first=self.first, per_doubling=self.per_doubling)
+
+@dataclass(frozen=True)
+class AtSteps:
+    """Some steps, beside step 0 and the last one.
+
+    Args:
+        steps: numbers of updates made, one or more, from 0 on.
+    """
+
+    steps: list[int]
+
+
+Cadence = LogSpaced | AtSteps
 
 
 class Measure(ABC):
@@ -206,10 +216,13 @@ class Measure(ABC):
 
     Args:
         every_n_steps: steps between two values; with neither this nor ``at``, the cadence of all measures.
-        at: log-spaced steps.
+        at: log-spaced steps, or some by number.
+        examples: n, how many examples of the training set this measure looks at; ``all`` of them; None for
+            as many as all measures.
+        mode: ``eval`` or ``train``; None for the mode of all measures.
 
     Raises:
-        UserError: below 1; both.
+        UserError: below 1; two cadences.
     """
 
     formula: ClassVar[str] = ""
@@ -226,12 +239,30 @@ class Measure(ABC):
     """Properties of :class:`RunAtStep` that it looks at, beside network, loss, data and step."""
     looks_back: ClassVar[int] = 0
     """Number of updates before a step whose parameters it needs, 0 to 2: ``previous_parameters``."""
+    arrays: ClassVar[Mapping[str, str]] = {}
+    """Names of the arrays that it leaves beside its values, each with its axes and units."""
     headline: ClassVar[str | None] = None
     """The value that the closing line of a run shows; None for none."""
 
-    def __init__(self, every_n_steps: int | None = None, at: LogSpaced | None = None) -> None:
+    def __init__(
+        self,
+        every_n_steps: int | None = None,
+        at: Cadence | None = None,
+        examples: int | Literal["all"] | None = None,
+        mode: Mode | None = None,
+    ) -> None:
         check_cadence(type(self).__name__, every_n_steps, at)
+        require_positive(type(self).__name__, examples=None if examples == "all" else examples)
         self.every_n_steps, self.at = every_n_steps, at
+        self.examples, self.mode = examples, mode
+
+    def work(self, sizes: Sizes) -> Works:
+        """What taking it costs at a step, by what is found; by default what its needs cost.
+
+        What it finds by ``RunAtStep.once`` it names by that function and its arguments, as a tuple; what it
+        shares with no other, by itself.
+        """
+        return work_of_needs(self.needs, sizes)
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
         """Refuse a run that this cannot be measured of.
@@ -253,6 +284,10 @@ class Measure(ABC):
     @abstractmethod
     def take(self, run: RunAtStep, member: int) -> Values:
         """The values by name; none where there is nothing to say at this step."""
+
+    def take_arrays(self, run: RunAtStep, member: int) -> dict[str, Tensor]:
+        """The arrays by name, after ``take`` at the same step; what both need they find by ``run.once``."""
+        return {}
 
     def note(self, squared_sums: Callable[[int], Tensor], start: int, count: int, owned: slice) -> None:
         """See what steps show as they are made; for measures of the steps themselves.
@@ -284,12 +319,16 @@ def require_positive(owner: str, **given: int | None) -> None:
             raise UserError(f"{owner}.{name}: {value} is not possible; allowed: 1 or more")
 
 
-def check_cadence(owner: str, every_n_steps: int | None, at: LogSpaced | None) -> None:
+def check_cadence(owner: str, every_n_steps: int | None, at: Cadence | None) -> None:
     """Refuse what is no cadence.
 
     Raises:
-        UserError: a period below 1; two cadences.
+        UserError: a period below 1; steps that are none; two cadences.
     """
     require_positive(owner, every_n_steps=every_n_steps)
+    if isinstance(at, LogSpaced):
+        require_positive("LogSpaced", first=at.first, per_doubling=at.per_doubling)
+    if isinstance(at, AtSteps) and min(at.steps, default=-1) < 0:
+        raise UserError(f"AtSteps.steps: {at.steps} is not possible; allowed: one or more, from 0 on")
     if every_n_steps is not None and at is not None:
         raise UserError(f"{owner}.every_n_steps: {every_n_steps} beside {owner}.at; allowed: one of them")

@@ -22,6 +22,7 @@ from sgdlit.measures.mean_gradient import (
 )
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
+from sgdlit.measures.work import Sizes, Work, Works, work_of_company
 
 
 def noise_of_batch(
@@ -138,6 +139,14 @@ class MicroBatchNoise(Measure):
                 "batch_size"
             )
         self.parts, self.batch_size = parts, batch_size
+
+    def work(self, sizes: Sizes) -> Works:
+        size = min(self.batch_size or sizes.batch_size, sizes.examples)
+        if size < (self.parts or 2):
+            return {}
+        if self.parts is None:
+            return {self: Work(work_of_company(size).forwards, example_gradients=size)}
+        return {self: Work(gradients=size)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         size = min(self.batch_size or run.data.batch_size, run.examples.count)

@@ -9,12 +9,15 @@ from torch.optim import Adam, AdamW, Optimizer
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.curvature import hessian_of
-from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
-from sgdlit.measures.measure import Measure, RunAtStep, Values
+from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
+from sgdlit.measures.lanczos import Eigenpairs, expected_products, lanczos, start_vector
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction
 from sgdlit.measures.sharpness import require_tolerance
 from sgdlit.measures.stability_limit import stability_limit
+from sgdlit.measures.work import Sizes, Work, Works
+
+_MORE = 5  # products than without the preconditioner
 
 
 class Preconditioned:
@@ -122,7 +125,7 @@ def shift_of(optimizer: Optimizer) -> float:
     return 0.0 if beside else float(group["weight_decay"])
 
 
-class PreconditionedSharpness(Measure):
+class PreconditionedSharpness(CurvatureMeasure):
     """``measure/preconditioned_sharpness`` λ₁(D^(−1/2)HD^(−1/2)) of the examples under Adam or AdamW.
 
     Beside it ``measure/preconditioned_sharpness_converged``, with no value where it is 0, and
@@ -154,6 +157,13 @@ class PreconditionedSharpness(Measure):
                 f"PreconditionedSharpness: not known of {type(optimizer).__name__}; allowed: "
                 "model.optimizer: torch.optim.Adam or torch.optim.AdamW, of one group of parameters"
             )
+
+    def work(self, sizes: Sizes) -> Works:
+        if sizes.step == 0:
+            return {}
+        products = min(_MORE + expected_products(1, self.tolerance), sizes.parameters)
+        own = Work(products=products * sizes.examples)
+        return work_of_hessian(sizes) | {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if run.step == 0:

@@ -13,6 +13,7 @@ from sgdlit.measures.mean_gradient import trained_parameters
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.singular_values import chosen_matrices
 from sgdlit.measures.undisturbed import moved, outputs_of, preserved
+from sgdlit.measures.work import Sizes, Work, Works
 from sgdlit.objectives import Loss
 
 _EXAMPLES = 32  # on which scale invariance is tested
@@ -86,6 +87,10 @@ class Rotation(Measure):
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
         chosen_matrices("Rotation", network, None)
+
+    def work(self, sizes: Sizes) -> Works:
+        looked_at = min(_EXAMPLES, sizes.chunk_size, sizes.examples)
+        return {self: Work(forwards=looked_at * (1 + 2 * sizes.matrices))}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         found: Values = {}

@@ -8,12 +8,13 @@ from torch.optim import SGD
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.curvature import to_start_from, top_of
+from sgdlit.measures.curvature import CurvatureMeasure, to_start_from, top_of, work_of_top
 from sgdlit.measures.earlier import Earlier
 from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
 from sgdlit.measures.stability_limit import stability_limit
+from sgdlit.measures.work import Sizes, Works
 
 
 def sharpness(
@@ -54,7 +55,7 @@ def sharpness_of(
     return lanczos(matrix, start, count, tolerance, vectors=vectors)
 
 
-class Sharpness(Measure):
+class Sharpness(CurvatureMeasure):
     """``measure/sharpness`` λ₁ of the Hessian, further ones as ``measure/sharpness_2`` …, of the examples.
 
     Beside it: ``measure/sharpness_converged`` 1 or 0, with no value where it is 0 but the lower bound
@@ -94,6 +95,9 @@ class Sharpness(Measure):
         require_tolerance(self, tolerance)
         self.count, self.tolerance, self.warm = count, tolerance, warm
         self._earlier = Earlier()  # vectors [P, count + 1]
+
+    def work(self, sizes: Sizes) -> Works:
+        return work_of_top(sizes, self.count, self.tolerance)
 
     def take(self, run: RunAtStep, member: int) -> Values:
         top = self._top(run, member)

@@ -1,19 +1,22 @@
 """Spectral density: how the eigenvalues of the Hessian are distributed."""
 
 import math
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
-from sgdlit.measures.curvature import hessian_of
+from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import mean_of
 from sgdlit.measures.lanczos import Krylov, start_vector
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
+from sgdlit.measures.work import Sizes, Work, Works
+
+_GRID = 512  # points of a stored density
 
 
 class Spectrum(NamedTuple):
@@ -94,12 +97,18 @@ def spectral_density_of(
     return Spectrum(torch.from_numpy(nodes), torch.from_numpy(weights))
 
 
-class SpectralDensity(Measure):
+def spectrum_of(run: RunAtStep, steps: int, starts: int) -> Spectrum:
+    """That of the Hessian of the measured examples; ask for it by ``run.once``."""
+    return spectral_density_of(run.once(hessian_of), steps, starts, run.data.seed, run.step)
+
+
+class SpectralDensity(CurvatureMeasure):
     """``measure/negative_share``: the weight of eigenvalues below −1 % of the largest Ritz value, with
     ``_low`` and ``_high``; and the ends of the spectrum, ``measure/spectrum_largest`` and
     ``measure/spectrum_smallest``; of the examples.
 
-    The density itself: :func:`spectral_density`.
+    The array ``spectral_density`` is the density, blurred by a Gaussian whose standard deviation is a
+    hundredth of the distance between the ends; ``spectrum`` has the nodes and weights, see :class:`Spectrum`.
 
     Args:
         steps: Lanczos steps from each start vector.
@@ -117,6 +126,10 @@ class SpectralDensity(Measure):
         "measure/spectrum_largest",
         "measure/spectrum_smallest",
     )
+    arrays: ClassVar[Mapping[str, str]] = {
+        "spectral_density": "[3, grid]: λ in C/θ²; the density in 1/λ; its standard deviation over starts",
+        "spectrum": "[2, v, m]: nodes λ in C/θ² of each start vector; their weights",
+    }
     needs = ("examples",)
     small = ({"steps": 6, "starts": 2},)
 
@@ -125,8 +138,23 @@ class SpectralDensity(Measure):
         require_positive(type(self).__name__, steps=steps, starts=starts)
         self.steps, self.starts = steps, starts
 
+    def work(self, sizes: Sizes) -> Works:
+        products = self.starts * min(self.steps, sizes.parameters)
+        own = {(spectrum_of, self.steps, self.starts): Work(products=products * sizes.examples)}
+        return work_of_hessian(sizes) | own
+
     def take(self, run: RunAtStep, member: int) -> Values:
-        found = spectral_density_of(run.once(hessian_of), self.steps, self.starts, run.data.seed, run.step)
+        found = run.once(spectrum_of, self.steps, self.starts)
         largest, smallest = float(found.nodes.max()), float(found.nodes.min())
         ends = {"measure/spectrum_largest": largest, "measure/spectrum_smallest": smallest}
         return mean_of(found.share_below(-0.01 * abs(largest))).under("measure/negative_share") | ends
+
+    def take_arrays(self, run: RunAtStep, member: int) -> dict[str, Tensor]:
+        found = run.once(spectrum_of, self.steps, self.starts)
+        low, high = float(found.nodes.min()), float(found.nodes.max())
+        width = 0.01 * (high - low)
+        if not (math.isfinite(width) and width > 0):
+            return {"spectrum": torch.stack(found)}
+        grid = torch.linspace(low - 3 * width, high + 3 * width, _GRID, dtype=torch.float64)
+        curve = torch.stack((grid, *found.density(grid, width)))
+        return {"spectral_density": curve, "spectrum": torch.stack(found)}

@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.mean_gradient import mean_cost, trained_parameters
-from sgdlit.measures.measure import Measure, RunAtStep, Values
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction
 from sgdlit.measures.undisturbed import moved
+from sgdlit.measures.work import Sizes, Work, Works
 
 
 class StepChange(NamedTuple):
@@ -64,7 +66,7 @@ def step_ratio_of(hessian: HessianProducts, batches: Iterable[Batch], update: Te
     return StepChange(change, float(slope + bent / 2), float(bent / torch.dot(d, d)))
 
 
-class StepRatio(Measure):
+class StepRatio(CurvatureMeasure):
     """``measure/step_ratio`` of the last update d, from where it was made, on the examples.
 
     Beside it its parts, ``measure/step_change`` C(θ + d) − C(θ) and ``measure/step_predicted`` gᵀd + ½dᵀHd,
@@ -83,6 +85,13 @@ class StepRatio(Measure):
     )
     needs = ("examples", "parameters", "previous_parameters")
     looks_back = 1
+
+    def work(self, sizes: Sizes) -> Works:
+        if sizes.step == 0:
+            return {}
+        before = work_of_hessian(sizes)[(hessian_of,)].gradients  # where the update was made
+        n = sizes.examples
+        return {self: Work(forwards=2 * n, gradients=before, products=n)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if not run.previous_parameters:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
-from sgdlit.measures.curvature import hessian_of
+from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import Estimate, mean_of, signs
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
+from sgdlit.measures.work import Sizes, Work, Works
 
 
 class TraceEstimate(NamedTuple):
@@ -68,7 +69,7 @@ def trace_of(matrix: Products, probes: int = 12, seed: int = 0, step: int = 0) -
     return TraceEstimate(mean_of(draws), mean_of(torch.stack(squares)), each, draws)
 
 
-class Trace(Measure):
+class Trace(CurvatureMeasure):
     """``measure/trace`` tr H, ``measure/squared_frobenius_norm`` ‖H‖²_F, both with ``_low`` and ``_high``,
     and ``measure/hessian_effective_rank`` (tr H)²/‖H‖²_F, of the examples.
 
@@ -96,6 +97,10 @@ class Trace(Measure):
         super().__init__(**cadence)
         require_positive(type(self).__name__, probes=probes)
         self.probes = probes
+
+    def work(self, sizes: Sizes) -> Works:
+        own = Work(products=self.probes * sizes.examples)
+        return work_of_hessian(sizes) | {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         found = trace_of(run.once(hessian_of), self.probes, run.data.seed, run.step)

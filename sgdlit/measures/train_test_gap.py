@@ -14,6 +14,7 @@ from sgdlit.measures.example_gradients import require_per_example
 from sgdlit.measures.mean_gradient import has_examples, require_examples
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite
+from sgdlit.measures.work import Sizes, Work, Works
 from sgdlit.objectives import Loss
 
 _NORMAL = 1.959963984540054  # two-sided 95 %: test sets are large
@@ -84,6 +85,9 @@ class TrainTestGap(Measure):
             raise UserError(
                 f"TrainTestGap: {type(data).__name__} has no test examples; allowed: data with some"
             )
+
+    def work(self, sizes: Sizes) -> Works:
+        return {self: Work(forwards=sizes.examples + sizes.test)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         test, population = run.batches("test", None), run.examples.population

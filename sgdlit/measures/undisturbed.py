@@ -159,6 +159,11 @@ def refuse_not_finite(network: nn.Module) -> None:
             )
 
 
+def has_batchnorm(network: nn.Module) -> bool:
+    """Whether a layer of the network is BatchNorm."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
 def refuse_coupled_examples(network: nn.Module) -> None:
     """Refuse a network in which the gradient of one example depends on the others of its batch.
 

@@ -41,6 +41,7 @@ class FiniteDifferencePenalty(Objective):
     """
 
     small = ({"delta": 1e-6},)
+    gradients = 2
 
     def __init__(self, penalty_batch_size: int | None = None, delta: float = 1e-2) -> None:
         super().__init__(penalty_batch_size)

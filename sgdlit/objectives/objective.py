@@ -56,6 +56,8 @@ class Objective(ABC):
 
     small: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     """Arguments with which it is tested against the exact gradient, on smooth networks in float64."""
+    gradients: ClassVar[int] = 3
+    """What an example costs at λ > 0, in gradients of one example: here one, and a product with H."""
 
     def __init__(self, penalty_batch_size: int | None = None) -> None:
         if penalty_batch_size is not None and penalty_batch_size < 1:

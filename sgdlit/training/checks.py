@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class ChecksRun(Protocol):
     """A callback that refuses a run before it leaves a trace."""
 
-    def check(self, module: Any, datamodule: Any) -> None:
+    def check(self, trainer: Trainer, module: Any, datamodule: Any) -> None:
         """Refuse what it cannot go with.
 
         Raises:

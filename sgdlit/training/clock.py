@@ -59,6 +59,21 @@ def steps_to_lightnings_next(trainer: Trainer) -> int:
     return max(1, int(min(left)))
 
 
+def planned_steps(trainer: Trainer, steps_per_epoch: int) -> int | float:
+    """Steps of a whole run, before it begins; infinite where time alone ends it.
+
+    Args:
+        trainer: of the run.
+        steps_per_epoch: of the data, before ``trainer.limit_train_batches``.
+    """
+    most = math.inf if trainer.max_steps == -1 else trainer.max_steps
+    if trainer.max_epochs is None or trainer.max_epochs == -1:
+        return most
+    batches, limit = steps_per_epoch * trainer.accumulate_grad_batches, trainer.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    return min(most, math.ceil(batches / trainer.accumulate_grad_batches) * max(trainer.max_epochs, 1))
+
+
 def step_is_complete(trainer: Trainer) -> bool:
     """Whether the parameters were updated at this batch (not while gradients are still accumulated)."""
     return not trainer.fit_loop.epoch_loop._should_accumulate()

@@ -2,7 +2,9 @@
 
 import copy
 import math
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
 from typing import Any
@@ -21,60 +23,76 @@ from sgdlit.foundations.side_by_side import SideBySide
 from sgdlit.measures.measure import (
     OF_EXAMPLES,
     OF_PARAMETERS,
+    Cadence,
     Examples,
-    LogSpaced,
     Measure,
     Parameters,
     RunAtStep,
     check_cadence,
     require_positive,
 )
+from sgdlit.measures.presets import PresetName, preset
 from sgdlit.measures.relative_squared_error import squared_sums
 from sgdlit.measures.undisturbed import Mode, is_finite, refuse_coupled_examples, undisturbed
-from sgdlit.training.clock import step_is_complete
-from sgdlit.training.log_spaced_validation import next_log_spaced
+from sgdlit.training.arrays_of_run import ArraysOfRun, NamedArrays
+from sgdlit.training.clock import planned_steps, step_is_complete
+from sgdlit.training.measure_plan import Count, Plan, View, check_budget, in_percent, plan_of
 from sgdlit.training.module import Training
-from sgdlit.training.rows import Row
+from sgdlit.training.rows import Row, over_ranks
 
 
 class Measures(Callback):
     """Takes measures of every member at some steps and at the end, and logs them in one row each.
 
     What is logged at step t is about the parameters after t updates. Nothing that is measured changes the
-    run: networks are in the mode of measures meanwhile, and random generators are left as they were.
+    run: networks are in the mode of measures meanwhile, and random generators are left as they were. What
+    they cost is said before the run, and how long they took at its end, also as ``measures/time_share``: the
+    time for measures over that of the steps alone.
 
     Args:
-        measures: what is taken.
+        measures: what is taken; the name of a preset (``basic``, ``standard``, ``full``) stands for those of
+            its measures that can be taken of the run and are not in the list by themselves.
         every_n_steps: steps between two rows, for measures without a cadence of their own; with neither this
             nor ``at`` one row, at the end.
-        at: log-spaced steps, in place of ``every_n_steps``.
+        at: log-spaced steps, or some by number, in place of ``every_n_steps``.
         examples: n, how many examples of the training set are looked at, not augmented: the first of a
-            permutation with the key (data.seed, "measures"); null for all of them. Of a stream they are
-            examples that no step sees.
+            permutation with the key (data.seed, "measures"); ``auto``: 500, or all of a smaller set; null for
+            all of them. Of a stream they are examples that no step sees.
         mode: that of networks while they are measured: ``eval``, or ``train``, in which BatchNorm takes the
             statistics of the batch, and Dropout stays off.
         chunk_size: examples that are looked at together.
+        budget: the most that measures may cost, as a share of the gradients that the steps of the run take;
+            null for no limit.
 
     Raises:
         UserError: an argument below 1; two cadences; no measures, or a run that one of them cannot be taken
-            of; more examples than there are.
+            of; more examples than there are; a budget that is negative, or less than what is planned.
     """
 
     def __init__(
         self,
-        measures: list[Measure],
+        measures: list[Measure | PresetName],
         every_n_steps: int | None = None,
-        at: LogSpaced | None = None,
-        examples: int | None = 1000,
+        at: Cadence | None = None,
+        examples: Count = "auto",
         mode: Mode = "eval",
         chunk_size: int = 200,
+        budget: float | None = None,
     ) -> None:
         if not measures:
             raise UserError("Measures.measures: none; allowed: one or more of sgdlit.measures")
         check_cadence("Measures", every_n_steps, at)
-        require_positive("Measures", examples=examples, chunk_size=chunk_size)
-        self.measures, self.period, self.at = list(measures), every_n_steps, at
-        self.examples, self.mode, self.chunk_size = examples, mode, chunk_size
+        given = None if examples == "auto" else examples
+        require_positive("Measures", examples=given, chunk_size=chunk_size)
+        if budget is not None and not budget >= 0:
+            raise UserError(f"Measures.budget: {budget} is not possible; allowed: 0 or more, or null")
+        self.measures, self._optional = _expanded(measures)
+        self.view = View(every_n_steps, at, examples, mode, chunk_size)
+        self._views = {measure: self.view.of(measure) for measure in self.measures}
+        self.budget = budget
+        self._plan: Plan | None = None
+        self._timed = _Timed()
+        self._arrays = ArraysOfRun({})
         self._members = 1
         self._sums = torch.zeros(2)
         self._last_step: float = 0
@@ -101,11 +119,7 @@ class Measures(Callback):
 
     def _next(self, measure: Measure, step: int) -> int | None:
         """The first step after ``step`` at which a measure is due."""
-        own = measure if measure.every_n_steps or measure.at else None
-        period, at = (self.period, self.at) if own is None else (own.every_n_steps, own.at)
-        if at is not None:
-            return next_log_spaced(step, at.first, at.per_doubling)
-        return None if period is None else (step // period + 1) * period
+        return self._views[measure].next_step(step)
 
     def _is_due(self, measure: Measure, step: int) -> bool:
         return step >= self._last_step or self._next(measure, step - 1) == step
@@ -118,39 +132,90 @@ class Measures(Callback):
             for back in range(1, measure.looks_back + 1)
         )
 
-    def check(self, module: LightningModule, datamodule: Any) -> None:
-        """Refuse a run that cannot be measured, before it leaves a trace.
+    # What is refused, and what it will cost
+
+    def check(self, trainer: Trainer, module: LightningModule, datamodule: Any) -> None:
+        """Refuse a run that cannot be measured, before it leaves a trace, and say what measures will cost.
+
+        What a preset has and cannot be measured of this run is left out, and that is said.
 
         Raises:
-            UserError: naming the measure, what it cannot look at, and what is allowed.
+            UserError: naming the measure, what it cannot look at, and what is allowed; or the budget.
         """
         if not isinstance(module, Training):
             raise UserError(
                 f"Measures: cannot look at {type(module).__name__}; allowed: model: "
                 "sgdlit.training.module.Training, with any network"
             )
-        for member, data in zip(module.members, data_of(datamodule), strict=True):
-            for measure in self.measures:
-                measure.check(member.network, data)
-                measure.check_optimizer(member.optimizer)
+        data = data_of(datamodule)
+        for measure in list(self.measures):
+            try:
+                for member, own in zip(module.members, data, strict=True):
+                    self._check_one(measure, member, own)
+            except UserError as error:
+                if measure not in self._optional:
+                    raise
+                self._leave_out(measure, str(error), trainer)
+        self._chosen = [self._choose(own) for own in data]
+        self._look_ahead(trainer, module.members, data)
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.check(pl_module, trainer.datamodule)
-        assert isinstance(pl_module, Training)
-        self._chosen = []
-        for member, data in zip(pl_module.members, data_of(trainer.datamodule), strict=True):
-            needs = self._needs(self.measures)
-            if needs & OF_EXAMPLES:
-                self._chosen.append(self._choose(data))
-            if needs & {"example_norms", "example_products"}:
-                with undisturbed(member.network, self.mode):
-                    refuse_coupled_examples(member.network)
+    def _check_one(self, measure: Measure, member: Member, data: KeyedData) -> None:
+        measure.check(member.network, data)
+        measure.check_optimizer(member.optimizer)
+        if set(measure.needs) & {"example_norms", "example_products"}:
+            with undisturbed(member.network, self._views[measure].mode):
+                refuse_coupled_examples(member.network)
+
+    def _leave_out(self, measure: Measure, why: str, trainer: Trainer) -> None:
+        """A measure of a preset."""
+        self.measures.remove(measure)
+        if trainer.is_global_zero:
+            name = type(measure).__name__
+            say(f"{name} is left out of the measures: {why.removeprefix(f'{name}: ')}")
+        if not self.measures:
+            raise UserError("Measures.measures: none is left; allowed: one or more that can be taken")
 
     def _choose(self, data: KeyedData) -> Tensor:
-        try:
-            return data.choose(self.examples, "measures")
-        except UserError as error:
-            raise UserError(f"Measures.examples: {error}") from None
+        """The examples that any of the measures looks at: each takes the first n of them."""
+        found = torch.empty(0, dtype=torch.int64)
+        for measure in self.measures:
+            if set(measure.needs) & OF_EXAMPLES:
+                try:
+                    own = data.choose(self._views[measure].count(data.training_size), "measures")
+                except UserError as error:
+                    owner = "Measures" if measure.examples is None else type(measure).__name__
+                    raise UserError(f"{owner}.examples: {error}") from None
+                found = max(found, own, key=len)
+        return found
+
+    def _look_ahead(self, trainer: Trainer, members: Sequence[Member], data: Sequence[KeyedData]) -> None:
+        """What the measures will cost.
+
+        Raises:
+            UserError: more than the budget, or a run of which nobody knows how many steps it has.
+        """
+        steps = planned_steps(trainer, data[0].steps_per_epoch)
+        if not 0 < steps < math.inf:
+            if self.budget is not None and steps:
+                raise UserError(
+                    f"Measures.budget: {self.budget} of a run without end is not known; allowed: "
+                    "trainer.max_steps or trainer.max_epochs, or null"
+                )
+            return
+
+        def again(measures: Sequence[Measure], view: View) -> Plan:
+            return plan_of(measures, view, members, data, int(steps))
+
+        plan, before = again(self.measures, self.view), self._plan
+        self._plan = plan
+        if plan != before and trainer.is_global_zero and (plan.share or self._optional):
+            say("\n".join(["", *plan.table(), "(steps each: the price in steps of the run)", ""]))
+        if self.budget is not None:
+            check_budget(self.budget, plan, again, self.view)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            self.check(trainer, pl_module, trainer.datamodule)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._members = len(pl_module.members)
@@ -161,22 +226,46 @@ class Measures(Callback):
             measure.begin(self._members, pl_module.device)
         self._sums = torch.zeros(2, device=pl_module.device)
         self._last_step = trainer.estimated_stepping_batches
+        self._timed = _Timed()
         step = trainer.global_step
+        self._arrays = ArraysOfRun(self._about())
+        self._arrays.begin(trainer)
         if "initial_parameters" in self._needs(self.measures):
-            self._begin_at(step, pl_module)
+            self._begin_at(step, trainer, pl_module)
         if step == 0:
             self._take(trainer, pl_module, [m for m in self.measures if self._next(m, 0) is not None])
             self._keep(step, pl_module)
 
-    def _begin_at(self, step: int, module: Training) -> None:
+    def _about(self) -> dict[str, dict[str, Any]]:
+        """What the arrays of each name are."""
+        seeds = [data.seed for data in self._data]
+        return {
+            name: {
+                "measure": type(measure).__name__,
+                "formula": measure.formula,
+                "axes": axes,
+                "examples": self._views[measure].count(self._data[0].training_size),
+                "mode": self._views[measure].mode,
+                "seed": seeds[0] if len(set(seeds)) == 1 else seeds,
+            }
+            for measure in self.measures
+            for name, axes in measure.arrays.items()
+        }
+
+    def _begin_at(self, step: int, trainer: Trainer, module: Training) -> None:
         """Keep the parameters of the start."""
         if step == 0:
             self._initial = [_copy(member.network) for member in module.members]
         if not self._initial:
-            raise UserError(
-                "ckpt_path: the checkpoint has no parameters of the start, from which a measure takes "
-                "distances; allowed: one of a run that had this measure from the start"
+            why = (
+                "the checkpoint has no parameters of the start, from which a measure takes distances; "
+                "allowed: one of a run that had this measure from the start"
             )
+            for measure in list(self.measures):
+                if "initial_parameters" in measure.needs:
+                    if measure not in self._optional:
+                        raise UserError(f"ckpt_path: {why}")
+                    self._leave_out(measure, why, trainer)
         self._initial = [{n: p.to(module.device) for n, p in each.items()} for each in self._initial]
 
     def on_train_batch_end(
@@ -200,12 +289,31 @@ class Measures(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._latest[0] != trainer.global_step:
             self._take(trainer, pl_module, self.measures)
+        latest = over_ranks(self._latest[1], trainer) if pl_module.several else self._latest[1]
         if trainer.is_global_zero:
             for measure in self.measures:
-                self._say(measure.headline, trainer.global_step)
+                self._say(measure.headline, latest, trainer.global_step)
+        if self._plan is not None and self._plan.share:
+            self._tell_time(self._plan.share, trainer, pl_module)
 
-    def _say(self, name: str | None, step: int) -> None:
-        values = [row[name] for row in self._latest[1].values() if name in row]
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._timed.begin("evaluations")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._timed.end()
+
+    def _tell_time(self, planned: float, trainer: Trainer, module: Training) -> None:
+        """Log and say which share of the time measures took, beside the planned one."""
+        share = self._timed.share
+        members = module.here() if module.several or trainer.is_global_zero else []
+        if module.several or members:
+            module.log_rows({k: {"measures/time_share": share} for k in members})
+        if trainer.is_global_zero:
+            found = f"{in_percent(share)}; planned {in_percent(planned)}"
+            say(f"time of measures over that of the steps: {found}")
+
+    def _say(self, name: str | None, rows: dict[int, Row], step: int) -> None:
+        values = [row[name] for row in rows.values() if name in row]
         if name is None or not values:
             return
         several = f" ({min(values):.4g} to {max(values):.4g} of {len(values)} members)"
@@ -219,37 +327,57 @@ class Measures(Callback):
         """One row of each member of this process."""
         step = trainer.global_step
         members = module.here() if module.several or trainer.is_global_zero else []
-        needs = self._needs(due)
-        passing = [m for m in due if self._next(m, step - 1) != step]  # only because the run ends here
+        self._timed.begin("measures", module.device)
+        passing = [m for m in due if self._views[m].next_step(step - 1) != step]  # only as the run ends here
         states = [[m.state(k) for k in range(self._members)] for m in passing]
 
-        def one(k: int) -> Row:
-            run = self._run_at_step(trainer, module, k, needs)
-            with self._looking_at(run, due):
-                able = self._able(run, due)
-                return {name: value for m in able for name, value in m.take(run, k).items()}
+        def one(k: int) -> tuple[Row, NamedArrays]:
+            row: Row = {}
+            arrays: NamedArrays = {}
+            for view, those in self._by_view(due):
+                run = self._run_at_step(trainer, module, k, self._needs(those), view)
+                with self._looking_at(run, those, view.mode):
+                    for measure in self._able(run, those):
+                        row |= measure.take(run, k)
+                        arrays |= {n: a.cpu().numpy() for n, a in measure.take_arrays(run, k).items()}
+            return row, arrays
 
         with torch.inference_mode(False):
             found = SideBySide(len(members), module.device).map(one, members)
-        rows = {k: row for k, row in zip(members, found, strict=True) if row}
+        rows = {k: row for k, (row, _) in zip(members, found, strict=True) if row}
         for measure, state in zip(passing, states, strict=True):
             measure.restore(state)  # a longer run, which this one may be the start of, would not be here
         self._latest = (step, rows)
         if module.several or rows:
             module.log_rows(rows)
+        if any(measure.arrays for measure in due):
+            self._arrays.keep(trainer, module, {k: a for k, (_, a) in zip(members, found, strict=True)})
+        self._timed.end()
 
     def _able(self, run: RunAtStep, due: Sequence[Measure]) -> Sequence[Measure]:
         """Those that can be taken: of a network that has diverged, none that looks at examples."""
         looking = [m for m in due if OF_EXAMPLES & set(m.needs)]
         return [m for m in due if m not in looking] if looking and not is_finite(run.network) else due
 
-    def _looking_at(self, run: RunAtStep, due: Sequence[Measure]) -> AbstractContextManager[None]:
-        """What the network is in while measures are taken: nothing, where none of them runs it."""
-        if all(measure.needs and OF_PARAMETERS.issuperset(measure.needs) for measure in due):
-            return nullcontext()
-        return undisturbed(run.network, self.mode, run.data.seed, run.step)
+    def _by_view(self, due: Sequence[Measure]) -> Iterator[tuple[View, list[Measure]]]:
+        """Measures that look at the same examples in the same mode share what they need."""
+        by_what: dict[Any, list[Measure]] = {}
+        for measure in due:
+            by_what.setdefault(self._views[measure].looks_at, []).append(measure)
+        for those in by_what.values():
+            yield self._views[those[0]], those
 
-    def _run_at_step(self, trainer: Trainer, module: Training, k: int, needs: set[str]) -> RunAtStep:
+    def _looking_at(
+        self, run: RunAtStep, those: Sequence[Measure], mode: Mode
+    ) -> AbstractContextManager[None]:
+        """What the network is in while measures are taken: nothing, where none of them runs it."""
+        if all(measure.needs and OF_PARAMETERS.issuperset(measure.needs) for measure in those):
+            return nullcontext()
+        return undisturbed(run.network, mode, run.data.seed, run.step)
+
+    def _run_at_step(
+        self, trainer: Trainer, module: Training, k: int, needs: set[str], view: View
+    ) -> RunAtStep:
         """Member k as it is, with whole sets of data whatever the number of ranks."""
         member, step, device = module.members[k], trainer.global_step, module.device
         data = self._data[k]
@@ -258,13 +386,15 @@ class Measures(Callback):
             loader = data.evaluation_loader(split, batch_size)
             return (_as_trained(batch, trainer, member) for batch in loader)
 
+        indices = self._chosen[k][: view.count(data.training_size)]
+
         def chosen(part: slice) -> Batch:
-            return _as_trained(data.chosen(self._chosen[k][part], device), trainer, member)
+            return _as_trained(data.chosen(indices[part], device), trainer, member)
 
         examples = None
-        if self._chosen:
+        if needs & OF_EXAMPLES:
             population = math.inf if data.training_size is None else data.training_size
-            examples = Examples(chosen, len(self._chosen[k]), self.chunk_size, population)
+            examples = Examples(chosen, len(indices), view.chunk_size, population)
         previous = takewhile(bool, (self._kept.get(step - back, {}).get(k) for back in (1, 2)))
         return RunAtStep(
             step,
@@ -303,15 +433,67 @@ class Measures(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "members": [[m.state(k) for m in self.measures] for k in range(self._members)],
+            "members": [
+                {name: m.state(k) for name, m in self._by_name().items()} for k in range(self._members)
+            ],
             "initial": [dict(each) for each in self._initial],
             "kept": {step: {k: dict(p) for k, p in kept.items()} for step, kept in self._kept.items()},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._initial, self._kept = state_dict["initial"], state_dict["kept"]
-        for i, measure in enumerate(self.measures):
-            measure.restore([states[i] for states in state_dict["members"]])
+        members = state_dict["members"]
+        for name, measure in self._by_name().items():
+            if all(name in states for states in members):
+                measure.restore([states[name] for states in members])
+
+    def _by_name(self) -> dict[str, Measure]:
+        """Each measure by its class; further ones of the same class with a number."""
+        seen: Counter[str] = Counter()
+        found = {}
+        for measure in self.measures:
+            name = type(measure).__name__
+            seen[name] += 1
+            found[name if seen[name] == 1 else f"{name} {seen[name]}"] = measure
+        return found
+
+
+class _Timed:
+    """Seconds of training for measures, for evaluations, and in all."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._spent = {"measures": 0.0, "evaluations": 0.0}
+        self._since = ("", 0.0)
+
+    def begin(self, what: str, device: torch.device | None = None) -> None:
+        """From here on; what steps have left to a GPU is waited for."""
+        if device is not None and device.type == "cuda":
+            torch.cuda.synchronize(device)
+        self._since = (what, time.perf_counter())
+
+    def end(self) -> None:
+        what, since = self._since
+        if what:
+            self._spent[what] += time.perf_counter() - since
+        self._since = ("", 0.0)
+
+    @property
+    def share(self) -> float:
+        """The time for measures over that of the steps."""
+        whole = time.perf_counter() - self._start
+        return self._spent["measures"] / max(whole - sum(self._spent.values()), 1e-9)
+
+
+def _expanded(given: Sequence[Measure | PresetName]) -> tuple[list[Measure], list[Measure]]:
+    """All measures, and those of them that come from presets; what is given by itself replaces these."""
+    named = [one for one in given if isinstance(one, Measure)]
+    kinds = {type(one) for one in named}
+    optional: dict[type, Measure] = {}
+    for name in given:
+        if isinstance(name, str):
+            optional |= {type(one): one for one in preset(name) if type(one) not in kinds}
+    return [*optional.values(), *named], list(optional.values())
 
 
 def _copy(network: nn.Module) -> Parameters:

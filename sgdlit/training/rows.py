@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Trainer
@@ -13,6 +13,7 @@ from sgdlit.objectives.penalty import c_reg_of, modified_value
 from sgdlit.runs.metrics_file import MetricsFile
 
 Row = dict[str, float]
+T = TypeVar("T")
 
 
 def training_row(
@@ -106,11 +107,11 @@ def _mean_and_spread(found: Mapping[int, Row], curves: bool) -> tuple[Row, Row]:
 # Members over ranks
 
 
-def over_ranks(found: Mapping[int, Row], trainer: Trainer) -> dict[int, Row]:
-    """The rows of all members, on every rank, from those that each rank has of its own."""
+def over_ranks(found: Mapping[int, T], trainer: Trainer) -> dict[int, T]:
+    """What there is of all members, such as rows, on every rank, from what each rank has of its own."""
     if trainer.world_size == 1:
         return dict(found)
-    gathered: list[dict[int, Row]] = [{}] * trainer.world_size
+    gathered: list[dict[int, T]] = [{}] * trainer.world_size
     torch.distributed.all_gather_object(gathered, dict(found))
     everyone = {k: row for part in gathered for k, row in part.items()}
     return dict(sorted(everyone.items()))

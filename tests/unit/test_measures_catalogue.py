@@ -24,7 +24,7 @@ def test_it_has_every_measure():
 @pytest.mark.parametrize("name", CLASSES)
 def test_an_entry_is_what_the_class_says(name):
     entry, cls = ENTRIES[name], CLASSES[name]
-    for key in ("formula", "answers", "price", "needs", "logged"):
+    for key in ("formula", "answers", "price", "needs", "logged", "arrays"):
         assert getattr(entry, key) == getattr(cls, key)
     assert entry.formula
     assert entry.answers
@@ -36,7 +36,7 @@ def test_an_entry_is_what_the_class_says(name):
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_page_names_it_and_what_it_logs(name):
     assert f"`{name}`" in PAGE
-    for logged in ENTRIES[name].logged:
+    for logged in (*ENTRIES[name].logged, *ENTRIES[name].arrays):
         assert f"`{logged}`" in PAGE
 
 

@@ -1,0 +1,93 @@
+"""What a measure costs, counted before it is taken: passes of single examples through the network.
+
+The unit of a price is one gradient of one example, forwards and backwards. A step of plain SGD costs B of
+them. Of several measures that need the same pass, at the same step and on the same examples, one pays.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Work(NamedTuple):
+    """Numbers of passes, each of one example.
+
+    Attributes:
+        forwards: without a gradient.
+        gradients: of the mean over a batch; also those whose graph is kept for products.
+        example_gradients: of which the norm of each example's own is found.
+        products: with a second derivative, whose graph is there.
+    """
+
+    forwards: float = 0.0
+    gradients: float = 0.0
+    example_gradients: float = 0.0
+    products: float = 0.0
+
+    def price(self, example_gradient: float) -> float:
+        """In gradients of one example: a pass forwards is a third of one, a product two.
+
+        Args:
+            example_gradient: the price of one of ``example_gradients``.
+        """
+        own = self.forwards / 3 + self.gradients + 2 * self.products
+        return own + example_gradient * self.example_gradients
+
+
+Works = dict[Hashable, Work]
+"""Work by what it finds. What two measures name alike is found once for both."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the work of a measure depends on, at some step of a run.
+
+    Attributes:
+        step: updates made.
+        examples: n, of the training set, that are looked at.
+        chunk_size: examples that are looked at together.
+        batch_size: B, of a step.
+        training: N, the size of the training set; None for a stream.
+        test: number of test examples.
+        parameters: P, those that are trained.
+        matrices: how many of the trained tensors are matrices or convolutions.
+        normalized: whether there is BatchNorm.
+    """
+
+    step: int
+    examples: int
+    chunk_size: int
+    batch_size: int
+    training: int | None
+    test: int
+    parameters: int
+    matrices: int = 0
+    normalized: bool = False
+
+
+def work_of_needs(needs: Iterable[str], sizes: Sizes) -> Works:
+    """The work for properties of a :class:`sgdlit.measures.measure.RunAtStep`; most are free."""
+    needs, n = frozenset(needs), sizes.examples
+    found: Works = {}
+    if "cost" in needs:
+        found["cost"] = Work(forwards=n)
+    if needs & {"gradient", "example_products"}:
+        found["gradient"] = Work(gradients=n)
+    if needs & {"example_norms", "example_products"}:
+        found["example gradients"] = Work(work_of_company(n).forwards, example_gradients=n)
+    return found
+
+
+def work_of_company(examples: int) -> Work:
+    """One example alone and beside another, which show whether examples are coupled."""
+    return Work(forwards=min(examples, 1) + min(examples, 2))
+
+
+def not_yet_done(works: Mapping[Hashable, Work], done: set[Hashable]) -> Works:
+    """The part of some work that is not done; it is afterwards. A pass for the gradient gives the cost."""
+    new = {what: work for what, work in works.items() if what not in done}
+    done.update(works)
+    if "gradient" in done:
+        new.pop("cost", None)
+        done.add("cost")
+    return new
