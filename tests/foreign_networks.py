@@ -375,6 +375,7 @@ FOREIGN: dict[str, Foreign] = {
     "ResNet-18, BatchNorm in eval": Foreign(ResNet18, (3, 16, 16)),
     "transformer, tied weights": Foreign(TiedTransformer, (6,), 9, tokens=9, oracle=LAYER_NORM),
     "LSTM, two layers": Foreign(lambda: Recurrent(nn.LSTM, 2), (5,), tokens=7),
+    "LSTM, float32": Foreign(lambda: Recurrent(nn.LSTM), (5,), tokens=7, dtype=torch.float32),
     "GRU, both directions": Foreign(lambda: Recurrent(nn.GRU, both=True), (5,), tokens=7),
     "plain RNN": Foreign(lambda: Recurrent(nn.RNN), (5,), tokens=7),
     "a word of padding": Foreign(

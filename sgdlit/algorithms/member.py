@@ -30,6 +30,7 @@ class Member:
             examples, or of their ``sum``.
         channels_last: keep images and convolutions in channels-last memory format.
         point: what distinguishes the run from others that train with it, by key of the config.
+        seed: with the step it decides what the network itself draws, as dropout does.
     """
 
     network: nn.Module
@@ -41,6 +42,7 @@ class Member:
     reduction: Reduction = "mean"
     channels_last: bool = False
     point: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
     settings: list[dict[str, Any]] = field(default_factory=list, init=False)
     """Of each group of the optimizer, as they were given: in plain types, before a schedule moved any."""
     _built: tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None] | None = None

@@ -28,7 +28,7 @@ from sgdlit.foundations.console import warn
 from sgdlit.foundations.errors import UserError, with_allowed
 from sgdlit.runs.folder import CONFIG, checkpoint_path, locked, versions
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
-from sgdlit.training.checks import ChecksRun
+from sgdlit.training.checks import ChecksRun, check_classes
 from sgdlit.training.divergence import DivergenceGuard
 from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
@@ -120,6 +120,7 @@ class RunCLI(LightningCLI):
 
             raise UserError(readable(str(error), self._arguments, self._options(args[0]))) from error
         check_values(self.config[args[0]])
+        check_classes(self.config[args[0]].get("model"))
 
     def _parsed(self, parser: LightningArgumentParser, args: Any) -> Namespace:
         """The config. Classes may go by their bare names, for which all of them are imported, if need be."""

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
 
+_LONGEST_NAME = 200  # bytes of a file's name, of the 255 that file systems have, with room for what is added
+
+
 def check_values(config: "Namespace") -> None:
     """Refuse what a run cannot have.
 
@@ -32,8 +35,20 @@ def check_values(config: "Namespace") -> None:
 
         for point in expand(config["ensemble"], "ensemble"):
             _check_seeds(point)
-    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+    check_run_name(name)
+
+
+def check_run_name(name: str) -> None:
+    """Refuse what would be a folder elsewhere than in the folder of runs, or is no name.
+
+    Raises:
+        UserError: naming it.
+    """
+    bad = not isinstance(name, str) or not name.strip() or not name.isprintable()
+    if bad or Path(name).is_absolute() or ".." in Path(name).parts:
         raise UserError(f"name: {name!r} is not allowed; allowed: the name of a folder to be made in logs")
+    if any(len(part.encode()) > _LONGEST_NAME for part in Path(name).parts):
+        raise UserError(f"name: {name[:20]!r}… is too long; allowed: {_LONGEST_NAME} bytes")
 
 
 def _check_seeds(settings: "Mapping[str, Any] | Namespace") -> None:

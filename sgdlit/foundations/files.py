@@ -18,7 +18,9 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a small text file to a temporary name beside ``path``, and rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.unlink(missing_ok=True)
+        with temporary.open("x", encoding="utf-8") as file:  # a link that somebody put there is not followed
+            file.write(text)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

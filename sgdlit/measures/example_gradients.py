@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.generators import snapshot
 from sgdlit.measures.mean_gradient import (
     gradient_of,
     has_examples,
@@ -27,7 +28,6 @@ from sgdlit.measures.mean_gradient import (
 )
 from sgdlit.measures.undisturbed import (
     copied_buffers,
-    generator_states,
     outputs_of,
     preserved,
     refuse_coupled_examples,
@@ -108,12 +108,12 @@ def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tens
     Raises:
         UserError: naming the network.
     """
-    before = generator_states(network)
+    devices = {p.device for p in network.parameters()}
+    before = snapshot(devices)
     alone, both = (
         float(loss.per_example(outputs_of(network, inputs[:k]), targets[:k])[0].detach()) for k in (1, 2)
     )
-    after = generator_states(network)
-    if not all(map(torch.equal, before, after)):
+    if snapshot(devices) != before:
         raise UserError(
             f"network: {type(network).__name__} draws random numbers here, so that an example has no "
             "gradient of its own; allowed: mode: eval, in which nothing is drawn"

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.generators import kept
 from sgdlit.foundations.philox import derive_key, normal
 from sgdlit.measures.example_gradients import require_per_example
 from sgdlit.measures.mean_gradient import MeanLoss, has_examples, mean_cost, require_examples
@@ -128,7 +129,7 @@ def reestimated(network: nn.Module, batches: Iterable[Batch]) -> Iterator[None]:
     """Inside, BatchNorm's running statistics are the means over these batches, weighted by their sizes."""
     layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     before = [(layer.training, layer.momentum, layer.track_running_stats) for layer in layers]
-    with torch.random.fork_rng(devices=[]), copied_buffers(network):
+    with kept({p.device for p in network.parameters()}), copied_buffers(network):
         try:
             for layer in layers:
                 layer.training = layer.track_running_stats = True

@@ -5,7 +5,6 @@ examples as fit into ``graph_memory``, so that m products cost about 1 + 2m grad
 """
 
 import re
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from sgdlit.measures.undisturbed import (
 )
 from sgdlit.objectives import convolution, weight_norm
 from sgdlit.objectives.objective import refuse_compiled
+from sgdlit.objectives.second_derivatives import second_derivatives
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -297,7 +297,7 @@ def twice_differentiable(network: nn.Module) -> Iterator[None]:
     """
     convolution.register()
     weight_norm.register()
-    with preserved(network), torch.inference_mode(False), torch.enable_grad(), _plain_attention:
+    with preserved(network), torch.inference_mode(False), torch.enable_grad(), second_derivatives(network):
         try:
             yield
         except RuntimeError as error:
@@ -313,40 +313,3 @@ def twice_differentiable(network: nn.Module) -> Iterator[None]:
 _NO_SECOND_DERIVATIVE = re.compile(
     r"derivative for '?(?:aten::)?(\w+)'? is not implemented|marked with (@once_differentiable)"
 )
-
-
-class _PlainAttention:
-    """Inside, attention is computed by its formula: its fused kernels have no second derivative.
-
-    The setting is the whole process's. It comes back when the last of several threads leaves.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, (True, True, True)
-
-    def __enter__(self) -> None:
-        backends = torch.backends.cuda
-        with self._lock:
-            if not self._inside:
-                self._before = (
-                    backends.flash_sdp_enabled(),
-                    backends.mem_efficient_sdp_enabled(),
-                    backends.cudnn_sdp_enabled(),
-                )
-                self._set(False, False, False)
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._set(*self._before)
-
-    @staticmethod
-    def _set(flash: bool, efficient: bool, cudnn: bool) -> None:
-        torch.backends.cuda.enable_flash_sdp(flash)
-        torch.backends.cuda.enable_mem_efficient_sdp(efficient)
-        torch.backends.cuda.enable_cudnn_sdp(cudnn)
-
-
-_plain_attention = _PlainAttention()

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.generators import kept
 from sgdlit.foundations.philox import derive_key
 from sgdlit.objectives import frozen_statistics
 
@@ -28,10 +29,9 @@ def preserved(network: nn.Module) -> Iterator[nn.Module]:
     It is the same, or a float32 copy of one with parameters in half precision. Autocast is off. What is drawn
     inside, what BatchNorm sees and what a pass writes into buffers does not last.
     """
-    devices = {p.device for p in network.parameters() if p.device.type == "cuda"}
     kind = next((p.device.type for p in network.parameters()), "cpu")
     with (
-        torch.random.fork_rng(devices=list(devices)),
+        kept({p.device for p in network.parameters()}),
         torch.autocast(kind, enabled=False),
         frozen_statistics(network),
         copied_buffers(network),
@@ -80,12 +80,6 @@ def outputs_of(network: nn.Module, inputs: Tensor) -> Any:
     wanted = next((p.dtype for p in network.parameters() if p.is_floating_point()), inputs.dtype)
     with copied_buffers(network):
         return network(inputs.to(wanted) if inputs.dtype in HALF and wanted not in HALF else inputs.clone())
-
-
-def generator_states(network: nn.Module) -> list[Tensor]:
-    """The states of the random generators that a network on its devices may draw from."""
-    devices = {p.device for p in network.parameters() if p.device.type == "cuda"}
-    return [torch.random.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
 
 
 def in_single_precision(network: nn.Module) -> nn.Module:

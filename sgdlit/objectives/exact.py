@@ -6,6 +6,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.losses import Loss
 from sgdlit.objectives.objective import Evaluation, Objective, refuse_compiled
 from sgdlit.objectives.penalty import Ranks, modified_loss
+from sgdlit.objectives.second_derivatives import second_derivatives
 
 
 class ExactPenalty(Objective):
@@ -34,7 +35,8 @@ class ExactPenalty(Objective):
         reg_strength: float,
         ranks: Ranks,
     ) -> Evaluation:
-        outputs = network(inputs)
+        with second_derivatives(network):
+            outputs = network(inputs)
         cost = loss(outputs, targets)
         modified, squared_norm = modified_loss(cost, network.parameters(), reg_strength, ranks)
         return Evaluation(modified, cost.detach(), squared_norm, outputs.detach())

@@ -51,7 +51,8 @@ class FiniteDifferencePenalty(Objective):
 
     def check_network(self, network: nn.Module) -> None:
         """Only first derivatives are taken, which every network has; but twice, so they must be the same."""
-        if any(isinstance(module, nn.modules.dropout._DropoutNd) for module in network.modules()):
+        dropout = (m for m in network.modules() if isinstance(m, nn.modules.dropout._DropoutNd))
+        if any(module.p > 0 for module in dropout):
             raise UserError(
                 "FiniteDifferencePenalty: its two gradients would draw different dropout masks; use "
                 "ExactPenalty"

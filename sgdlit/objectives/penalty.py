@@ -22,6 +22,7 @@ alone has no such dimension, and its cost is ``[]``.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import torch
@@ -32,6 +33,7 @@ from torch.func import functional_call, vmap
 from sgdlit.foundations.errors import UserError
 from sgdlit.objectives import convolution, weight_norm
 from sgdlit.objectives.losses import Loss
+from sgdlit.objectives.second_derivatives import second_derivatives
 
 Ranks: TypeAlias = "dist.ProcessGroup | Literal['world', 'local']"
 Costs = Callable[[Mapping[str, Tensor], Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -258,7 +260,8 @@ def modified_gradient(
 def _of_one_batch(
     costs: Costs, values: Mapping[str, Tensor], inputs: Tensor, targets: Tensor, strength: Tensor | None
 ) -> Gradient:
-    cost, outputs = costs(values, inputs, targets)
+    with nullcontext() if strength is None else second_derivatives():
+        cost, outputs = costs(values, inputs, targets)
     leaves, total = [v for v in values.values() if v.requires_grad], cost.sum()
     if strength is not None:
         convolution.register()

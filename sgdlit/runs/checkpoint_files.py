@@ -2,6 +2,7 @@
 
 import os
 import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ def save_checkpoint(content: dict[str, Any], path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)
+        with partial.open("xb") as file:  # a link that somebody put there is not followed
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
@@ -56,6 +58,7 @@ def load_checkpoint(path: Path, parts: Sequence[str] = PARTS) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"ckpt_path: {str(path)!r} does not exist; allowed: a checkpoint file of this model")
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         missing = [part for part in parts if part not in content]
     except Exception as error:  # torch raises many kinds for a damaged or a hostile file
@@ -68,6 +71,14 @@ def load_checkpoint(path: Path, parts: Sequence[str] = PARTS) -> dict[str, Any]:
     if missing:
         raise UserError(f"ckpt_path: {str(path)!r} is not a whole checkpoint: it has no {missing[0]!r}")
     return content
+
+
+def _check_sums(path: Path) -> None:
+    """Refuse a file of which any bit has changed since it was written: each part has a checksum."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged}: the checksum is another")
 
 
 def member_prefix(member: int) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sgdlit.config.axes import Point, namespace
+from sgdlit.config.limits import check_run_name
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import read_table, write_table
 from sgdlit.runs import folder as folders
@@ -40,6 +41,7 @@ def export_member(
     from sgdlit.runs.checkpoint_files import PARTS_TO_GO_ON, load_checkpoint, save_checkpoint
 
     member = _checked_member(run, k)
+    check_run_name(run.config["name"])
     content = load_checkpoint(folders.checkpoint_path(run.folder, "resume"), PARTS_TO_GO_ON)
     rows = read_table(run.folder / folders.METRICS)
     written = sum(row["member"] == str(k) for row in rows[: content["sgdlit_rows"]])

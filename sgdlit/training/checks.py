@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.nn.modules.dropout import _DropoutNd
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from sgdlit.algorithms import Member
 from sgdlit.algorithms.engines import check_engine
+from sgdlit.config.options import find_class
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess, MembersData
 from sgdlit.foundations.errors import UserError
@@ -159,21 +161,6 @@ def check_shapes(members: Sequence[Member]) -> None:
             )
 
 
-def check_randomness(members: Sequence[Member]) -> None:
-    """Refuse networks that draw random numbers when they are trained.
-
-    Raises:
-        UserError: naming the layer.
-    """
-    drawing = (m for m in members[0].network.modules() if isinstance(m, _DropoutNd) and m.p > 0)
-    found = next(drawing, None)
-    if found is not None:
-        raise UserError(
-            f"model.network: {type(found).__name__} draws from one generator for all members, whose "
-            "numbers would then depend on each other; allowed: networks without it, or single runs"
-        )
-
-
 def refuse_single_steps(reason: str | None) -> None:
     """Runs that train together take many steps per call.
 
@@ -205,3 +192,30 @@ def _whose(k: int, member: Member) -> str:
 def in_words(point: Mapping[str, Any]) -> str:
     """What distinguishes a member, for a message."""
     return ", ".join(f"{key}: {value}" for key, value in point.items())
+
+
+def check_classes(model: Any) -> None:
+    """Refuse an optimizer or a schedule that is none, before anything is called.
+
+    Args:
+        model: the section of a config, as it was parsed.
+
+    Raises:
+        UserError: naming the key, the class and what is allowed.
+    """
+    given = (model.get("init_args") if model else None) or {}
+    for key, bases in (("optimizer", (Optimizer,)), ("scheduler", (LRScheduler, ReduceLROnPlateau))):
+        value = given.get(key)
+        path = (
+            value
+            if isinstance(value, str)
+            else value.get("class_path")
+            if isinstance(value, Namespace)
+            else None
+        )
+        if path is None:
+            continue
+        found = find_class(path, bases)
+        if found is None or not issubclass(found, bases):
+            allowed = " or ".join(base.__name__ for base in bases)
+            raise UserError(f"model.{key}: {path!r} is not allowed; allowed: a subclass of {allowed}")

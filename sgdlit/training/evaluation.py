@@ -2,13 +2,15 @@
 them."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
 from sgdlit.algorithms import Member
+from sgdlit.algorithms.network_draws import draws, draws_of_step
 from sgdlit.foundations.side_by_side import SideBySide
 from sgdlit.measures.soft_error import soft_error
 from sgdlit.objectives import CrossEntropy, Loss
@@ -39,24 +41,29 @@ class EvaluationSums:
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = members
         self._sums: dict[str, Tensor] = {}  # by set: [members, means and count]
+        self._batches: dict[str, int] = {}  # by set: the number of the last one
         self._threads: SideBySide | None = None
+        self._draws = False
 
     def add(
         self, split: str, members: Sequence[int], inputs: Tensor, targets: Tensor, trainer: Trainer
     ) -> None:
         """Add up what is averaged, and count the examples, of some members on a batch."""
         context, device = trainer.precision_plugin.forward_context, trainer.strategy.root_device
+        threads = self._threads = self._threads or self._side_by_side(inputs, device, context)
+        seen = self._batches[split] = self._batches.get(split, -1) + 1
+        part = f"{split} {seen} of rank {trainer.global_rank}"
 
         def one(k: int) -> Tensor:
             member = self.members[k]
-            with context():
+            drawing = draws_of_step(member, trainer.global_step, part) if self._draws else nullcontext()
+            with context(), drawing:
                 outputs = member.outputs(inputs)
             found = evaluate(member.loss, outputs, targets)
             missing = outputs.new_full((), torch.nan, dtype=torch.float64)
             return torch.stack([found[n].double().sum() if n in found else missing for n in MEANS])
 
-        self._threads = self._threads or SideBySide(len(self.members), device, context)
-        found = torch.stack(self._threads.map(one, list(members)))
+        found = torch.stack(threads.map(one, list(members)))
         counted = torch.cat((found, torch.full_like(found[:, :1], len(targets))), 1)
         self._sums_of(split, device)[list(members)] += counted
 
@@ -70,8 +77,16 @@ class EvaluationSums:
                 if count:
                     means = {f"{split}/{n}": v / count for n, v in zip(MEANS, totals, strict=True)}
                     found[k] |= {n: v for n, v in means.items() if n.endswith("/loss") or not math.isnan(v)}
-        self._sums = {}
+        self._sums, self._batches = {}, {}
         return found
+
+    def _side_by_side(
+        self, inputs: Tensor, device: torch.device, context: Callable[[], AbstractContextManager]
+    ) -> SideBySide:
+        """Members on threads, unless networks draw, from generators that all threads share."""
+        with context():
+            self._draws = draws(self.members[0], inputs[:1])
+        return SideBySide(1 if self._draws else len(self.members), device, context)
 
     def _sums_of(self, split: str, device: torch.device) -> Tensor:
         shape = (len(self.members), len(MEANS) + 1)

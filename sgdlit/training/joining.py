@@ -13,6 +13,7 @@ from sgdlit.data.members import MembersData
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.progress import track
 from sgdlit.training.checkpoints import Checkpoints
+from sgdlit.training.checks import check_classes
 from sgdlit.training.module import Training
 from sgdlit.training.seeds import seed_data, seed_initialisation
 
@@ -83,6 +84,7 @@ def build(
     for own, point in track(list(zip(configs, points, strict=True)), "building members"):
         try:
             seed_initialisation(own)
+            check_classes(own.model)
             parts.append(_training(instantiate(Namespace(model=own.model)).model))
             key = repr(own.data)
             if key not in held:

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sgdlit.algorithms import EngineGroup, EngineName, Machine, Member
 from sgdlit.algorithms.member import Reduction
+from sgdlit.algorithms.network_draws import draws_of_step
 from sgdlit.data.batches import Block
 from sgdlit.data.keyed_data import OnDeviceData
 from sgdlit.data.members import MembersData
@@ -32,6 +33,7 @@ from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call
 from sgdlit.training.clock import advance_clock, share_clock
 from sgdlit.training.evaluation import BestSoFar, EvaluationSums
 from sgdlit.training.rows import Row, Stopwatch, training_row
+from sgdlit.training.seeds import network_seeds
 
 LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output"]
 
@@ -122,13 +124,12 @@ class Training(LightningModule):
             curves: whether TensorBoard gets each member's curves too.
 
         Raises:
-            UserError: networks of different shapes, or that draw random numbers when they are trained.
+            UserError: networks of different shapes.
         """
         members = [member for part in parts for member in part.members]
         for member, point in zip(members, points, strict=True):
             member.point = dict(point)
         checks.check_shapes(members)
-        checks.check_randomness(members)
         first = parts[0]
         first.curves, first.several = curves, True
         first._hold(members)
@@ -210,6 +211,9 @@ class Training(LightningModule):
         return self.members[0].outputs(x)
 
     def on_train_start(self) -> None:
+        seeds = network_seeds(self.trainer.datamodule, len(self.members))
+        for member, seed in zip(self.members, seeds, strict=True):
+            member.seed = seed
         self._engines, self._noted = None, False
         self._stopwatch = Stopwatch(self.global_step)
 
@@ -219,15 +223,26 @@ class Training(LightningModule):
         member = self.members[0]
         inputs, targets = member.in_memory_format(batch[0]), batch[1]
         strength = member.reg_strength(self.global_step)
-        found = member.objective(member.network, member.loss, inputs, targets, strength)
+        with draws_of_step(member, self.global_step, self._part(batch_idx)):
+            found = member.objective(member.network, member.loss, inputs, targets, strength)
         if self._is_due():
             squared_norm = found.squared_norm
             if squared_norm is None and member.objective.penalty_batch_size is not None:
-                squared_norm = member.objective.measure(member.network, member.loss, inputs, targets)
+                with draws_of_step(member, self.global_step, self._part(batch_idx)):
+                    squared_norm = member.objective.measure(member.network, member.loss, inputs, targets)
             self._gather(found.cost, squared_norm, member.loss.correct(found.outputs, targets))
         shares = self.trainer.accumulate_grad_batches * self.trainer.world_size
         self._factor = member.gradient_factor(shares * len(inputs))
         return {"loss": self._factor * found.loss, "cost": found.cost}
+
+    def _part(self, batch_idx: int) -> str:
+        """This rank's micro-batch among all parts of the step."""
+        own = batch_idx % self.trainer.accumulate_grad_batches
+        return (
+            ""
+            if own == self.trainer.global_rank == 0
+            else f"micro-batch {own} of rank {self.trainer.global_rank}"
+        )
 
     def _take(self, block: Block) -> dict[str, Tensor]:
         """The steps of a block; the losses before each of them, ``[steps, members]``."""

@@ -1,8 +1,13 @@
-"""Which seed decides what in a run: its data, and the initial parameters of its network."""
+"""Which seed decides what in a run: its data, the initial parameters of its network, and what that draws."""
+
+import os
+from typing import Any
 
 import torch
 from jsonargparse import Namespace
 
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.members import MembersData, data_of
 from sgdlit.foundations.philox import derive_key
 
 
@@ -17,3 +22,10 @@ def seed_initialisation(config: Namespace) -> None:
     """Seed torch's generator, from which a network draws its initial parameters when it is built."""
     seed = config.seed_everything if config.init_seed is None else config.init_seed
     torch.manual_seed(derive_key(seed, "initialisation").lo)
+
+
+def network_seeds(datamodule: Any, members: int) -> list[int]:
+    """What decides what each member's network draws: its data's seed; without keyed data, the process's."""
+    if isinstance(datamodule, KeyedData | MembersData):
+        return [data.seed for data in data_of(datamodule)]
+    return [int(os.environ.get("PL_GLOBAL_SEED", "0"))] * members

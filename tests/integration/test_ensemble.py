@@ -185,11 +185,6 @@ def test_an_ensemble_is_tested_and_validated(runs, capsys):
     assert "export a member" in capsys.readouterr().err
 
 
-class WithDropout(torch.nn.Sequential):
-    def __init__(self) -> None:
-        super().__init__(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(784, 10))
-
-
 class OtherData(LightningDataModule):
     """Batches from somewhere else."""
 
@@ -213,7 +208,6 @@ REFUSED = {
     ),
     "value": (["--ensemble=[{model.optimizer.lr: [0.1, -1.0]}]"], "model.optimizer.lr: -1.0"),
     "key": (["--ensemble=[{model.optimizer.lrr: [0.1]}]"], "did you mean"),
-    "dropout": ([GRID, "--model.network=test_ensemble.WithDropout"], "Dropout draws from one generator"),
     "data": ([GRID, "--data=test_ensemble.OtherData"], "OtherData cannot serve an ensemble"),
     "ranks": (["--ensemble=[{seed_everything: [0]}]", "--trainer.devices=2"], "2 processes for 1 members"),
 }

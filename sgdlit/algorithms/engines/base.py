@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sgdlit.algorithms.member import Member
+from sgdlit.algorithms.network_draws import draws_of_step
 from sgdlit.data.batches import Batch, Block
 from sgdlit.objectives import frozen_statistics
 from sgdlit.objectives.penalty import length
@@ -84,6 +85,9 @@ class Engine(ABC):
         machine: where the steps are computed.
     """
 
+    draws: bool = False
+    """Whether the networks may draw random numbers: threads that draw would disturb each other."""
+
     def __init__(self, members: Sequence[Member], where: slice, machine: Machine) -> None:
         self.members, self.where, self.precision = list(members), where, machine.precision
 
@@ -94,8 +98,15 @@ class Engine(ABC):
     def observe(self, block: Block) -> Observation:
         """What the members are like before the first step of the block; nothing is changed."""
         inputs, targets = next(self.batches(block))
-        each = zip(self.members, inputs, targets, strict=True)
-        return joined([observation(member, x, y, block.start) for member, x, y in each])
+        found = []
+        for member, x, y in zip(self.members, inputs, targets, strict=True):
+            with self.drawing(member, block.start):
+                found.append(observation(member, x, y, block.start))
+        return joined(found)
+
+    def drawing(self, member: Member, step: int) -> AbstractContextManager:
+        """Entered around what a network computes at a step."""
+        return draws_of_step(member, step) if self.draws else nullcontext()
 
     def batches(self, block: Block) -> Iterator[Batch]:
         """What the members see at each step of the block: ``[K, B, ...]``, in the precision of the run."""

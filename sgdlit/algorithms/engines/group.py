@@ -9,6 +9,7 @@ from torch import nn
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation, joined
 from sgdlit.algorithms.engines.support import SUPPORT, different_shapes
 from sgdlit.algorithms.member import Member
+from sgdlit.algorithms.network_draws import draws, refuse_impure_forward
 from sgdlit.data.batches import Block
 from sgdlit.foundations import native
 from sgdlit.foundations.errors import UserError
@@ -112,8 +113,19 @@ class EngineGroup:
         if self._threads is None:
             self.name, self.engines = self._choose(block)
             context = self.machine.precision.forward_context
-            self._threads = SideBySide(len(self.engines), self.machine.device, context)
+            self._threads = SideBySide(self._at_once(block), self.machine.device, context)
         return self._threads
+
+    def _at_once(self, block: Block) -> int:
+        """How many engines work side by side: one where networks draw, from generators that threads share."""
+        if self.name == "loop" and len(self.engines) > 1:
+            inputs, _ = self.machine.precision.convert_input(block.batch(0, slice(0, 1)))
+            with self.machine.precision.forward_context():
+                drawing = draws(self.members[0], inputs[0])
+            for engine in self.engines:
+                engine.draws = drawing
+            return 1 if drawing else len(self.engines)
+        return len(self.engines)
 
     # Which engines
 
@@ -215,12 +227,18 @@ class EngineGroup:
         """A stacked engine that has recorded its first step, which shows whether the memory holds it."""
         from sgdlit.algorithms.engines.stacked import StackedEngine
 
+        optimizers = [member.optimizer for member in self.members[group]]
+        before = [{p: dict(state) for p, state in optimizer.state.items()} for optimizer in optimizers]
         engine = StackedEngine(self.members[group], group, self.machine, finish)
         try:
-            engine.prepare(block)
+            with refuse_impure_forward(engine.first.network):
+                engine.prepare(block)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a network raises that cannot be recorded
+            for optimizer, state in zip(optimizers, before, strict=True):
+                optimizer.state.clear()
+                optimizer.state.update(state)
             network, why = type(self.members[0].network).__name__, str(error).split("\n")[0]
             raise Unfit(f"{network} cannot be recorded as a graph ({type(error).__name__}: {why})") from error
         return engine

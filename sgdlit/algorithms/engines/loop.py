@@ -10,6 +10,8 @@ from sgdlit.data.batches import Block
 class LoopEngine(Engine):
     """Takes the steps of one run as a PyTorch loop by hand would."""
 
+    draws = True
+
     def run(self, block: Block) -> Losses:
         steps = enumerate(self.batches(block), block.start)
         costs, losses = zip(*(self.step(step, *batch) for step, batch in steps), strict=True)
@@ -31,7 +33,7 @@ class LoopEngine(Engine):
             found.append((evaluation.cost, evaluation.loss.detach()))
             return loss
 
-        with self.precision.forward_context():
+        with self.precision.forward_context(), self.drawing(member, step):
             optimizer.step(closure)  # type: ignore[arg-type]
         if member.scheduler is not None:
             member.scheduler.step()

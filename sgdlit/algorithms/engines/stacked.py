@@ -122,7 +122,23 @@ class StackedEngine(Engine):
         with torch.enable_grad(), self.precision.forward_context():
             graph = make_fx(self.step(penalized, factor))(*copies)
         contiguous_products(graph)
+        self._check(graph, self.step(penalized, factor), values)
         return graph
+
+    def _check(self, graph: Step, step: Step, values: tuple) -> None:
+        """Play a graph once on copies: whatever it leaves out of the step shows.
+
+        Raises:
+            ValueError: it ends elsewhere than the step itself.
+        """
+        played, made = (tree_map_only(Tensor, torch.clone, values) for _ in range(2))
+        with torch.no_grad(), self.precision.forward_context():
+            found = graph(*played)
+        with torch.enable_grad(), self.precision.forward_context():
+            expected = step(*made)
+        pairs = zip((*found, *played[0]), (*expected, *made[0]), strict=True)
+        if not all(torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True) for a, b in pairs):
+            raise ValueError("the graph does not compute what the network does")
 
     def step(self, penalized: bool, factor: int) -> Step:
         """The step as a pure function but for the parameters and the state, which it changes in place."""

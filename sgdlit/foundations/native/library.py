@@ -2,6 +2,8 @@
 
 It is kept in ``$SGDLIT_CACHE``, or ``sgdlit`` in the user's cache folder, under a name that tells the source,
 the compiler, the flags and the processor: a home that several kinds of machines share holds one for each.
+Beside it stands its digest: a file that was cut off or changed is built anew. What others may write is not
+loaded, as ssh does not read keys that others may write.
 """
 
 import ctypes
@@ -54,7 +56,7 @@ def library(name: str, *defines: str) -> ctypes.CDLL:
         NotBuilt: there is no compiler, or it failed.
     """
     path = library_path(name, *defines)
-    if path.is_file():
+    if _is_whole(path) and _is_own(path):
         return ctypes.CDLL(str(path))
     built_by = compiler()
     if built_by is None:
@@ -72,13 +74,39 @@ def library(name: str, *defines: str) -> ctypes.CDLL:
 def _keep(made: Path, path: Path) -> Path:
     """Put the library where later runs find it; where that cannot be written, it serves this run alone."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        shutil.copyfile(made, partial)
-        os.replace(partial, path)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for target, content in ((path, made.read_bytes()), (_digest_path(path), _digest(made).encode())):
+            partial = target.with_name(f".{target.name}.{os.getpid()}")
+            partial.unlink(missing_ok=True)
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            os.replace(partial, target)
     except OSError:
         return made
-    return path
+    return path if _is_own(path) else made
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_suffix(".digest")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes()).hexdigest()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the library is as it was built."""
+    try:
+        return _digest_path(path).read_text() == _digest(path)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _is_own(path: Path) -> bool:
+    """Whether library and folder belong to this user, and nobody else may write them."""
+    found = [each.stat() for each in (path, path.parent)]
+    return all(own.st_uid == os.getuid() and not own.st_mode & 0o022 for own in found)
 
 
 def _processor() -> str:
