@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks.common import (
     DEVICE,
+    WARM_UP,
     Row,
     best_measured,
     best_of,
@@ -24,21 +25,28 @@ from benchmarks.networks import LOSS, Case, RandomImages
 from sgdlit.data.finite import shapes
 from sgdlit.data.shards import PerChannel
 from sgdlit.foundations.philox import derive_key
+from sgdlit.measures.c_reg import ExpectedCReg
 from sgdlit.measures.curvature import to_start_from, warm_start
 from sgdlit.measures.distance import Distance
 from sgdlit.measures.example_norms import example_norms
+from sgdlit.measures.gradient_noise import GradientNoise
+from sgdlit.measures.gradient_norm import GradientNorm
 from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
 from sgdlit.measures.measure import Measure
 from sgdlit.measures.micro_batches import MicroBatchNoise
 from sgdlit.measures.products import GaussNewtonProducts, HessianProducts, Products
+from sgdlit.measures.sharpness import Sharpness
+from sgdlit.measures.trace import Trace
 from sgdlit.measures.update_norm import UpdateNorm
 from sgdlit.models import MLP, WideResNet
+from sgdlit.training.measure_plan import View, planned_share
 from sgdlit.training.measuring import Measures
 from sgdlit.training.module import Training
 
 SMALL_MLP = Case("MLP 768-256x2-10, B=32", lambda: MLP([768, 256, 256, 10]), (3, 16, 16), 32, False, 1500)
 SMALL_WRN = Case("WRN-10-1, B=32", lambda: WideResNet(10, 1), (3, 32, 32), 32, True, 260)
 EVERY = 20  # steps between two measures of noise
+_LOOKED_AT = 500  # examples
 Batches = list[tuple[Tensor, Tensor]]
 
 
@@ -76,6 +84,7 @@ def measures(rounds: int, compiled: bool) -> list[Row]:
         rows += eigenvalues(name, steps)
     for case, most in ((SMALL_MLP, 1.06), (SMALL_WRN, 1.01)):
         rows += in_a_run(case, most, rounds)
+        rows.append(predicted_share(case, rounds))
     return rows
 
 
@@ -183,12 +192,40 @@ def in_a_run(case: Case, most: float, rounds: int) -> list[Row]:
     return [row._replace(target=limit) for row, limit in zip(rows, limits, strict=True)]
 
 
-def fit_seconds(case: Case, taken: Iterable[Measure], every: int) -> float:
-    model = Training(
+def predicted_share(case: Case, rounds: int) -> Row:
+    """The share of a run's time that measures were said to take, and that they took: the larger over the
+    smaller. Counted are those at steps within the timed part of the run."""
+    every = case.fit_steps // 5
+
+    def taken() -> list[Measure]:
+        return [GradientNorm(), GradientNoise(), ExpectedCReg(), Trace(probes=4), Sharpness()]
+
+    model, data = model_of(case), RandomImages(case.image, case.batch_size)
+    data.setup()
+    view = View(every, None, _LOOKED_AT, "eval", 200)
+    whole = planned_share(taken(), view, model.members, [data], case.fit_steps)
+    predicted = whole * case.fit_steps / len(view.steps(case.fit_steps)) * 4 / (case.fit_steps - 1 - WARM_UP)
+    work: dict[str, Callable[[], float]] = {
+        "without": lambda: fit_seconds(case, [], 1),
+        "with": lambda: fit_seconds(case, taken(), every),
+    }
+    best = best_measured(work, rounds)
+    measured = best["with"] / best["without"] - 1
+    apart = max(predicted, measured) / max(min(predicted, measured), 1e-9)
+    name = f"share of measures: said {predicted:.2f}, took {measured:.2f}"
+    return Row(f"measures in fit, {case.name}", name, best["with"], apart, 1.2)
+
+
+def model_of(case: Case) -> Training:
+    return Training(
         case.make(),
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=2.0**-8),
         channels_last=case.channels_last,
     )
-    own: tuple[Callback, ...] = tuple([Measures(list(taken), every)] if taken else [])
+
+
+def fit_seconds(case: Case, taken: Iterable[Measure], every: int) -> float:
+    callback = Measures(list(taken), every_n_steps=every, examples=_LOOKED_AT) if taken else None
+    own: tuple[Callback, ...] = () if callback is None else (callback,)
     data = RandomImages(case.image, case.batch_size)
-    return seconds_in_fit(model, data, case.fit_steps, 50, own)
+    return seconds_in_fit(model_of(case), data, case.fit_steps, 50, own)
