@@ -29,7 +29,7 @@ def test_batch_sharpness_lies_in_its_interval():
     assert 0.92 <= coverage_of_batch_sharpness(400)[0] <= 0.98
 
 
-@pytest.mark.xfail(strict=True, reason="0.89 of 400: the largest gradients of 50 minibatches of two decide it")
+@pytest.mark.xfail(strict=True, reason="0.89 of 400: the largest of 50 gradients decide it")
 def test_the_ratio_of_means_lies_in_its_interval():
     assert 0.92 <= coverage_of_batch_sharpness(400)[1] <= 0.98
 
