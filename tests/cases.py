@@ -19,26 +19,32 @@ import torch
 from official_formats import write_official
 from torch import Tensor, nn
 
+import sgdlit.algorithms.transforms
 import sgdlit.data
 import sgdlit.measures
 import sgdlit.objectives
 from sgdlit.algorithms.rules import UpdateRule, rule_classes
+from sgdlit.algorithms.transforms import GradientTransform
 from sgdlit.config.options import is_abstract
 from sgdlit.data.image_shards import ImagesFromFiles, ImageShards
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.label_errors import LabelErrors
 from sgdlit.data.orders import Order
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.streams import StreamData
 from sgdlit.data.teachers import LinearTeacher, MLPTeacher
+from sgdlit.data.zipf_tokens import ZipfTokens
 from sgdlit.measures.measure import Measure
 from sgdlit.models import MLP, DeepLinear, SimpleCNN
 from sgdlit.models.diagonal import DiagonalLinear
+from sgdlit.models.groupsort import GroupSortMLP
 from sgdlit.models.sensing import BilinearForm, NormalizedStack
+from sgdlit.models.tiny_transformer import TinyTransformer
 from sgdlit.objectives import LOSSES, Loss, Objective
 
 T = TypeVar("T")
 
-for room in (sgdlit.data, sgdlit.measures, sgdlit.objectives):
+for room in (sgdlit.algorithms.transforms, sgdlit.data, sgdlit.measures, sgdlit.objectives):
     for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
         importlib.import_module(module.name)
 
@@ -158,6 +164,7 @@ NETWORKS: dict[str, NetworkCase] = {
     "batchnorm": NetworkCase(with_batchnorm, (6,), 3),
     "deep linear": NetworkCase(lambda: DeepLinear([6, 5, 3]), (6,), 3),
     "bilinear": NetworkCase(lambda: BilinearForm(DeepLinear([6, 7, 6])), (2, 6), 1),
+    "GroupSort": NetworkCase(lambda: GroupSortMLP([6, 4, 3], bias=True), (6,), 3, smooth=False),
     "diagonal": NetworkCase(lambda: DiagonalLinear(6, 0.3, 0.1), (6,), 1),
     "SimpleCNN": NetworkCase(lambda: SimpleCNN((2, 3), 4, 3, image_size=8), (1, 8, 8), 3, smooth=False),
     "smooth convolutions": NetworkCase(smooth_convolutions, (1, 6, 6), 3),
@@ -176,6 +183,7 @@ def targets_of(loss: str, batch: int, outputs: int) -> dict[str, Tensor]:
         "half_squared_error": several | {"numbers": numbers},
         "logistic": {"signs": numbers[:, 0].sign()} if outputs == 1 else {},
         "network_output": {"none": torch.zeros(batch)} if outputs == 1 else {},
+        "next_token": {},
     }
     return kinds[loss]
 
@@ -210,6 +218,8 @@ PROBLEMS: dict[str, Problem] = dict(_problems())
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = small_ones(Objective)
 MEASURES: dict[str, Callable[[], Measure]] = small_ones(Measure)
+TRANSFORMS: dict[str, Callable[..., GradientTransform]] = small_ones(GradientTransform)
+LABEL_ERRORS: dict[str, Callable[..., LabelErrors]] = small_ones(LabelErrors)
 RULES: dict[type[torch.optim.Optimizer], type[UpdateRule]] = rule_classes()
 
 
@@ -248,6 +258,11 @@ RUNS: dict[str, RunCase] = {
     "diagonal": RunCase(NETWORKS["diagonal"].make, "half_squared_error", _linear),
     "sensing": RunCase(NETWORKS["bilinear"].make, "half_squared_error", _sensing),
     "sensing, one matrix": RunCase(lambda: BilinearForm(DeepLinear([6, 6])), "half_squared_error", _sensing),
+    "transformer": RunCase(
+        lambda: TinyTransformer(vocabulary=20, length=5, width=4),
+        "next_token",
+        _shard(ZipfTokens, vocabulary=20, length=5),
+    ),
     "sensing, batchnorm": RunCase(
         lambda: BilinearForm(NormalizedStack(6, 2)), "half_squared_error", _sensing
     ),

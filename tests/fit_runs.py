@@ -168,10 +168,14 @@ PARTS = (
 
 def run_differences(runs: Runs, one: str, other: str, tolerance: float = 0.0) -> list[str]:
     """Where two runs ended differently: checkpoints, records and tables (all but the times)."""
-    a, b = runs.checkpoint(one), runs.checkpoint(other)
-    found = differences({k: a[k] for k in PARTS}, {k: b[k] for k in PARTS}, "resume", tolerance)
-    a, b = runs.checkpoint(one, "best"), runs.checkpoint(other, "best")
-    found += differences({k: a[k] for k in PARTS}, {k: b[k] for k in PARTS}, "best", tolerance)
+    found = []
+    for which in ("resume", "best"):
+        there = [(runs.path(name) / "checkpoints" / f"{which}.ckpt").is_file() for name in (one, other)]
+        if which == "best" and not any(there):
+            continue  # an ensemble has none
+        a, b = runs.checkpoint(one, which), runs.checkpoint(other, which)
+        parts = [*PARTS, *({"sgdlit_mixing"} & a.keys())]
+        found += differences({k: a[k] for k in parts}, {k: b[k] for k in parts}, which, tolerance)
     found += differences(runs.rows(one), runs.rows(other), "metrics", tolerance)
     return found + differences(runs.status(one), runs.status(other), "status", tolerance)
 

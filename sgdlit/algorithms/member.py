@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from sgdlit.algorithms.rules import UpdateRule
-from sgdlit.objectives import ConstantStrength, ExactPenalty, Loss, Objective, Strength
+from sgdlit.algorithms.transforms import Examples, GradientTransform, TransformOfRun
+from sgdlit.objectives import ConstantStrength, Evaluation, ExactPenalty, Loss, Objective, Strength
 
 Reduction = Literal["mean", "sum"]
 
@@ -29,6 +30,9 @@ class Member:
         reduction: what the optimizer receives of a step's batch: the gradient of the ``mean`` over its
             examples, or of their ``sum``.
         channels_last: keep images and convolutions in channels-last memory format.
+        transform: what becomes of the gradient before the optimizer sees it; None for nothing.
+        learn: told the step and the gradients of its examples, ``[B, P]``, at every step, for an order that
+            follows from them; None for nobody.
         point: what distinguishes the run from others that train with it, by key of the config.
         seed: with the step it decides what the network itself draws, as dropout does.
     """
@@ -41,6 +45,8 @@ class Member:
     strength: Strength = field(default_factory=ConstantStrength)
     reduction: Reduction = "mean"
     channels_last: bool = False
+    transform: GradientTransform | None = None
+    learn: Callable[[int, Tensor], None] | None = None
     point: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     settings: list[dict[str, Any]] = field(default_factory=list, init=False)
@@ -48,6 +54,7 @@ class Member:
     _built: tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None] | None = None
 
     def __post_init__(self) -> None:
+        self.transformed = None if self.transform is None else TransformOfRun(self.transform)
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -98,6 +105,46 @@ class Member:
     def outputs(self, inputs: Tensor) -> Tensor:
         """What the network makes of inputs ``[B, ...]``."""
         return self.network(self.in_memory_format(inputs))
+
+    def evaluate(
+        self, inputs: Tensor, targets: Tensor, step: int, keep: bool = True, measure: bool = False
+    ) -> Evaluation:
+        """What is differentiated at update number ``step``: its gradient is what the optimizer receives.
+
+        Args:
+            inputs: of the batch, in the memory format of the network.
+            targets: of the batch.
+            step: counted from 0.
+            keep: whether the step is taken, which moves the state of a transform; else it is only looked at.
+            measure: whether ``squared_norm`` is asked for also where λ = 0 and something is done to the
+                gradient.
+        """
+        if self.transformed is None and (self.learn is None or not keep):
+            return self.objective(self.network, self.loss, inputs, targets, self.reg_strength(step))
+        examples, outputs = Examples.of_network(self.network, self.loss, inputs, targets)
+        if self.learn is not None and keep:
+            self.learn(step, examples.each())
+        if self.transformed is None:
+            return self.objective(self.network, self.loss, inputs, targets, self.reg_strength(step))
+        cost = examples.losses.mean()
+        gradient = self.transformed.gradient(examples, step, keep)
+        squared_norm = examples.mean_gradient().square().sum() if measure else None
+        return Evaluation(self._with_gradient(cost, gradient), cost, squared_norm, outputs)
+
+    def _with_gradient(self, cost: Tensor, gradient: Tensor) -> Tensor:
+        """A scalar of the value ``cost`` whose gradient by the parameters is the given one, ``[P]``."""
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        parts = gradient.split([p.numel() for p in parameters])
+        with torch.enable_grad():
+            each = [((p - p.detach()).flatten() * g).sum() for p, g in zip(parameters, parts, strict=True)]
+            return cost + torch.stack(each).sum()
+
+    @property
+    def looks_at_examples(self) -> str | None:
+        """What looks at the examples of a step one by one, in words; None where nothing does."""
+        if self.transform is not None:
+            return f"model.transform: {type(self.transform).__name__} changes the gradient"
+        return None if self.learn is None else "data.order: the order learns from the gradients"
 
     def hyperparameters(self, rule: UpdateRule, start: int, count: int) -> dict[str, Tensor]:
         """What updates ``start`` to ``start + count − 1`` need, λ as ``reg_strength`` included.

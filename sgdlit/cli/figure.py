@@ -1,7 +1,8 @@
 """``python -m sgdlit figure``: pictures of what is stored; nothing is run.
 
 figure --config FILE              the figures of a sweep file
-figure --run DIR [--name NAME]    the picture of a run
+figure --run DIR                  the page of a run's measures, and the picture that its config names
+figure --run DIR --name NAME      another picture of a run
 """
 
 from collections.abc import Sequence
@@ -49,7 +50,10 @@ def _parser() -> CommandParser:
         "       %(prog)s --run DIR [--name NAME] [--out DIR] [--svg]",
     )
     parser.add_argument("--run", metavar="DIR", help="folder of the run: logs/NAME/version_K")
-    parser.add_argument("--name", help="which picture of the run (default: the key figure of its config)")
+    parser.add_argument(
+        "--name",
+        help="which picture of the run (default: measures, and that of the key figure of its config)",
+    )
     parser.add_argument("--store", metavar="DIR", help="folder of the sweep (default: sweeps/NAME)")
     parser.add_argument(
         "--out", metavar="DIR", help="folder for the pictures (default: STORE/figures, or DIR)"
@@ -63,11 +67,9 @@ def _draw_run(own: "Namespace") -> int:
     from sgdlit.runs.reading import load_run
 
     run = load_run(own.run)
-    name = own.name or run.value("figure")
-    if name is None:
-        raise UserError("--name: missing; the config of the run names no figure")
+    names = [own.name] if own.name else list(dict.fromkeys(["measures", run.value("figure") or "measures"]))
     out = Path(own.out or run.folder)
-    written = draw_run(run, name, out, own.svg)
+    written = [path for name in names for path in draw_run(run, name, out, own.svg)]
     say(f"wrote {', '.join(path.name for path in written)} into {out}" if written else "nothing to draw yet")
     return 0
 

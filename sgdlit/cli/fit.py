@@ -24,6 +24,19 @@ def train(command: str, arguments: list[str]) -> RunCLI:
     Raises:
         UserError: anything in config, command line, data or checkpoint that the user can mend.
     """
+    settle_process()
+    try:
+        return RunCLI(command, arguments)
+    except MisconfigurationException as error:
+        raise UserError(str(error)) from error
+    except RuntimeError as error:
+        if not str(error).startswith(_MONITOR):
+            raise
+        raise UserError(f"trainer.callbacks, monitor: {error}") from error
+
+
+def settle_process() -> None:
+    """The settings of a process that trains or measures a run; they decide bits."""
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # ours needs no state
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")  # ours spans epochs
@@ -33,11 +46,3 @@ def train(command: str, arguments: list[str]) -> RunCLI:
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32; trainer.precision offers bf16-mixed
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        return RunCLI(command, arguments)
-    except MisconfigurationException as error:
-        raise UserError(str(error)) from error
-    except RuntimeError as error:
-        if not str(error).startswith(_MONITOR):
-            raise
-        raise UserError(f"trainer.callbacks, monitor: {error}") from error

@@ -38,6 +38,10 @@ COMMANDS = {
         "sgdlit.cli.measures:main",
         "list what can be measured of a run, with formulas and prices: measures GradientNoise",
     ),
+    "measure": (
+        "sgdlit.cli.measure:main",
+        "take measures of a run afterwards: measure --run logs/NAME/version_0 --measures Sharpness",
+    ),
     "reproduce": (
         "sgdlit.cli.reproduce:main",
         "check claims of papers, or list them: reproduce smith2021:M1",

@@ -2,7 +2,8 @@
 
     reproduce                       list all papers and claims
     reproduce PAPER [PAPER:CLAIM]   check them at quick scale
-    reproduce --all                 check all whose findings are not there yet
+    reproduce --all [--jobs 2]      check all whose findings are not there yet, two papers at a time
+    reproduce [...] --page          and write reproduce/index.html, with all claims and pictures
 
 Below ``reproduce/PAPER/`` it writes a CSV of every table, the pictures, and ``claims.json``; runs of networks
 stay in ``runs/``, sweeps in ``sweeps/``, and are found again. Whether claims hold is output, not an exit
@@ -16,30 +17,36 @@ import pkgutil
 import shutil
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, is_dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
 from sgdlit.cli.main import COMMANDS
+from sgdlit.cli.paper_processes import check_in_processes
 from sgdlit.cli.parser import CommandParser, check_jobs
 from sgdlit.config.shipped import require
-from sgdlit.foundations.console import lent_to, say
+from sgdlit.foundations.console import lent_to, say, warn
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically, write_table
+from sgdlit.foundations.locks import Locks
 from sgdlit.foundations.progress import Progress
-from sgdlit.papers import catalogue
-from sgdlit.papers.claim import Claim, Finding
+from sgdlit.papers import catalogue, record
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Workshop, silent
 from sgdlit.papers.paper import Progress as ToldProgress
 
-_USAGE = """python -m sgdlit reproduce [PAPER | PAPER:CLAIM ...] [--all] [--scale SCALE] [--out DIR] [...]
+_USAGE = """python -m sgdlit reproduce [PAPER | PAPER:CLAIM ...] [--all] [--page] [--scale SCALE] [...]
        python -m sgdlit reproduce PAPER --help     the options and symbols of a paper"""
-_INTERRUPTED = 130
-_CLAIMS = "claims.json"
 _ENDED = ("finished", "diverged")
+_LOCK = "papers.lock"
+_EXTRAS = {"pytorch_optimizer": "optimizers", "dog": "optimizers", "submitit": "slurm"}
+_FETCH = (
+    "the folder of the data sets is missing, and with it a part of this: python -m sgdlit data fashion-mnist "
+    "--root data fetches Fashion-MNIST; then give --data data, or set SGDLIT_DATA"
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,19 +55,20 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: there is no such paper or claim, or its options cannot be used.
     """
-    targets = [_target(argument) for argument in _positional(arguments)]
+    given = _positional(arguments)
+    targets = [target for text in given for target in _targets(text)]
     named = list(dict.fromkeys(target.paper.name for target in targets))
     paper = targets[0].paper if len(named) == 1 else None
     own = _parser(paper, _scale(arguments)).parse(arguments).as_dict()
-    if [target.text for target in targets] != own["targets"]:
+    if given != own["targets"]:
         raise UserError(f"{own['targets'][-1]}: papers and claims come before all options")
     if own["all"] and targets:
-        raise UserError(f"--all: not together with {targets[0].paper.name}; allowed: one of the two")
+        raise UserError(f"--all: not together with {given[0]}; allowed: one of the two")
     check_jobs(own["jobs"])
     data, out = _data_folder(own["data"]), Path(own["out"])
     if own["all"]:
         targets = [Target(paper) for paper in catalogue.papers().values()]
-    if not targets:
+    if not targets and not own["page"]:
         print(_listing(out))
         return 0
     if own["dry_run"]:
@@ -68,10 +76,50 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     # Vectors of some thousand numbers: linear algebra's own threads would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    code = _check(targets, own, out, data)
+    if own["page"]:
+        from sgdlit.papers import page
+
+        print(f"wrote {page.write(catalogue.papers() | {t.paper.name: t.paper for t in targets}, out)}")
+    return code
+
+
+def _check(targets: "Sequence[Target]", own: Mapping[str, Any], out: Path, data: Path | None) -> int:
+    """Check the targets; returns the exit status.
+
+    Of several papers, ``jobs`` are checked at a time, each in a process of its own.
+    """
+    papers = {target.paper.name for target in targets}
+    if len(papers) > 1 and own["jobs"] > 1:
+        return check_in_processes(_commands(targets, own), own["jobs"])
+    code, go_on = 0, own["all"] or own["missing"]
     for target in targets:
         session = Session(target.paper, out, own["scale"] == "quick", data, own["jobs"], own["svg"])
-        session.check(target, _options_of(target.paper, own), only_missing=own["all"])
-    return 0
+        try:
+            with session.alone():
+                session.check(target, _options_of(target.paper, own), go_on)
+        except BeingChecked as error:
+            if not go_on:
+                raise
+            warn(str(error))
+        except Exception as error:
+            if not go_on or isinstance(error, UserError):
+                raise
+            traceback.print_exc()
+            code = 1
+    return code
+
+
+def _commands(targets: "Sequence[Target]", own: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The command line that checks each paper, after ``python -m sgdlit``; what takes longest comes first."""
+    shared = [f"--scale={own['scale']}", f"--out={own['out']}"]
+    shared += [f"--data={own['data']}"] if own["data"] is not None else []
+    shared += ["--svg"] if own["svg"] else []
+    shared += ["--missing"] if own["all"] or own["missing"] else []
+    found: dict[str, list[str]] = {}
+    for target in sorted(targets, key=lambda target: -target.seconds):
+        found.setdefault(target.paper.name, []).append(target.text or target.paper.name)
+    return {name: ["reproduce", *texts, *shared] for name, texts in found.items()}
 
 
 @dataclass(frozen=True)
@@ -87,16 +135,25 @@ class Target:
         """What has to be run."""
         return catalogue.experiments(self.paper, self.claim)
 
+    @property
+    def seconds(self) -> float:
+        """About how long that takes; what nobody has timed counts as a minute."""
+        known = catalogue.seconds().get(self.paper.name, {})
+        return sum(known.get(experiment.name, 60.0) for experiment in self.experiments)
+
     def holds_for(self, claim: str) -> bool:
         """Whether the claim was asked for."""
         return self.claim in (None, claim)
 
 
-def _target(text: str) -> Target:
+def _targets(text: str) -> list[Target]:
+    """What a word of the command line names: a paper, a claim of it, or a collection of papers."""
     name, colon, claim = text.partition(":")
+    if name in catalogue.COLLECTIONS and not colon:
+        return [Target(catalogue.find(paper), None, paper) for paper in catalogue.COLLECTIONS[name]]
     target = Target(catalogue.find(name), claim if colon else None, text)
     assert target.experiments  # an unknown claim, or an empty one, is refused here
-    return target
+    return [target]
 
 
 def _data_folder(given: str | None) -> Path | None:
@@ -129,13 +186,19 @@ def _parser(paper: Paper | None, scale: str) -> CommandParser:
         about = f"{paper.reference}\n\n{explained.partition(chr(10) * 2 + 'Args:')[0]}"
     parser = CommandParser("reproduce", about, _USAGE)
     parser.add_argument("targets", nargs="*", type=str, help="papers, or claims as PAPER:CLAIM")
-    parser.add_argument("--all", action="store_true", help="check every claim whose findings are missing")
+    parser.add_argument("--all", action="store_true", help="all papers, and of these what is --missing")
     parser.add_argument("--scale", type=Literal["quick", "full"], default="quick", help="which protocol")
+    parser.add_argument(
+        "--missing", action="store_true", help="leave out what has findings, and go on where a check fails"
+    )
+    parser.add_argument("--page", action="store_true", help="write index.html: all claims as they stand")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run")
     parser.add_argument("--out", type=str, default="reproduce", help="folder for tables, pictures and runs")
     data = os.environ.get("SGDLIT_DATA")
     parser.add_argument("--data", type=str | None, default=data, help="folder with the data sets")
-    parser.add_argument("--jobs", type=int, default=1, help="processes of a sweep")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="papers at a time; of a single one, processes of its sweeps"
+    )
     parser.add_argument("--svg", action="store_true", help="write each picture as SVG too")
     if paper is not None:
         parser.add_argument("--config", action="config", help="YAML file with any of these options")
@@ -162,6 +225,10 @@ def _options_of(paper: Paper, own: Mapping[str, Any]) -> Any:
 # Checking
 
 
+class BeingChecked(UserError):
+    """Another process writes the folder of the paper."""
+
+
 class Session:
     """One paper being checked.
 
@@ -177,51 +244,125 @@ class Session:
     def __init__(self, paper: Paper, out: Path, quick: bool, data: Path | None, jobs: int, svg: bool) -> None:
         self.paper, self.quick, self.data, self.jobs, self.svg = paper, quick, data, jobs, svg
         self.folder = out / paper.name
+        self._locks: Locks | None = None
 
-    def check(self, target: Target, options: Any, only_missing: bool) -> None:
-        """Run the experiments of a target, print their findings, and write everything."""
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Until then no other process may write what this one has begun to write of the paper."""
+        try:
+            yield
+        finally:
+            if self._locks is not None:
+                self._locks.close()
+            self._locks = None
+
+    def check(self, target: Target, options: Any, only_missing: bool = False) -> None:
+        """Run the experiments of a target, print their findings, and write everything.
+
+        Args:
+            target: of this paper.
+            options: of the paper.
+            only_missing: leave out experiments whose findings are there; one that cannot be run is recorded
+                as such, with the reason, and does not stop the others.
+
+        Raises:
+            UserError: an experiment cannot be run.
+        """
         for experiment in target.experiments:
-            key = {"scale": "quick" if self.quick else "full", "options": asdict(options)}
+            key: dict[str, Any] = {"scale": "quick" if self.quick else "full", "options": asdict(options)}
+            if experiment.needs_data:
+                key["data"] = self.data is not None
             if only_missing and self._is_done(experiment, key):
                 say(f"{self.paper.name}: {experiment.name} is there already")
                 continue
-            self._check_one(target, experiment, options, key)
+            try:
+                self._check_one(target, experiment, options, key)
+            except BeingChecked:
+                raise
+            except UserError as error:
+                if not only_missing:
+                    raise
+                warn(f"{self.paper.name}: {experiment.name} was not checked: {error}")
+                self._keep(experiment, Evidence(notes=[str(error)]), key, (0.0, 0.0), [])
 
     def _is_done(self, experiment: Experiment, key: Mapping[str, Any]) -> bool:
-        kept = read_claims(self.folder)
+        """Whether it was checked with this protocol; with the data sets, where it was without them now."""
+        kept = record.read(self.folder)
+        enough = [json.loads(json.dumps(each)) for each in (key, {**key, "data": True})]
         mine = [kept.get(claim.id, {}) for claim in experiment.claims]
-        return all(entry.get("protocol") == key and entry.get("state") != "not run" for entry in mine)
+        return all(entry.get("protocol") in enough and entry.get("state") != record.NOT_RUN for entry in mine)
 
     def _check_one(
         self, target: Target, experiment: Experiment, options: Any, key: Mapping[str, Any]
     ) -> None:
-        started = time.monotonic()
+        started = _clocks()
         with Progress(f"{self.paper.name} {experiment.name}") as progress:
-            evidence = experiment.measure(options, self.workshop(progress.stage))
-        seconds = time.monotonic() - started
-        self._make_folder()
+            evidence = self._measured(experiment, options, progress.stage)
+        seconds, cpu_seconds = (now - then for now, then in zip(_clocks(), started, strict=True))
         written = self._write(experiment, evidence)
-        entries = {claim.id: _entry(claim, evidence, key, seconds) for claim in experiment.claims}
-        kept = read_claims(self.folder) | entries
-        order = [claim.id for claim in self.paper.claims]
-        text = json.dumps({id: kept[id] for id in order if id in kept}, indent=1, ensure_ascii=False)
-        write_atomically(self.folder / _CLAIMS, text + "\n")
+        pictures = [path.name for path in written if path.suffix == ".png"]
+        self._keep(experiment, evidence, key, (seconds, cpu_seconds), pictures)
         shown = [finding for finding in evidence.findings if target.holds_for(finding.claim)]
         remarks = [f"{f.claim}: {f.note}" for f in shown if f.note] + evidence.notes
         for line in [*map(str, shown), *(f"note: {note}" for note in remarks)]:
             print(line)
         held = sum(finding.holds for finding in shown)
-        files = ", ".join(map(str, [*written, self.folder / _CLAIMS]))
+        files = ", ".join(map(str, [*written, record.path_of(self.folder)]))
         verdict = f"{held} of {len(shown)} findings hold" if shown else "nothing was decided"
         print(f"{verdict}; wrote {files}", flush=True)
 
+    def _measured(self, experiment: Experiment, options: Any, progress: ToldProgress) -> Evidence:
+        """The evidence; with a note where the data sets are missing.
+
+        Raises:
+            UserError: the experiment refuses its options, or an extra of this package is not installed.
+        """
+        try:
+            evidence = experiment.measure(options, self.workshop(progress))
+        except ModuleNotFoundError as error:
+            extra = _EXTRAS.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            raise UserError(
+                f"{error.name} is missing; install it with: pip install sgdlit[{extra}]"
+            ) from error
+        if experiment.needs_data and self.data is None:
+            evidence.notes.append(_FETCH)
+        return evidence
+
+    def _keep(
+        self,
+        experiment: Experiment,
+        evidence: Evidence,
+        key: Mapping[str, Any],
+        seconds: tuple[float, float],
+        pictures: Sequence[str],
+    ) -> None:
+        self._make_folder()
+        record.add(
+            self.folder,
+            self.paper,
+            {c.id: record.entry(c, evidence, key, seconds, pictures) for c in experiment.claims},
+        )
+
     def _make_folder(self) -> None:
+        """The folder of the paper, for this process alone from now on.
+
+        Raises:
+            BeingChecked: another one writes it.
+            UserError: it cannot be made.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--out: {self.folder}: no such folder can be made ({error.strerror})") from error
+        if self._locks is None:
+            self._locks = Locks(self.folder.parent / _LOCK)
+        if not self._locks.take(self.paper.name):
+            raise BeingChecked(f"{self.folder}: another process checks {self.paper.name}; wait until it ends")
 
     def _write(self, experiment: Experiment, evidence: Evidence) -> list[Path]:
+        self._make_folder()
         tables = {name: rows for name, rows in evidence.tables.items() if rows}
         written = [write_table(self.folder / f"{name}.csv", rows) for name, rows in tables.items()]
         if not tables:
@@ -279,6 +420,11 @@ class Session:
         return store
 
 
+def _clocks() -> tuple[float, float]:
+    """The time, and the processors' time of this process and of those that it has waited for, in seconds."""
+    return time.monotonic(), sum(os.times()[:4])
+
+
 def _call(command: str, arguments: list[str]) -> None:
     """A command of this package, in this process.
 
@@ -306,49 +452,38 @@ def config_path(name: str) -> Path:
     return here.resolve() if here.is_file() else require(name)
 
 
-# What is kept, and shown
-
-
-def read_claims(folder: Path) -> dict[str, Any]:
-    """``claims.json`` of a paper, by id; nothing where nothing was checked."""
-    path = folder / _CLAIMS
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _entry(claim: Claim, evidence: Evidence, key: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    findings = [finding for finding in evidence.findings if finding.claim == claim.id]
-    return {
-        **{k: v for k, v in asdict(claim).items() if k != "id"},
-        "protocol": json.loads(json.dumps(key)),
-        "state": _state(findings, evidence),
-        "findings": [asdict(finding) for finding in findings],
-        "notes": evidence.notes,
-        "seconds": round(seconds, 1),
-    }
-
-
-def _state(findings: Sequence[Finding], evidence: Evidence) -> str:
-    if not findings:
-        return "no verdict" if evidence.tables or evidence.notes else "not run"
-    return "holds" if all(finding.holds for finding in findings) else "does not hold"
+# What is shown
 
 
 def _listing(out: Path) -> str:
     """All papers and claims, and how they stand."""
     lines = []
+    known = catalogue.seconds()
     for paper in catalogue.papers().values():
-        kept = read_claims(out / paper.name)
+        kept = record.read(out / paper.name)
         lines += [f"{paper.name}: {paper.reference}"]
-        for claim in paper.claims:
-            entry = kept.get(claim.id, {})
-            seconds = f"{entry['seconds']:.0f} s" if entry else ""
-            state = entry.get("state", "not run")
-            text = textwrap.shorten(claim.statement, 84, placeholder=" …")
-            lines.append(f"  {claim.id:5} {state:13} {seconds:>6}  {text}")
-            lines.append(f"{'':29}{textwrap.shorten(claim.source, 84, placeholder=' …')}")
+        for experiment in paper.experiments:
+            for claim in experiment.claims:
+                entry = kept.get(claim.id, {})
+                seconds = (
+                    f"{entry['seconds']:.0f} s"
+                    if entry
+                    else _about(known.get(paper.name, {}).get(experiment.name))
+                )
+                state = entry.get("state", record.NOT_RUN)
+                text = textwrap.shorten(claim.statement, 84, placeholder=" …")
+                lines.append(f"  {claim.id:5} {state:13} {seconds:>6}  {text}")
+                lines.append(f"{'':29}{textwrap.shorten(claim.source, 84, placeholder=' …')}")
         lines.append("")
+    for name, parts in catalogue.COLLECTIONS.items():
+        lines += [f"{name}: {', '.join(parts)}", ""]
     lines.append("python -m sgdlit reproduce PAPER[:CLAIM] checks; reproduce PAPER --help tells its options.")
     return "\n".join(lines)
+
+
+def _about(seconds: float | None) -> str:
+    """The time that a check takes, before it was made."""
+    return "" if seconds is None else f"≈{seconds:.0f} s"
 
 
 def _plan(target: Target, scale: str) -> str:

@@ -19,6 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from sgdlit.algorithms.mixing import Mixing
 from sgdlit.cli import reporting
 from sgdlit.cli.main import COMMANDS
 from sgdlit.config.limits import check_values
@@ -34,7 +35,7 @@ from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
 from sgdlit.training.ranks import MembersOverRanks
 from sgdlit.training.resume import check_same_run, read_checkpoint
-from sgdlit.training.seeds import seed_data, seed_initialisation
+from sgdlit.training.seeds import seed_data, seed_initialisation, seed_transform
 
 
 class Parser(LightningArgumentParser):
@@ -95,6 +96,13 @@ class RunCLI(LightningCLI):
             type=bool,
             default=False,
             help="whether TensorBoard gets the curves of each member beside their mean and spread",
+        )
+        parser.add_argument(
+            "--mixing",
+            type=Mixing | None,
+            default=None,
+            help="what the members of an ensemble exchange after some steps: Gossip, LocalSGD or "
+            "AsynchronousSGD; null: nothing",
         )
         parser.add_argument(
             "--figure",
@@ -169,6 +177,7 @@ class RunCLI(LightningCLI):
         config = self.config[self.subcommand]
         if not config.ensemble:
             seed_data(config)
+            seed_transform(config)
 
     def _add_measures(self, asked: str | None) -> None:
         """``--measures`` completes the callback that takes measures, or adds one.
@@ -205,6 +214,8 @@ class RunCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        if config.mixing and not config.ensemble:
+            raise UserError("mixing: one run has nobody to exchange with; allowed: null, or with an ensemble")
         if config.ensemble:
             from sgdlit.training import joining
 
@@ -215,7 +226,8 @@ class RunCLI(LightningCLI):
         except Exception as error:
             raise self._explain(error) from error
         if config.ensemble:
-            self.model, self.datamodule = joining.build(config, points, self._explain)
+            mixing = self.config_init[self.subcommand].mixing
+            self.model, self.datamodule = joining.build(config, points, self._explain, mixing)
 
     def _explain(self, error: Exception, point: dict[str, Any] | None = None) -> Exception:
         """What a class refused when it was built, for one run or for a member; ``error`` if it is a fault of
@@ -259,9 +271,7 @@ class RunCLI(LightningCLI):
             self.model.check(self.trainer, self.datamodule)
         self._check_data_is_given()
         if self.subcommand == "fit":
-            for callback in self.trainer.callbacks:
-                if isinstance(callback, ChecksRun):
-                    callback.check(self.trainer, self.model, self.datamodule)
+            self._check_callbacks()
         if self.subcommand == "fit" and self.config.fit.figure is not None:
             from sgdlit.figures.of_a_run import picture
 
@@ -279,6 +289,11 @@ class RunCLI(LightningCLI):
             }
             if resuming:
                 check_same_run(content, self.model, self.datamodule)
+
+    def _check_callbacks(self) -> None:
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, ChecksRun):
+                callback.check(self.trainer, self.model, self.datamodule)
 
     def _check_data_is_given(self) -> None:
         stage = {"fit": "train", "validate": "val"}.get(self.subcommand, self.subcommand)
@@ -362,6 +377,16 @@ class _ConfigOnly(RunCLI):
         """Nothing is run."""
 
 
+class BuiltRun(RunCLI):
+    """Builds a run as ``fit`` does, with model, data and trainer checked, and stops there."""
+
+    def _check_callbacks(self) -> None:
+        """They belong to whoever asked for the run."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing is run."""
+
+
 def parse_fit(arguments: list[str]) -> Namespace:
     """The config of ``fit`` for this command line, checked but not built; without a section ``sweep``.
 
@@ -377,7 +402,7 @@ def _import_all_classes() -> None:
     """Import every class of the package that a config may name."""
     import sgdlit
 
-    for room in ("data", "data.finite", "measures", "models", "objectives", "training"):
+    for room in ("data", "data.finite", "algorithms.rules", "measures", "models", "objectives", "training"):
         for module in pkgutil.iter_modules([str(Path(sgdlit.__path__[0], *room.split(".")))]):
             importlib.import_module(f"sgdlit.{room}.{module.name}")
 

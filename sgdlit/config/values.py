@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgdlit.config.options import alternatives, class_names, classes_in, find_class
 from sgdlit.foundations.errors import did_you_mean, with_allowed
+from sgdlit.foundations.extras import how_to_install
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -83,7 +84,8 @@ def not_allowed(key: str, value: Any, hint: Any) -> str:
         try:
             pkgutil.resolve_name(name)
         except Exception as error:  # whatever the user's module raises
-            reason = f" ({error})"
+            install = how_to_install(error.name) if isinstance(error, ModuleNotFoundError) else None
+            reason = f" ({error}{f'; install it with: {install}' if install else ''})"
     problem = f"{key}: {value!r} is not {'a class that can be imported' if reason else 'allowed'}{reason}"
     meant = did_you_mean(name.rpartition(".")[2], allowed if classes else []) or did_you_mean(name, allowed)
     return with_allowed(problem + meant, allowed)

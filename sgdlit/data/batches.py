@@ -24,6 +24,9 @@ class Batches(ABC):
         origin: the data module; batches of the same one are the same.
     """
 
+    varies = False
+    """Whether any step may see another number of examples than the next."""
+
     def __init__(self, batch_size: int, steps: int, origin: object = None) -> None:
         self.batch_size, self.steps = batch_size, steps
         self.origin = self if origin is None else origin

@@ -87,7 +87,7 @@ class ImageShards(KeyedData):
     def setup(self, stage: str | None = None) -> None:
         if self.itinerary is not None:
             return
-        subsets = self.subsets or self.read_splits()
+        subsets = self.subsets or self._with_errors(self.read_splits())
         self.itinerary = self.make_itinerary(len(subsets["train"]))
         self.subsets = subsets
 
@@ -98,7 +98,17 @@ class ImageShards(KeyedData):
     @property
     def source(self) -> dict[str, Any]:
         sizes = [self.train_size, self.val_size]
-        return {"sizes": sizes, "balanced": self.balanced, "split_seed": self.split_seed}
+        errors = None if self.label_errors is None else [self.label_errors.description, self.seed]
+        own = {"sizes": sizes, "balanced": self.balanced, "split_seed": self.split_seed}
+        return own if errors is None else own | {"label_errors": errors}
+
+    def _with_errors(self, subsets: dict[str, Subset]) -> dict[str, Subset]:
+        """The training examples with wrong labels, where there are to be any."""
+        if self.label_errors is None:
+            return subsets
+        pool, indices = subsets["train"].shard, subsets["train"].indices
+        wrong = self.label_errors.apply(torch.arange(len(pool), device=pool.device), pool.targets, self.seed)
+        return subsets | {"train": Subset(Shard(pool.inputs, wrong), indices)}
 
     def take_over(self, other: KeyedData) -> None:
         self.subsets = other.subsets

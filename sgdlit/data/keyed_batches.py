@@ -78,7 +78,7 @@ class ShardBatches(KeyedBatches):
         self, data: Source, examples: Shard | Subset, itinerary: Itinerary, device: torch.device
     ) -> None:
         super().__init__(data, device)
-        self.examples, self.itinerary = examples, itinerary
+        self.examples, self.itinerary, self.varies = examples, itinerary, itinerary.varies
         self._most = max(1, data.at_a_time(device) // data.batch_size)
 
     def size(self, step: int) -> int:

@@ -11,12 +11,15 @@ from torch import Tensor
 from sgdlit.data.augmentation import CropAndFlip
 from sgdlit.data.batches import Batch, Batches
 from sgdlit.data.keyed_batches import ShardBatches
+from sgdlit.data.label_errors import LabelErrors
 from sgdlit.data.loaders import BlockLoader, EvaluationLoader, StepLoader, check_loaders, check_same_data
-from sgdlit.data.orders import Itinerary, LastBatch, Order, RandomReshuffling
+from sgdlit.data.orders import Itinerary, LastBatch, LearnedOrder, Order, RandomReshuffling
+from sgdlit.data.poisson import Poisson, PoissonItinerary
 from sgdlit.data.shards import Shard, Subset
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key, permutation
 
+_LEARNED = "learned order"  # its state in a checkpoint
 _UNSEEN = 2**40  # the first example of a stream that no step sees
 
 
@@ -88,6 +91,7 @@ class KeyedData(OnDeviceData):
         eval_batch_size: examples per rank in one evaluation batch.
         evaluate_train: whether the training set, as it is without augmentation, is evaluated beside the
             others, as ``train_set``.
+        label_errors: wrong labels in the training set; the other sets keep theirs.
 
     Raises:
         UserError: a size that is not possible.
@@ -109,6 +113,7 @@ class KeyedData(OnDeviceData):
         order_seed: int | None = None,
         eval_batch_size: int = 1000,
         evaluate_train: bool = False,
+        label_errors: LabelErrors | None = None,
     ) -> None:
         super().__init__()
         at_least_one = {"batch_size": batch_size, "repeats": repeats, "eval_batch_size": eval_batch_size}
@@ -120,13 +125,19 @@ class KeyedData(OnDeviceData):
         self.seed = 0 if seed is None else seed
         self.order_seed = self.seed if order_seed is None else order_seed
         self.eval_batch_size, self.evaluate_train = eval_batch_size, evaluate_train
+        self.label_errors = label_errors
         self.itinerary: Itinerary | None = None
 
     def make_itinerary(self, examples: int) -> Itinerary:
         """Of the visits to a training set of so many examples."""
-        return Itinerary(
-            self.order, examples, self.batch_size, self.repeats, self.last_batch, self.order_seed
-        )
+        own = self.order, examples, self.batch_size, self.repeats
+        if isinstance(self.order, Poisson):
+            return PoissonItinerary(*own, "drop", self.order_seed)
+        return Itinerary(*own, self.last_batch, self.order_seed, self.training_labels)
+
+    def training_labels(self) -> Tensor:
+        """The targets of all training examples, on the host."""
+        return self.examples("train_set", torch.device("cpu")).targets
 
     @property
     def visits(self) -> Itinerary:
@@ -246,7 +257,11 @@ class KeyedData(OnDeviceData):
     def check(self, trainer: Trainer) -> None:
         self.setup()
         if self.itinerary is not None:
-            self.itinerary.indices(0)
+            self.itinerary.check()
+            shares = trainer.world_size * trainer.accumulate_grad_batches
+            require(not self.itinerary.varies or shares == 1, "order", type(self.order).__name__,
+                    "one process without accumulation, since steps see different numbers of "
+                    "examples")  # fmt: skip
         evaluated = {name: self.size(name) for name in self.evaluation_splits}
         check_loaders(self.step_sizes, self.steps_per_epoch, evaluated, trainer)
 
@@ -279,16 +294,22 @@ class KeyedData(OnDeviceData):
 
     def state_dict(self) -> dict[str, Any]:
         """What decides the data of a run, in plain types: a checkpoint is resumed on the same only."""
+        learned = {_LEARNED: self.order.state_dict()} if isinstance(self.order, LearnedOrder) else {}
+        errors = {} if self.label_errors is None else {"label_errors": self.label_errors.description}
         return {
             "class": type(self).__name__,
             "batch_size": self.batch_size,
             "order": self.order.description,
             "repeats": self.repeats,
             "last_batch": self.last_batch,
+            **errors,
+            **learned,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        check_same_data(self.state_dict(), state_dict)
+        check_same_data({k: v for k, v in self.state_dict().items() if k != _LEARNED}, state_dict)
+        if isinstance(self.order, LearnedOrder):
+            self.order.load_state_dict(state_dict[_LEARNED])
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:

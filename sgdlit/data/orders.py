@@ -1,13 +1,15 @@
 """In which order are the examples of a shard visited?
 
 An order is a recipe: for each epoch it names the examples of the shard, which are then cut into minibatches.
-It holds no state. An :class:`Itinerary` joins an order with the numbers of a run (examples, batch size,
-repeats, seed) and answers the one question of a training step: which examples does step t see? The answer
-is a pure function of (seed, t), so it does not depend on ranks, restarts or on how many steps a call takes.
+It holds no state, unless it is a :class:`LearnedOrder`. An :class:`Itinerary` joins an order with the
+numbers of a run (examples, batch size, repeats, seed) and answers the one question of a training step: which
+examples does step t see? The answer is a pure function of (seed, t), so it does not depend on ranks,
+restarts or on how many steps a call takes.
 """
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -56,6 +58,46 @@ class Order(ABC):
     def description(self) -> str:
         """Equal for orders that visit the same examples, given the seed; kept in checkpoints."""
         return type(self).__name__
+
+
+class LearnedOrder(Order):
+    """An order that follows from the gradients that were seen, and so is no function of seed and step alone.
+
+    It belongs to one run, holds a state that goes into the checkpoint, and knows the epoch in which the run
+    is and no other.
+    """
+
+    small = ()
+
+    @abstractmethod
+    def learn(self, examples: Tensor, gradients: Tensor) -> None:
+        """What a step saw.
+
+        Args:
+            examples: int64 ``[B]``, in the order in which they were named.
+            gradients: of each, flat: ``[B, P]``.
+        """
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs: tensors by name."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+
+
+class LabelledOrder(Order):
+    """An order that looks at the labels of the examples: ``bind`` gives them before indices are asked for."""
+
+    small = ()
+
+    def __init__(self) -> None:
+        self.labels: Tensor | None = None
+
+    def bind(self, labels: Tensor) -> None:
+        """The labels of all examples, ``[N]``."""
+        self.labels = labels
 
 
 class RandomReshuffling(Order):
@@ -122,6 +164,12 @@ class ForwardThenReversed(Order):
 
     def __init__(self, forward: Order | None = None) -> None:
         self._forward = forward or RandomReshuffling()
+        if isinstance(self._forward, LearnedOrder | LabelledOrder):
+            raise UserError(
+                f"data.order.forward: {type(self._forward).__name__} looks at more than the step; "
+                f"allowed: an order "
+                "that is a function of seed and step, such as RandomReshuffling"
+            )
 
     def length(self, examples: int) -> int:
         return self._forward.length(examples)
@@ -153,10 +201,15 @@ class Itinerary:
         repeats: n, steps taken on each minibatch.
         last_batch: what happens to the N mod B examples left over in each epoch.
         seed: seed of the order.
+        labels: those of all examples, for an order that looks at them when it is asked for indices.
 
     Raises:
-        UserError: B is not in 1 … N, repeats < 1, or B does not divide N and ``last_batch`` is "error".
+        UserError: B is not in 1 … N, repeats < 1, or B does not divide N and ``last_batch`` is "error"; an
+            order that cannot go with them.
     """
+
+    varies = False
+    """Whether any step may see another number of examples than the next."""
 
     def __init__(
         self,
@@ -166,6 +219,7 @@ class Itinerary:
         repeats: int = 1,
         last_batch: LastBatch = "error",
         seed: int = 0,
+        labels: Callable[[], Tensor] | None = None,
     ) -> None:
         length = order.length(examples)
         if not 1 <= batch_size <= length:
@@ -175,6 +229,7 @@ class Itinerary:
             )
         if repeats < 1:
             raise UserError(f"data.repeats: {repeats} is not possible; allowed: 1 or more")
+        self._check_order(order, length, batch_size, last_batch)
         if length % batch_size and last_batch == "error":
             raise UserError(
                 f"data.batch_size: {batch_size} does not divide the {length} training examples. Allowed: "
@@ -184,12 +239,38 @@ class Itinerary:
         self.batches = length // batch_size if last_batch == "drop" else -(-length // batch_size)
         self.smallest = length - (self.batches - 1) * batch_size if last_batch == "short" else batch_size
         self._key = derive_key(seed, "order")
-        self._length, self._per_page = length, max(1, _PAGE // length)
+        self._length, self._labels = length, labels
+        self._per_page = 1 if isinstance(order, LearnedOrder) else max(1, _PAGE // length)
         self._held: tuple[tuple[int, Tensor], ...] = ()  # replaced as a whole, so that threads may share it
+
+    def _check_order(self, order: Order, length: int, batch_size: int, last_batch: LastBatch) -> None:
+        if isinstance(order, LearnedOrder) and last_batch == "drop" and length % batch_size:
+            raise UserError(
+                f"data.last_batch: drop would leave the same examples out of every epoch of "
+                f"{type(order).__name__}; "
+                "allowed: short, or a batch_size that divides the number of examples"
+            )
 
     @property
     def steps_per_epoch(self) -> int:
         return self.batches * self.repeats
+
+    def check(self) -> None:
+        """Refuse an order that cannot visit these examples.
+
+        Raises:
+            UserError: naming why.
+        """
+        if not isinstance(self.order, LearnedOrder):
+            self.indices(0)
+
+    def learn(self, step: int, gradients: Tensor) -> None:
+        """Tell an order that learns what a step saw: the gradients of its examples, ``[B, P]``.
+
+        Of repeated steps on one minibatch only the first counts.
+        """
+        if isinstance(self.order, LearnedOrder) and step % self.repeats == 0:
+            self.order.learn(self.indices(step), gradients)
 
     def size(self, step: int) -> int:
         """Number of examples that ``step`` sees, over all ranks."""
@@ -232,6 +313,8 @@ class Itinerary:
             if held == page and indices.device == torch.device(device):
                 return indices
         epochs = torch.arange(page * self._per_page, (page + 1) * self._per_page, device=device)
+        if isinstance(self.order, LabelledOrder) and self.order.labels is None and self._labels is not None:
+            self.order.bind(self._labels())
         indices = self.order.indices(epochs, self.examples, self._key).flatten()
         self._held = (*self._held[-1:], (page, indices))  # two, for the runs that share a block across both
         return indices

@@ -86,6 +86,11 @@ class Subset:
         return self.shard.shape
 
     @property
+    def targets(self) -> Tensor:
+        """Of every example of the subset."""
+        return self.shard.targets.index_select(0, self.indices)
+
+    @property
     def device(self) -> torch.device:
         """Where indices have to be."""
         return self.indices.device

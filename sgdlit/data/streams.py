@@ -109,6 +109,13 @@ class StreamData(KeyedData):
     def draws_per_example(self) -> int:
         """Random numbers per example, roughly: how many examples make a page."""
 
+    def drawn(self, split: Split, index: Tensor) -> Batch:
+        """What :meth:`draw` makes, with the wrong labels that training examples are to have."""
+        inputs, targets = self.draw(split, index)
+        if self.label_errors is not None and split == "train":
+            targets = self.label_errors.apply(index, targets, self.data_seed)
+        return inputs, targets
+
     def prepare(self, inputs: Tensor) -> Tensor:
         return inputs
 
@@ -124,13 +131,15 @@ class StreamData(KeyedData):
 
     def example(self) -> Batch:
         """Of the highest class among the first examples."""
-        inputs, targets = self.draw("train", torch.arange(_FIRST))
+        inputs, targets = self.drawn("train", torch.arange(_FIRST))
         place = 0 if targets.is_floating_point() else int(targets.argmax())
         return self.prepare(inputs[place : place + 1]), targets[place : place + 1]
 
     @property
     def source(self) -> dict[str, Any]:
-        return {"sizes": self.sizes, "seed": self.data_seed, "dtype": str(self.dtype), **self.describe()}
+        errors = {} if self.label_errors is None else {"label_errors": self.label_errors.description}
+        own = {"sizes": self.sizes, "seed": self.data_seed, "dtype": str(self.dtype)}
+        return own | errors | self.describe()
 
     def take_over(self, other: KeyedData) -> None:
         self._held = other._held
@@ -159,7 +168,7 @@ class StreamData(KeyedData):
         held = split, self.size(split), device
         if held not in self._held:
             chunks = torch.arange(self.size(split), device=device).split(self.at_a_time(device))
-            drawn = (self.draw(_DRAWN[split], chunk) for chunk in chunks)
+            drawn = (self.drawn(_DRAWN[split], chunk) for chunk in chunks)
             inputs, targets = zip(*drawn, strict=True)
             self._held[held] = Shard(torch.cat(inputs), torch.cat(targets))
         return self._held[held]
@@ -167,7 +176,7 @@ class StreamData(KeyedData):
     def chosen(self, indices: Tensor, device: torch.device) -> Batch:
         if self.is_finite:
             return super().chosen(indices, device)
-        inputs, targets = self.draw("train", indices.to(device))
+        inputs, targets = self.drawn("train", indices.to(device))
         return self.prepare(inputs), targets
 
 
@@ -181,7 +190,7 @@ class StreamBatches(KeyedBatches):
 
     def __init__(self, data: StreamData, device: torch.device) -> None:
         super().__init__(data, device)
-        self.draw, self.repeats = data.draw, data.repeats
+        self.draw, self.repeats = data.drawn, data.repeats
         chosen = min(_PAGE_MINIBATCHES, max(1, data.at_a_time(device) // data.batch_size))
         self.length = data.page_minibatches or chosen
         self._pages: dict[tuple[int, int], tuple[int, Batch]] = {}

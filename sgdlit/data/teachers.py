@@ -205,27 +205,37 @@ class XOR(StreamData):
 
 
 class GaussianMixture(StreamData):
-    """A class drawn evenly from k, and x ~ N(μ_class, I): inputs ``[n, d]``, targets int64 ``[n]``.
+    """A class drawn from k, and x ~ N(μ_class, σ²I): inputs ``[n, d]``, targets int64 ``[n]``.
 
     Args:
         d: number of inputs.
         classes: k, at least 2.
         separation: length of each mean μ, whose direction is uniform on the sphere; for two classes μ and −μ.
+        orthonormal: the directions are at right angles to each other instead, also those of two classes.
+        variance: σ², of each input given the class.
+        class_weights: how often each class is drawn, in proportion; None draws all alike.
         teacher_seed: a seed for the means alone; None takes ``data_seed``.
         stream: see :class:`StreamData`.
 
     Raises:
-        UserError: fewer than two classes; a separation that is not positive.
+        UserError: fewer than two classes; a separation or variance that is not positive; more orthonormal
+            means than inputs; weights that are not one positive number per class.
     """
 
     key_name = "Gaussian mixture"
-    small = ({"d": 30, "classes": 3},)
+    small = (
+        {"d": 30, "classes": 3},
+        {"d": 30, "classes": 3, "orthonormal": True, "variance": 0.1, "class_weights": [1, 2, 5]},
+    )
 
     def __init__(
         self,
         d: int,
         classes: int = 2,
         separation: float = 2.0,
+        orthonormal: bool = False,
+        variance: float = 1.0,
+        class_weights: list[float] | None = None,
         teacher_seed: int | None = None,
         **stream: Any,
     ) -> None:
@@ -233,13 +243,26 @@ class GaussianMixture(StreamData):
         require(d >= 1, "d", d, "1 or more")
         require(classes >= 2, "classes", classes, "2 or more")
         require(0 < separation < float("inf"), "separation", separation, "a number above 0")
+        require(not orthonormal or classes <= d, "classes", classes, f"at most d = {d} orthonormal means")
+        require(0 < variance < float("inf"), "variance", variance, "a number above 0")
+        fine = class_weights is None or (len(class_weights) == classes and min(class_weights) > 0)
+        require(fine, "class_weights", class_weights, f"{classes} numbers above 0")
         self.d, self.classes, self.separation = d, classes, separation
+        self.orthonormal, self.variance, self.class_weights = orthonormal, variance, class_weights
         self.teacher_seed = self.data_seed if teacher_seed is None else teacher_seed
+        self.means = self._means().to(self.dtype)
+        self._ends = torch.tensor(class_weights or [1.0] * classes, dtype=torch.float64).cumsum(0)
+
+    def _means(self) -> Tensor:
+        """μ of each class, float64 ``[k, d]``."""
         key = derive_key(self.teacher_seed, f"{self.key_name} teacher")
-        means = normal(key, torch.arange(classes), d, dtype=torch.float64)
-        if classes == 2:
+        means = normal(key, torch.arange(self.classes), self.d, dtype=torch.float64)
+        if self.orthonormal:
+            q, r = torch.linalg.qr(means.T)
+            return self.separation * (q * r.diagonal().sign()).T
+        if self.classes == 2:
             means[1] = -means[0]
-        self.means = (separation * means / means.norm(dim=1, keepdim=True)).to(self.dtype)
+        return self.separation * means / means.norm(dim=1, keepdim=True)
 
     @property
     def draws_per_example(self) -> int:
@@ -250,11 +273,21 @@ class GaussianMixture(StreamData):
             "d": self.d,
             "classes": self.classes,
             "separation": self.separation,
+            "orthonormal": self.orthonormal,
+            "variance": self.variance,
+            "class_weights": self.class_weights,
             "teacher_seed": self.teacher_seed,
         }
 
     def draw(self, split: Split, index: Tensor) -> Batch:
+        labels = self._labels(split, index)
+        noise = normal(self.key(split), index, self.d, dtype=self.dtype)
+        return self.means.to(index.device)[labels] + math.sqrt(self.variance) * noise, labels
+
+    def _labels(self, split: Split, index: Tensor) -> Tensor:
         key = self.key(split)
-        labels = integers(key, index, 1, self.classes, substream=1).squeeze(-1)
-        noise = normal(key, index, self.d, dtype=self.dtype)
-        return self.means.to(index.device)[labels] + noise, labels
+        if self.class_weights is None:
+            return integers(key, index, 1, self.classes, substream=1).squeeze(-1)
+        ends = self._ends.to(index.device)
+        drawn = uniform(key, index, 1, substream=1, dtype=torch.float64).squeeze(-1) * ends[-1]
+        return torch.searchsorted(ends, drawn, right=True)

@@ -31,8 +31,9 @@ def grid_product(x: Tensor, weight: Tensor) -> Tensor:
 
     Every product is a multiple of 2⁻³², so every sum below 2²¹ in absolute value is exact in float64.
     """
-    return _on_grid(x) @ _on_grid(weight).T
+    return on_grid(x) @ on_grid(weight).T
 
 
-def _on_grid(x: Tensor) -> Tensor:
+def on_grid(x: Tensor) -> Tensor:
+    """Rounded to multiples of 2⁻¹⁶, float64."""
     return torch.round(x.double() * GRID) / GRID

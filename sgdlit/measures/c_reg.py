@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import example_gradients
+from sgdlit.measures.from_scripts import LossOfEach, gathered
 from sgdlit.measures.gradient_noise import noise_of_parts
 from sgdlit.measures.mean_gradient import mean_gradient, squared_norm
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
@@ -74,7 +75,7 @@ def expected_c_reg(
 
 def c_reg_parts(
     network: nn.Module,
-    loss: Loss,
+    loss: LossOfEach,
     batches: Iterable[tuple[Tensor, Tensor]],
     batch_sizes: Sequence[int],
     population: float | None = None,
@@ -83,7 +84,7 @@ def c_reg_parts(
 
     Args:
         network: in the mode in which it is; nothing of it changes.
-        loss: of each example.
+        loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, which decide nothing but the
             memory that is used. They are gone through twice.
         batch_sizes: B.
@@ -92,7 +93,7 @@ def c_reg_parts(
     Raises:
         UserError: a loss that has no value per example; BatchNorm that takes the statistics of the batch.
     """
-    batches = list(batches)
+    batches = gathered(batches)
     norms = example_gradients(network, loss, batches).squared_norms
     of_mean = squared_norm(mean_gradient(network, loss, batches).gradient)
     return expected_c_reg(norms, of_mean, batch_sizes, len(norms) if population is None else population)
@@ -111,6 +112,7 @@ class CReg(Measure):
     answers = "what does the implicit regularizer of SGD measure, on the minibatches of the set's own order"
     price = "N"
     logged = ("train_set/C_reg",)
+    needs = ("batches",)
     small = ({}, {"batch_size": 3, "batches": 2})
 
     def __init__(self, batch_size: int | None = None, batches: int | None = None, **cadence: Any) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from sgdlit.data.batches import Batch
 from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import Estimate, mean_of, signs
-from sgdlit.measures.example_gradients import refuse_company, require_per_example
+from sgdlit.measures.example_gradients import refuse_company
+from sgdlit.measures.from_scripts import of_each
 from sgdlit.measures.mean_gradient import gradient_of
 from sgdlit.measures.measure import RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts
@@ -64,7 +65,7 @@ def curvature_noise_of(
     hessian: HessianProducts, loss: Loss, probes: int = 12, seed: int = 0, step: int = 0
 ) -> CurvatureNoise:
     """The same, of products with a Hessian."""
-    require_per_example(loss)
+    loss = of_each(loss)
     refuse_coupled_examples(hessian.network)
     with preserved(hessian.network) as network:
         refuse_company(network, loss, *hessian.batches[0])

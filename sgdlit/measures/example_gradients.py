@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.generators import snapshot
+from sgdlit.measures.from_scripts import LossOfEach, noticed, of_each
 from sgdlit.measures.mean_gradient import (
     gradient_of,
     has_examples,
@@ -61,7 +62,7 @@ class _NoPlainLayers(Exception):
 
 def example_gradients(
     network: nn.Module,
-    loss: Loss,
+    loss: LossOfEach,
     batches: Iterable[Batch],
     direction: Mapping[str, Tensor] | None = None,
     total: bool = False,
@@ -70,7 +71,7 @@ def example_gradients(
 
     Args:
         network: in the mode in which it is.
-        loss: of each example.
+        loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, at least one.
         direction: v, by the parameter's name.
         total: whether Σg_i is wanted too.
@@ -79,27 +80,13 @@ def example_gradients(
         UserError: a loss that has no value per example; outputs of an example that depend on its batch, or
             on what the network draws; a network that has diverged; no examples.
     """
-    require_per_example(loss)
+    loss = of_each(loss)
     refuse_coupled_examples(network)
     refuse_not_finite(network)
     require_trained(network)
     with preserved(network) as looked_at, torch.enable_grad():
-        each = _by_batch(looked_at, loss, filter(has_examples, batches), _Wanted(direction, total))
+        each = _by_batch(looked_at, loss, filter(has_examples, noticed(batches)), _Wanted(direction, total))
         return _joined(list(each))
-
-
-def require_per_example(loss: object) -> Loss:
-    """The loss, if it has a value per example.
-
-    Raises:
-        UserError: naming it.
-    """
-    if not isinstance(loss, Loss):
-        raise UserError(
-            f"loss: {type(loss).__name__} has no value per example, so no example has a gradient; allowed: a "
-            "sgdlit.objectives.Loss, whose per_example gives one loss for each"
-        )
-    return loss
 
 
 def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> None:

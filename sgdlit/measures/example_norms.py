@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.measures.example_gradients import example_gradients
+from sgdlit.measures.from_scripts import LossOfEach
 from sgdlit.measures.measure import Measure, RunAtStep, Values
-from sgdlit.objectives import Loss
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
-def example_norms(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> Tensor:
+def example_norms(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch]) -> Tensor:
     """‖∇C_i‖² of every example, float64 ``[n]``, in C²/θ².
 
     Of linear layers ‖δ_i‖²(‖a_i‖² + 1) from one backward pass (Goodfellow 2015, 1510.01799), elsewhere from
@@ -22,7 +22,7 @@ def example_norms(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> T
 
     Args:
         network: in the mode in which it is; nothing of it changes.
-        loss: of each example.
+        loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, at least one.
 
     Raises:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
-from sgdlit.measures.example_gradients import example_gradients, require_per_example
+from sgdlit.measures.example_gradients import example_gradients
+from sgdlit.measures.from_scripts import LossOfEach, gathered, of_each
 from sgdlit.measures.mean_gradient import mean_gradient, require_examples, squared_norm
 from sgdlit.measures.measure import Measure, RunAtStep, Values
-from sgdlit.objectives import Loss
 
 
 class Noise(NamedTuple):
@@ -85,7 +85,7 @@ def noise_of_examples(
 
 
 def gradient_noise(
-    network: nn.Module, loss: Loss, batches: Iterable[Batch], population: float = math.inf
+    network: nn.Module, loss: LossOfEach, batches: Iterable[Batch], population: float = math.inf
 ) -> NoiseScale:
     """Ŝ², Ĝ² and B_simple = Ŝ²/Ĝ² with its 95 % interval, see :func:`noise_of_examples`.
 
@@ -94,7 +94,7 @@ def gradient_noise(
 
     Args:
         network: in the mode in which it is; nothing of it changes.
-        loss: of each example.
+        loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, 3 examples or more in all. They
             are gone through twice.
         population: N, how many examples there are, if those of the batches were drawn from N without
@@ -103,8 +103,8 @@ def gradient_noise(
     Raises:
         UserError: a loss that has no value per example; BatchNorm that takes the statistics of the batch.
     """
-    require_per_example(loss)
-    batches = list(batches)
+    loss = of_each(loss)
+    batches = gathered(batches)
     mean = mean_gradient(network, loss, batches)
     require_examples(mean.examples, 3)
     norms, products, _ = example_gradients(network, loss, batches, mean.gradient)

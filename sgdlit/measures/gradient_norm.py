@@ -17,7 +17,7 @@ def gradient_norm(network: nn.Module, loss: MeanLoss, batches: Iterable[Batch]) 
 
     Args:
         network: in the mode in which it is; nothing of it changes.
-        loss: its mean over a batch.
+        loss: its mean over a batch, or one of each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]``.
     """
     return squared_norms_by_layer(network, mean_gradient(network, loss, batches).gradient)

@@ -39,6 +39,7 @@ class Eigenpairs:
         smallest: the smallest Ritz value, at least the smallest eigenvalue.
         products: with the matrix.
         converged: whether all of them are within the tolerance.
+        examples: N, of the mean whose matrix it is; 0 of a matrix of another kind.
         vectors: an orthonormal basis of their space, ``[P, count]``; None where it was not asked for.
         following: with it, the Ritz vector of the next value, ``[P]``, which need not have converged; None
             where there is none.
@@ -52,6 +53,7 @@ class Eigenpairs:
     converged: bool
     vectors: Tensor | None = None
     following: Tensor | None = None
+    examples: int = 0
 
 
 class Krylov:

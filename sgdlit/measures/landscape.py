@@ -13,7 +13,7 @@ from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.generators import kept
 from sgdlit.foundations.philox import derive_key, normal
-from sgdlit.measures.example_gradients import require_per_example
+from sgdlit.measures.from_scripts import of_each
 from sgdlit.measures.mean_gradient import MeanLoss, has_examples, mean_cost, require_examples
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, require_positive
 from sgdlit.measures.undisturbed import (
@@ -81,7 +81,7 @@ def line(
     Raises:
         UserError: fewer than two points; names that differ; a network that has diverged.
     """
-    require_per_example(loss)
+    loss = of_each(loss)
     _require_same(one, other)
     if points < 2:
         raise UserError(f"points: {points} is not possible; allowed: 2 or more")

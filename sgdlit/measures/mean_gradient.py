@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
+from sgdlit.measures.from_scripts import noticed
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
 
 MeanLoss = Callable[[Tensor, Tensor], Tensor]
@@ -43,7 +44,7 @@ def mean_gradient(network: nn.Module, loss: MeanLoss, batches: Iterable[Batch]) 
         parameters = trained_parameters(require_trained(looked_at))
         sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in parameters.items()}
         total, count = 0.0, 0
-        for inputs, targets in filter(has_examples, batches):
+        for inputs, targets in filter(has_examples, noticed(batches)):
             cost = loss(outputs_of(looked_at, inputs), targets).mean()
             found = gradient_of(cost, list(parameters.values()))
             for own, gradient in zip(sums.values(), found, strict=True):
@@ -62,7 +63,7 @@ def mean_cost(network: nn.Module, loss: MeanLoss, batches: Iterable[Batch]) -> f
     refuse_not_finite(network)
     total, count = 0.0, 0
     with preserved(network) as looked_at, torch.no_grad():
-        for inputs, targets in filter(has_examples, batches):
+        for inputs, targets in filter(has_examples, noticed(batches)):
             cost = float(loss(outputs_of(looked_at, inputs), targets).mean())
             total, count = total + len(targets) * cost, count + len(targets)
     require_examples(count)

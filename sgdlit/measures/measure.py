@@ -91,7 +91,7 @@ class RunAtStep:
         previous_parameters: Sequence[Parameters] = (),
         gradient_factor: int = 1,
     ) -> None:
-        self.step, self.network, self.loss, self.data, self.batches = step, network, loss, data, batches
+        self.step, self.network, self.loss, self.data, self._batches = step, network, loss, data, batches
         self.needs, self._optimizer = frozenset(needs), optimizer
         self._examples, self._initial = examples, initial_parameters
         self._previous = tuple(previous_parameters)
@@ -106,6 +106,11 @@ class RunAtStep:
         return self._once[key]
 
     @property
+    def batches(self) -> Batches:
+        """(set, batch size) -> every example of an evaluation set, or of the ``train_set``, once."""
+        return self._batches
+
+    @property
     def examples(self) -> Examples:
         """Of the training set, not augmented."""
         assert self._examples is not None, "a measure that looks at examples says so in its needs"
@@ -116,6 +121,11 @@ class RunAtStep:
         """What makes the updates, with its state."""
         assert self._optimizer is not None, "a run in training has an optimizer"
         return self._optimizer
+
+    @property
+    def optimizer_state(self) -> Mapping[Any, Any]:
+        """What it keeps of each parameter, such as averages of gradients."""
+        return self.optimizer.state
 
     @property
     def previous_parameters(self) -> tuple[Parameters, ...]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
-from sgdlit.measures.example_gradients import example_gradients, require_per_example
+from sgdlit.measures.example_gradients import example_gradients
+from sgdlit.measures.from_scripts import of_each
 from sgdlit.measures.gradient_noise import Noise, noise_of_parts
 from sgdlit.measures.mean_gradient import (
     MeanLoss,
@@ -69,7 +70,7 @@ def noise_of_batch(
 
 def _noise_of_examples(network: nn.Module, loss: MeanLoss, batch: Batch, population: float) -> Noise:
     """From single examples and their sum, found in one pass."""
-    found = example_gradients(network, require_per_example(loss), [batch], total=True)
+    found = example_gradients(network, of_each(loss), [batch], total=True)
     norms, total = found.squared_norms, found.total
     assert total is not None, "it was asked for"
     count = len(norms)

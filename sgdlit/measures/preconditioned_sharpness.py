@@ -129,7 +129,8 @@ class PreconditionedSharpness(CurvatureMeasure):
     """``measure/preconditioned_sharpness`` λ₁(D^(−1/2)HD^(−1/2)) of the examples under Adam or AdamW.
 
     Beside it ``measure/preconditioned_sharpness_converged``, with no value where it is 0, and
-    ``measure/preconditioned_sharpness_over_limit``, 1 at Adam's edge of stability. Nothing at step 0.
+    ``measure/preconditioned_sharpness_over_limit``, 1 at Adam's edge of stability, whose value is
+    ``measure/preconditioned_sharpness_limit``. Nothing at step 0.
 
     Args:
         tolerance: relative error.
@@ -143,8 +144,9 @@ class PreconditionedSharpness(CurvatureMeasure):
         "measure/preconditioned_sharpness",
         "measure/preconditioned_sharpness_converged",
         "measure/preconditioned_sharpness_over_limit",
+        "measure/preconditioned_sharpness_limit",
     )
-    needs = ("examples", "optimizer")
+    needs = ("examples", "optimizer", "optimizer_state")
 
     def __init__(self, tolerance: float = 1e-3, **cadence: Any) -> None:
         super().__init__(**cadence)
@@ -183,5 +185,6 @@ class PreconditionedSharpness(CurvatureMeasure):
         values = {f"{name}_converged": float(found.converged)}
         if found.converged:
             largest = float(found.values[0])
-            values |= {name: largest, f"{name}_over_limit": limit.lr_times(largest) / limit.limit}
+            over = limit.lr_times(largest) / limit.limit
+            values |= {name: largest, f"{name}_over_limit": over, f"{name}_limit": limit.sharpness}
         return values

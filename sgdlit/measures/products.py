@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key
+from sgdlit.measures.from_scripts import gathered
 from sgdlit.measures.mean_gradient import gradient_of, require_examples, require_trained
 from sgdlit.measures.undisturbed import (
     HALF,
@@ -86,7 +87,7 @@ class Products(ABC, Generic[Graph]):
             self.dtype = torch.promote_types(self.dtype, p.dtype)
         self.products = 0
         self._seed = torch.initial_seed()  # of what the network draws, if it draws anything
-        self.batches = [self._converted(batch) for batch in batches if len(batch[0])]
+        self.batches = [self._converted(batch) for batch in gathered(batches) if len(batch[0])]
         self.examples = sum(len(inputs) for inputs, _ in self.batches)
         require_examples(self.examples)
         self._kept: dict[int, Graph] = {}

@@ -1,6 +1,7 @@
 """Sharpness: the largest eigenvalues of the Hessian, and the largest against what the optimizer can stand."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -52,7 +53,8 @@ def sharpness_of(
     """The same of products with any second derivative of a network."""
     like = matrix.flat(matrix.parameters).detach()
     start = start_vector(like, seed, "sharpness", 0)
-    return lanczos(matrix, start, count, tolerance, vectors=vectors)
+    found = lanczos(matrix, start, count, tolerance, vectors=vectors)
+    return replace(found, examples=matrix.examples)
 
 
 class Sharpness(CurvatureMeasure):
@@ -61,7 +63,8 @@ class Sharpness(CurvatureMeasure):
     Beside it: ``measure/sharpness_converged`` 1 or 0, with no value where it is 0 but the lower bound
     ``measure/sharpness_low``; ``measure/sharpness_residual``; ``measure/smallest_ritz_value``, the smallest
     Ritz value; and, where the optimizer's limit is known, ``measure/lr_times_sharpness`` ε(λ₁ + weight
-    decay) and ``measure/sharpness_over_limit``, the same over the limit: 1 at the edge of stability.
+    decay), ``measure/sharpness_over_limit``, the same over the limit: 1 at the edge of stability, and
+    ``measure/sharpness_limit``, the λ₁ at that edge.
 
     Args:
         count: how many eigenvalues.
@@ -84,6 +87,7 @@ class Sharpness(CurvatureMeasure):
         "measure/smallest_ritz_value",
         "measure/lr_times_sharpness",
         "measure/sharpness_over_limit",
+        "measure/sharpness_limit",
     )
     needs = ("examples", "optimizer")
     small = ({}, {"count": 2, "warm": True})
@@ -129,7 +133,8 @@ class Sharpness(CurvatureMeasure):
 
 
 def against_the_limit(run: RunAtStep, largest: float) -> Values:
-    """ε(λ₁ + weight decay), and that over the optimizer's limit; nothing where it is not known of SGD."""
+    """ε(λ₁ + weight decay), that over the optimizer's limit, and the λ₁ at the limit; nothing where it is
+    not known of SGD."""
     if not isinstance(run.optimizer, SGD):
         return {}
     try:
@@ -137,7 +142,11 @@ def against_the_limit(run: RunAtStep, largest: float) -> Values:
     except UserError:
         return {}
     value = limit.lr_times(largest)
-    return {"measure/lr_times_sharpness": value, "measure/sharpness_over_limit": value / limit.limit}
+    return {
+        "measure/lr_times_sharpness": value,
+        "measure/sharpness_over_limit": value / limit.limit,
+        "measure/sharpness_limit": limit.sharpness,
+    }
 
 
 def require_tolerance(measure: Measure, tolerance: float) -> None:

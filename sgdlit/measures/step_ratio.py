@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
+from sgdlit.measures.from_scripts import gathered
 from sgdlit.measures.mean_gradient import mean_cost, trained_parameters
 from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction
@@ -50,7 +51,7 @@ def step_ratio(
         batches: inputs and targets of all examples, the same for C, g and H.
         update: d, ``[P]``.
     """
-    batches = list(batches)
+    batches = gathered(batches)
     return step_ratio_of(HessianProducts(network, loss, batches), batches, update)
 
 

@@ -22,12 +22,16 @@ class TraceEstimate(NamedTuple):
         squared_norm: ‖H‖²_F, unit C²/θ⁴.
         by_parameter: of the diagonal block of each parameter, by its place; their sum is the trace.
         draws: zᵀHz of each probe, float64 ``[m]``.
+        examples: N.
+        products: with H, one for each probe.
     """
 
     trace: Estimate
     squared_norm: Estimate
     by_parameter: list[Estimate]
     draws: Tensor
+    examples: int
+    products: int
 
     @property
     def effective_rank(self) -> float:
@@ -66,7 +70,8 @@ def trace_of(matrix: Products, probes: int = 12, seed: int = 0, step: int = 0) -
     by_parameter = torch.stack(blocks)  # [m, tensors]
     draws = by_parameter.sum(1)
     each = [mean_of(column) for column in by_parameter.unbind(1)]
-    return TraceEstimate(mean_of(draws), mean_of(torch.stack(squares)), each, draws)
+    norm = mean_of(torch.stack(squares))
+    return TraceEstimate(mean_of(draws), norm, each, draws, matrix.examples, probes)
 
 
 class Trace(CurvatureMeasure):

@@ -10,12 +10,11 @@ from torch import nn
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.example_gradients import require_per_example
+from sgdlit.measures.from_scripts import LossOfEach, noticed, of_each
 from sgdlit.measures.mean_gradient import has_examples, require_examples
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite
 from sgdlit.measures.work import Sizes, Work, Works
-from sgdlit.objectives import Loss
 
 _NORMAL = 1.959963984540054  # two-sided 95 %: test sets are large
 
@@ -28,17 +27,17 @@ class Gap(NamedTuple):
     high: float
 
 
-def mean_loss(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> tuple[float, float, int]:
+def mean_loss(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch]) -> tuple[float, float, int]:
     """Mean of the losses of n examples, their variance (divisor n − 1), and n; nothing changes.
 
     Raises:
         UserError: a loss that has no value per example; a network that has diverged; no examples.
     """
-    require_per_example(loss)
+    own = of_each(loss)
     refuse_not_finite(network)
     with preserved(network) as looked_at, torch.no_grad():
-        full = filter(has_examples, batches)
-        each = [loss.per_example(outputs_of(looked_at, x), y).double() for x, y in full]
+        full = filter(has_examples, noticed(batches))
+        each = [own.per_example(outputs_of(looked_at, x), y).double() for x, y in full]
     require_examples(len(each))
     losses = torch.cat(each)
     n = len(losses)
@@ -47,7 +46,7 @@ def mean_loss(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> tuple
 
 def train_test_gap(
     network: nn.Module,
-    loss: Loss,
+    loss: LossOfEach,
     training: Iterable[Batch],
     test: Iterable[Batch],
     population: float = math.inf,
@@ -59,7 +58,7 @@ def train_test_gap(
 
     Args:
         network: in the mode in which it is; nothing of it changes.
-        loss: of each example.
+        loss: outputs and targets -> one loss for each example.
         training: batches of training examples, not augmented.
         test: batches of test examples.
         population: N, the size of the training set.
@@ -77,7 +76,7 @@ class TrainTestGap(Measure):
     answers = "how much better is the network on what it has seen"
     price = "(n + examples of the test set)/3"
     logged = ("measure/train_test_gap", "measure/train_test_gap_low", "measure/train_test_gap_high")
-    needs = ("examples",)
+    needs = ("examples", "batches")
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
         data.setup()

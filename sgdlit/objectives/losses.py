@@ -76,6 +76,24 @@ class CrossEntropy(Loss):
         check_labels(targets, outputs.shape[1])
 
 
+class NextToken(Loss):
+    """The mean over a sequence of -log softmax(f)_y, with outputs f (batch, length, tokens) and targets y
+    (batch, length) in 0 ... tokens-1: an example is a sequence."""
+
+    def per_example(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+        return each.view(targets.shape).mean(1)
+
+    def check_targets(self, outputs: Tensor, targets: Tensor) -> None:
+        super().check_targets(outputs, targets)
+        if targets.is_floating_point() or targets.shape != outputs.shape[:-1] or targets.dim() != 2:
+            raise UserError(
+                f"targets: next_token needs a token for each of {tuple(outputs.shape[:-1])} places, not "
+                f"{targets.dtype} of shape {tuple(targets.shape)}"
+            )
+        check_labels(targets, outputs.shape[-1])
+
+
 class HalfSquaredError(Loss):
     """½ ‖f - y‖², summed over the outputs of an example.
 
@@ -143,6 +161,7 @@ LOSSES: dict[str, Loss] = {
     "half_squared_error": HalfSquaredError(),
     "logistic": Logistic(),
     "network_output": NetworkOutput(),
+    "next_token": NextToken(),
 }
 
 

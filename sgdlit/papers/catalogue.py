@@ -4,13 +4,16 @@ Nothing heavy is imported: a paper's file imports what it computes with when it 
 """
 
 import importlib
+import json
 import pkgutil
 from pathlib import Path
 
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.papers.paper import Experiment, Paper
 
-_NO_PAPERS = ("claim", "paper", "catalogue")
+_NO_PAPERS = ("claim", "paper", "catalogue", "record", "page")
+COLLECTIONS = {"edge-of-stability": ("cohen2021", "andreyev2024", "cohen2022")}
+"""Papers that are read together, by the name under which ``reproduce`` checks them one after another."""
 
 
 def papers() -> dict[str, Paper]:
@@ -32,8 +35,17 @@ def find(name: str) -> Paper:
             raise UserError(f"{name}: no module with a PAPER ({error})") from error
     known = papers()
     if name not in known:
-        raise UserError(with_allowed(f"there is no paper {name!r}{did_you_mean(name, known)}", list(known)))
+        names = [*known, *COLLECTIONS]
+        raise UserError(with_allowed(f"there is no paper {name!r}{did_you_mean(name, names)}", names))
     return known[name]
+
+
+def seconds() -> dict[str, dict[str, float]]:
+    """About how long each experiment takes at quick scale on one core, by paper; not all were timed.
+
+    ``scripts/claim_seconds.py`` writes them.
+    """
+    return json.loads((Path(__file__).parent / "seconds.json").read_text(encoding="utf-8"))
 
 
 def experiments(paper: Paper, claim: str | None = None) -> list[Experiment]:

@@ -23,6 +23,8 @@ class Claim:
         quick: the protocol of ``reproduce`` at quick scale.
         full: the protocol at full scale.
         config: the file below ``configs/`` that trains at full scale; empty where nothing is trained.
+        shows: whether it shows at quick scale. Where it does not, that is a result: findings say so with
+            numbers, and the notes of those that fail say why, as far as it is known.
     """
 
     id: str
@@ -33,6 +35,7 @@ class Claim:
     quick: str
     full: str
     config: str = ""
+    shows: bool = True
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,15 @@ def silent(what: str, done: int, total: int) -> None:
 
 @dataclass
 class Evidence:
-    """Tables by name (rows with equal keys; ``None`` where there is no value), findings, and remarks."""
+    """Tables by name (rows with equal keys; ``None`` where there is no value), findings, and remarks.
+
+    ``seeds`` says which seeds the findings are about, such as ``0 to 9``; where it is empty, the options do.
+    """
 
     tables: Tables = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    seeds: str = ""
 
 
 class Fit(Protocol):

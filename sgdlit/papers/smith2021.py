@@ -1,7 +1,7 @@
 """Smith, Dherin, Barrett & De 2021: SGD in random order follows gradient flow on C + (ε/4m) Σ_k ‖∇Ĉ_k‖².
 
-M1 to M6 are computed: endpoints of an epoch, in every order of the minibatches, beside gradient flow. F1b,
-F1c, F3 and F4 are the figures of the paper, on networks that a CPU trains in seconds.
+M1 to M6 are computed: endpoints of an epoch, in every order of the minibatches, beside gradient flow. F1a to
+F1c, F3, F4 and F7 are the figures of the paper, on networks that a CPU trains in seconds.
 """
 
 import math
@@ -19,6 +19,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import read_table
 from sgdlit.papers.claim import EXACT, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
+from sgdlit.papers.support import c_reg_over_batch_size, paired_accuracy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -228,7 +229,7 @@ _FLOW = Experiment(
 )
 
 
-# The figures: F1b, F3, F4 on a diagonal linear network, F1c on a narrow MLP
+# The figures: F1a, F1b, F3, F4, F7 on a diagonal linear network, F1c on a narrow MLP
 
 _SEEDS = "none: means of two seeds, compared with a margin"
 _LR, _STRENGTH, _REPEATS = "model.optimizer.lr", "model.reg_strength", "data.repeats"
@@ -245,6 +246,8 @@ _DIAGONAL_GRIDS: dict[str, list[dict[str, Any]]] = {
     "strength": [{_STRENGTH: ["2^-6", "2^-5", "2^-4", "2^-3", "2^-2"]}],
     "rate_2": [_lrs(-5, -4, -3, -2) | {"data.batch_size": 2, "data.steps": 50000}],
     "rate_4": [_lrs(-4, -3, -2, -1) | {"data.batch_size": 4, "data.steps": 25000}],
+    "strength_2": [{_STRENGTH: ["2^-5", "2^-4", "2^-3", "2^-2"], "data.batch_size": 2}],
+    "strength_4": [{_STRENGTH: ["2^-4", "2^-3", "2^-2", "2^-1"], "data.batch_size": 4}],
     "steps": [
         {"data.batch_size": 4, "data.steps": 25000},
         {_REPEATS: [1, 2, 4, 8]},
@@ -267,6 +270,7 @@ def measure_diagonal(o: Options, workshop: Workshop) -> Evidence:
     store = workshop.sweep("diagonal", "sweeps/quick/diagonal.yaml", changed=changed)
     rows, found = _read(store, _DIAGONAL_GRIDS)
     findings = [*_rise_and_fall(found), *_one_over_lr_by_batch(found), *_one_over_bare_lr(found)]
+    findings.append(_not_over_effective_lr(found))
     return Evidence({"diagonal": rows}, findings)
 
 
@@ -281,7 +285,7 @@ def _rise_and_fall(found: Found) -> list[Finding]:
     return [
         _finding("F1b", "largest ratio of the test loss to that before, over ε and over λ", "< 0.98", worst),
         _finding("F1b", "test loss at ε = 2⁻³ over that at 2⁻⁶", "< 0.6", ends[0]),
-        _finding("F1b", "test loss at λ = 2⁻² and ε = 2⁻⁶ over that without λ", "< 0.5", ends[1]),
+        _finding("F1a", "test loss at λ = 2⁻² and ε = 2⁻⁶ over that without λ", "< 0.5", ends[1]),
         _finding("F1b", "test loss at λ = 2⁻⁴ over that at ε = 2⁻⁴", "1 ± 0.05", equal[-4], note),
     ]
 
@@ -293,11 +297,31 @@ def _one_over_lr_by_batch(found: Found) -> list[Finding]:
     of_two = _farthest([two[2.0 ** (k + 1),] / one[2.0**k,] for k in exponents])
     of_four = _farthest([four[2.0 ** (k + 2),] / one[2.0**k,] for k in exponents])
     at_equal_lr = four[2**-3,] / one[2**-3,]
+    strength = found["strength"]
+    strengths = {
+        batch: _farthest([
+            found[f"strength_{batch}"][batch * 2.0**k,] / strength[2.0**k,] for k in (-6, -5, -4, -3)
+        ])
+        for batch in (2, 4)
+    }  # fmt: skip
     return [
         _finding("F3", "test loss at B = 2 over that at B = 1, equal ε/B, farthest", "1 ± 0.08", of_two),
         _finding("F3", "test loss at B = 4 over that at B = 1, equal ε/B, farthest", "1 ± 0.15", of_four),
         _finding("F3", "test loss at B = 4 over that at B = 1, equal ε = 2⁻³", "> 1.5", at_equal_lr),
+        _finding(
+            "F3", "test loss at B = 2 over that at B = 1, equal λ/B, farthest", "1 ± 0.08", strengths[2]
+        ),
+        _finding(
+            "F3", "test loss at B = 4 over that at B = 1, equal λ/B, farthest", "1 ± 0.15", strengths[4]
+        ),
     ]
+
+
+def _not_over_effective_lr(found: Found) -> Finding:
+    """F7: at n = 8 the loss is that of the bare rate, so at an equal effective rate it is another."""
+    steps = found["steps"]
+    apart = steps[2**-4, 8] / steps[2**-1, 1]
+    return _finding("F7", "test loss of n = 8 over n = 1 at equal nα = 2⁻¹", "> 1.2", apart)
 
 
 def _one_over_bare_lr(found: Found) -> list[Finding]:
@@ -398,15 +422,18 @@ def draw_diagonal(tables: Tables) -> "dict[str, Figure]":
     lines: list[tuple[Axes, str, str, Callable[[Row], float], dict[str, Any]]] = [
         (axes[0], "ε at λ = 0", "rate", lambda r: r["lr"], {}),
         (axes[0], "λ at ε = 2⁻⁶", "strength", lambda r: r["reg_strength"], {}),
-        (axes[1], "B = 1", "rate", lambda r: r["lr"], {}),
-        (axes[1], "B = 2", "rate_2", lambda r: r["lr"] / 2, {}),
-        (axes[1], "B = 4", "rate_4", lambda r: r["lr"] / 4, {}),
+        (axes[1], "B = 1, λ/B", "strength", lambda r: r["reg_strength"], {}),
+        (axes[1], "B = 2, λ/B", "strength_2", lambda r: r["reg_strength"] / 2, {}),
+        (axes[1], "B = 4, λ/B", "strength_4", lambda r: r["reg_strength"] / 4, {}),
+        (axes[1], "B = 1, ε/B", "rate", lambda r: r["lr"], {}),
+        (axes[1], "B = 2, ε/B", "rate_2", lambda r: r["lr"] / 2, {}),
+        (axes[1], "B = 4, ε/B", "rate_4", lambda r: r["lr"] / 4, {}),
         *((axes[2], f"n = {n}", "steps", lambda r: r["lr"], {"repeats": float(n)}) for n in (1, 2, 4, 8)),
     ]  # fmt: skip
     for ax, label, grid, x, only in lines:
         _draw_line(ax, label, select(rows, grid=grid, **only), x)
     finish(axes[0], "F1b: the rate regularizes", "ε or λ", "test loss")
-    finish(axes[1], "F3: equal ε/B", "ε/B", "test loss")
+    finish(axes[1], "F3: equal ε/B, or λ/B at ε = 2⁻⁶", "ε/B, or λ/B", "test loss")
     finish(axes[2], "F4: n steps on each minibatch, B = 4", "bare rate α", "test loss")
     for ax in axes:
         binary_ticks(ax, {2.0 ** round(np.log2(x)) for x in _drawn_at(ax)})
@@ -435,6 +462,33 @@ def _draw_line(ax: "Axes", label: str, rows: Sequence[Row], x: Callable[[Row], f
             markersize=4, linewidth=1.2, label=label)  # fmt: skip
 
 
+# F6 and F7 by pairs: test accuracy
+
+
+def measure_pairs(o: Options, workshop: Workshop) -> Evidence:
+    """Tables ``accuracy`` and ``pairs``."""
+    if not workshop.quick:
+        return _drawn_by_sweeps(workshop, "paper/f6_fashion_mlp.yaml", "paper/f7_fashion_mlp.yaml")
+    if workshop.data is None:
+        return Evidence(notes=["F6 and F7a left out: no data folder (--data or SGDLIT_DATA)"])
+    changed = {"grids": paired_accuracy.GRIDS, "figures": {}, "seeds": paired_accuracy.SEEDS}
+    root = ["--data.root", str(_fashion_mnist(workshop.data))]
+    return paired_accuracy.evidence(
+        workshop.sweep("pairs", "sweeps/quick/fashion_mlp.yaml", *root, changed=changed)
+    )
+
+
+# C_reg over the batch size: Eq 22 beyond an identity
+
+
+def measure_two_parts(o: Options, workshop: Workshop) -> Evidence:
+    """Table ``c_reg_over_batch_size``."""
+    partitions = 20 if workshop.quick else 400
+    rows = c_reg_over_batch_size.rows_of([0, 300, 3000], partitions, o.seed, workshop)
+    found = c_reg_over_batch_size.findings("M5b", rows)
+    return Evidence({"c_reg_over_batch_size": rows}, found, seeds=str(o.seed))
+
+
 _DIAGONAL_QUICK = "a diagonal linear network on 80 examples, 1250 epochs, two seeds"
 
 
@@ -458,10 +512,19 @@ _DIAGONAL = Experiment(
             "sweeps/paper/f1_f2_f5_wrn10_1.yaml",
         ),
         _figure_claim(
+            "F1a",
+            "a run at a small rate that minimises the modified loss generalises better",
+            "Fig 1a",
+            "less than half of the test loss at λ = 2⁻²",
+            _DIAGONAL_QUICK,
+            "WRN-10-1 on CIFAR-10, λ = 2⁻⁶ against 0 for 6400 epochs",
+            "paper/f1a_wrn10_1.yaml",
+        ),
+        _figure_claim(
             "F3",
-            "curves of small batches are one over ε/B",
+            "curves of small batches are one over ε/B, and over λ/B at one rate",
             "Fig 3",
-            "equal within 8 % (B = 2) and 15 % (B = 4) at equal ε/B",
+            "equal within 8 % (B = 2) and 15 % (B = 4) at equal ε/B, and at equal λ/B",
             _DIAGONAL_QUICK,
             "WRN-10-1 on CIFAR-10 over ε at several B",
             "sweeps/paper/f3_wrn10_1.yaml",
@@ -474,6 +537,15 @@ _DIAGONAL = Experiment(
             _DIAGONAL_QUICK,
             "WRN-16-4 on CIFAR-10 with 1 to 16 steps on each minibatch",
             "sweeps/paper/f4_wrn16_4.yaml",
+        ),
+        _figure_claim(
+            "F7",
+            "the effective rate nα does not decide what n-step SGD finds",
+            "Fig 7",
+            "test losses that differ by a fifth at equal nα",
+            _DIAGONAL_QUICK,
+            "an MLP on Fashion-MNIST with 1 to 16 steps on each minibatch",
+            "sweeps/paper/f7_fashion_mlp.yaml",
         ),
     ),
     measure_diagonal,
@@ -496,11 +568,63 @@ _C_REG = Experiment(
     draw_c_reg,
     needs_data=True,
 )
+_PAIRS_QUICK = (
+    "an MLP 784–64–10 on 1024 images of Fashion-MNIST, 100 epochs at B = 16 and ε = 2⁻⁷ unless said, twelve "
+    "seeds; ε = 2⁻⁴ and λ = 2⁻¹ were chosen on others; the test set says which epoch is best, as in the paper"
+)
+
+
+def _pair_claim(identity: str, statement: str, figure: str, config: str) -> Claim:
+    prediction = "the 95 % interval of the mean paired difference of the highest test accuracy is above 0"
+    full = "an MLP 784–4096–4096–4096–10 on all of Fashion-MNIST, seven seeds"
+    return _figure_claim(
+        identity, statement, figure, prediction, _PAIRS_QUICK, full, f"sweeps/paper/{config}"
+    )
+
+
+_PAIRS = Experiment(
+    "pairs",
+    (
+        _pair_claim(
+            "F6a",
+            "at a small rate the explicit regularizer raises test accuracy, as a larger rate does without it",
+            "Fig 6a",
+            "f6_fashion_mlp.yaml",
+        ),
+        _pair_claim(
+            "F6b", "at equal ε/B another batch size gains the same way", "Fig 6b", "f6_fashion_mlp.yaml"
+        ),
+        _pair_claim(
+            "F6c", "at equal λ/B another batch size gains the same way", "Fig 6c", "f6_fashion_mlp.yaml"
+        ),
+        _pair_claim("F7a", "n steps on each minibatch raise test accuracy", "Fig 7", "f7_fashion_mlp.yaml"),
+    ),
+    measure_pairs,
+    paired_accuracy.draw,
+    needs_data=True,
+)
+_TWO_PARTS = Experiment(
+    "two_parts",
+    (
+        Claim(
+            "M5b",
+            "over the batch size, C_reg is ¼‖∇C‖² and a part of the noise that falls as (N − B)/B",
+            f"{_PAPER}, Eq 22",
+            "simulated",
+            "minibatches of random partitions within 4 standard errors of it, exactly at B = 1 and B = N",
+            "a tanh MLP 16–24–3 on 240 examples, at the start and after 300 and 3000 steps; 20 partitions at "
+            "each of eight batch sizes",
+            "the same, with 400 partitions",
+        ),
+    ),
+    measure_two_parts,
+    c_reg_over_batch_size.draw,
+)
 
 PAPER = Paper(
     "smith2021",
     "Smith, Dherin, Barrett & De 2021, On the origin of implicit regularization in SGD, arXiv 2101.12176",
-    (_FLOW, _DIAGONAL, _C_REG),
+    (_FLOW, _TWO_PARTS, _DIAGONAL, _C_REG, _PAIRS),
     Options,
     {"m": 3},
 )

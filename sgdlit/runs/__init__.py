@@ -7,6 +7,8 @@
     members.csv              a row per member: what distinguishes it, how it ended, what it reached
     checkpoints/best.ckpt    the state that validation found best
     checkpoints/resume.ckpt  the latest state, from which the run goes on
+    snapshots/step_K.ckpt    light files of what was trained after K updates, where the run keeps them
+    measures.csv             what ``measure --run`` took from them: a row per step (and member)
     test.json                what ``test --run`` found; ``validate.json`` alike
     writer.lock              locked by the process that writes the folder
 

@@ -49,14 +49,19 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def load_checkpoint(path: Path, parts: Sequence[str] = PARTS) -> dict[str, Any]:
+def load_checkpoint(path: Path, parts: Sequence[str] = PARTS, key: str = "ckpt_path") -> dict[str, Any]:
     """The content of a checkpoint that has the given parts, on the host; no code in it is run.
+
+    Args:
+        path: the file, whose checksums are looked at.
+        parts: what it must have.
+        key: that a message names.
 
     Raises:
         UserError: the file is missing, damaged, not whole, or carries code.
     """
     if not path.is_file():
-        raise UserError(f"ckpt_path: {str(path)!r} does not exist; allowed: a checkpoint file of this model")
+        raise UserError(f"{key}: {str(path)!r} does not exist; allowed: a checkpoint file of this model")
     try:
         _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -65,11 +70,11 @@ def load_checkpoint(path: Path, parts: Sequence[str] = PARTS) -> dict[str, Any]:
         code = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"loading it would call {code[1]}" if code else "it is damaged, or no checkpoint"
         raise UserError(
-            f"ckpt_path: {str(path)!r} cannot be read safely: {reason}\n"
+            f"{key}: {str(path)!r} cannot be read safely: {reason}\n"
             "allowed: a checkpoint written by sgdlit or Lightning; files that carry code are never run"
         ) from error
     if missing:
-        raise UserError(f"ckpt_path: {str(path)!r} is not a whole checkpoint: it has no {missing[0]!r}")
+        raise UserError(f"{key}: {str(path)!r} is not a whole checkpoint: it has no {missing[0]!r}")
     return content
 
 

@@ -17,6 +17,7 @@ CONFIG = "config.yaml"
 STATUS = "status.json"
 METRICS = "metrics.csv"
 MEMBERS = "members.csv"
+MEASURES = "measures.csv"
 _LOCK = "writer.lock"
 _VERSION = "version_"
 

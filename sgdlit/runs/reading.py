@@ -5,6 +5,7 @@
     steps, values = run.column("test/loss")
     pandas.DataFrame(run.metrics)
     run.network()(inputs)
+    run.network(step=run.snapshots[0])       # as it was at the start, where the run kept snapshots
 
 Neither torch nor Lightning is imported before a checkpoint or a network is asked for.
 """
@@ -21,13 +22,15 @@ from sgdlit.config.keys import value_at
 from sgdlit.config.sections import check_name
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import read_table
-from sgdlit.runs.folder import CONFIG, METRICS, STATUS, checkpoint_path, versions
+from sgdlit.runs.folder import CONFIG, MEASURES, METRICS, STATUS, checkpoint_path, versions
 from sgdlit.runs.outcomes import Columns, Outcome
+from sgdlit.runs.snapshots import snapshot_steps
 
 if TYPE_CHECKING:
     from torch import nn
 
 _KEYS = ("step", "member")  # the columns that say whose row it is
+_SETTINGS = ("examples", "mode")  # the columns of text in the table of measures
 _NOT_REACHED = ("state", "step", "members", "error")  # of a status; all else is what a run reached
 
 
@@ -163,13 +166,13 @@ class Run:
         Raises:
             UserError: there is no such member.
         """
-        if not 0 <= k < self._count:
-            allowed = f"0 to {self._count - 1}" if self._count > 1 else "0"
+        if not 0 <= k < self.count:
+            allowed = f"0 to {self.count - 1}" if self.count > 1 else "0"
             raise UserError(f"member: {k} does not exist in {self.folder}; allowed: {allowed}")
         return k
 
     @cached_property
-    def _count(self) -> int:
+    def count(self) -> int:
         """How many members there are, which is known before they have ended."""
         if self.alone or "members" in self.status:
             return len(self.status.get("members", [None]))
@@ -188,14 +191,25 @@ class Run:
         Raises:
             UserError: the file is not the table of a run.
         """
-        rows = self._rows
-        columns = {"step": np.array([int(row["step"]) for row in rows], np.int64)}
-        for name in rows[0] if rows else ():
-            if name == "member":
-                columns[name] = np.array([int(row[name]) for row in rows], np.int64)
-            elif name != "step":
-                columns[name] = np.array([float(row[name] or "nan") for row in rows], np.float64)
-        return columns
+        return _as_columns(self._rows)
+
+    @cached_property
+    def measured(self) -> dict[str, np.ndarray]:
+        """``measures.csv``, what ``measure --run`` took afterwards, as :attr:`metrics`; empty without it.
+
+        Two columns of text say of each row how many ``examples`` were looked at, and in which ``mode``.
+
+        Raises:
+            UserError: the file is not such a table.
+        """
+        path = self.folder / MEASURES
+        rows = read_table(path) if path.exists() else []
+        texts = {name: np.array([row.pop(name, "") for row in rows]) for name in _SETTINGS}
+        try:
+            columns = _as_columns(rows)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{path}: not the table of measures of a run") from error
+        return columns | texts if rows else {}
 
     def column(self, name: str, member: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Steps int64 ``[k]`` and values float64 ``[k]`` of one column, where it was measured.
@@ -256,12 +270,28 @@ class Run:
             name = "best" if checkpoint_path(self.folder, "best").is_file() else "resume"
         return load_checkpoint(checkpoint_path(self.folder, name))
 
-    def network(self, member: int = 0, checkpoint: str | None = None) -> "nn.Module":
+    @property
+    def snapshots(self) -> list[int]:
+        """The steps of which there is a snapshot."""
+        return snapshot_steps(self.folder)
+
+    def snapshot(self, step: int) -> dict[str, Any]:
+        """What the run was after ``step`` updates, on the host: ``state_dict``, ``optimizer_states``.
+
+        Raises:
+            UserError: there is no snapshot of this step, or it is damaged or carries code.
+        """
+        from sgdlit.runs.snapshots import load_snapshot
+
+        return load_snapshot(self.folder, step)
+
+    def network(self, member: int = 0, checkpoint: str | None = None, step: int | None = None) -> "nn.Module":
         """The trained network, in eval mode, on the host.
 
         Args:
             member: number in the ensemble; 0 for a run trained alone.
             checkpoint: as of :meth:`checkpoint`.
+            step: of a snapshot, in place of a checkpoint.
 
         Raises:
             UserError: there is no such member, the config names no network that can be built, or the
@@ -271,7 +301,8 @@ class Run:
 
         self.checked_member(member)
         point = {} if self.alone else self.members[member].point
-        return trained_network(self.config, point, self.checkpoint(checkpoint), member)
+        content = self.checkpoint(checkpoint) if step is None else self.snapshot(step)
+        return trained_network(self.config, point, content, member)
 
     def _text(self, name: str) -> str:
         try:
@@ -280,6 +311,16 @@ class Run:
             raise UserError(f"{self.folder}: not the folder of a run: {name} is missing") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{self.folder / name}: not a text") from error
+
+
+def _as_columns(rows: list[dict[str, str]]) -> dict[str, np.ndarray]:
+    columns = {"step": np.array([int(row["step"]) for row in rows], np.int64)}
+    for name in rows[0] if rows else ():
+        if name == "member":
+            columns[name] = np.array([int(row[name]) for row in rows], np.int64)
+        elif name != "step":
+            columns[name] = np.array([float(row[name] or "nan") for row in rows], np.float64)
+    return columns
 
 
 def _check_row(row: dict[str, str]) -> None:

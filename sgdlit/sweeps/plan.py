@@ -132,6 +132,8 @@ def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
     """
     if config.get("ensemble"):
         raise UserError("ensemble: a sweep makes its own ensembles; write its axes as a grid of sweep.grids")
+    if config.get("mixing"):
+        raise UserError("mixing: the runs of a sweep do not touch each other; allowed: null")
     grids = {}
     for name, axes in options.grids.items():
         where = f"sweep.grids.{name}"

@@ -34,7 +34,7 @@ from sgdlit.sweeps.store import Result, Store, summary_of
 Fit = Callable[[list[str]], int]
 _SIGNALLED = 128  # exit codes above are those of a run that a signal stopped
 _CELLS = "cells.json"  # in a folder of work/: the keys of what is run there
-_NOT_OF_A_RUN = ("config", "ckpt_path", "weights_only", "ensemble", "ensemble_curves")
+_NOT_OF_A_RUN = ("config", "ckpt_path", "weights_only", "ensemble", "ensemble_curves", "mixing")
 
 
 class Stopped(Exception):

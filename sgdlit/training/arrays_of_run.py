@@ -11,6 +11,7 @@ import sgdlit
 from sgdlit.measures.array_files import drop_after, write_about, write_array
 from sgdlit.runs.metrics_file import MetricsFile
 from sgdlit.training.module import Training
+from sgdlit.training.own_module import OwnModule
 from sgdlit.training.rows import over_ranks
 
 NamedArrays = dict[str, np.ndarray]
@@ -33,7 +34,7 @@ class ArraysOfRun:
         if folder is not None:
             drop_after(folder, trainer.global_step)
 
-    def keep(self, trainer: Trainer, module: Training, found: dict[int, NamedArrays]) -> None:
+    def keep(self, trainer: Trainer, module: Training | OwnModule, found: dict[int, NamedArrays]) -> None:
         """Write the arrays of some members of this process; all processes call it at the same steps."""
         everyone = over_ranks(found, trainer) if module.several else found
         folder = _folder(trainer)

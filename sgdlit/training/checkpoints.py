@@ -20,6 +20,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.runs.checkpoint_files import save_checkpoint
 from sgdlit.runs.folder import checkpoint_path, write_status
 from sgdlit.runs.metrics_file import MetricsFile
+from sgdlit.runs.snapshots import remove_snapshots_after
 from sgdlit.training.clock import (
     end_training_here,
     repair_resumed_epoch,
@@ -28,6 +29,7 @@ from sgdlit.training.clock import (
 )
 from sgdlit.training.divergence import diverged
 from sgdlit.training.module import Training
+from sgdlit.training.snapshots import Snapshots
 
 _RANKS_AGREE_EVERY = 16  # steps between two exchanges of the flag over ranks
 
@@ -74,12 +76,13 @@ class Checkpoints(Callback):
 
     Args:
         every_n_steps: steps between two writes of ``resume.ckpt``.
+        snapshots: steps at which light files are kept, from which measures are taken afterwards; null: none.
     """
 
-    def __init__(self, every_n_steps: int = 1000) -> None:
+    def __init__(self, every_n_steps: int = 1000, snapshots: Snapshots | None = None) -> None:
         if every_n_steps < 1:
             raise UserError(f"checkpoints.every_n_steps: {every_n_steps}; allowed: 1 or more")
-        self.every_n_steps = every_n_steps
+        self.every_n_steps, self.snapshots = every_n_steps, snapshots
         self.folder: Path | None = None
         self.signals = StopSignals()
         self.stopped_by = 0
@@ -87,6 +90,11 @@ class Checkpoints(Callback):
         self._last_step: int | float = 0
         self._saved_step = -1
         self._max_steps: int | None = None
+
+    def next_due(self, step: int) -> int:
+        """The first step after ``step`` at which a checkpoint or a snapshot is written."""
+        due = (step // self.every_n_steps + 1) * self.every_n_steps
+        return due if self.snapshots is None else min(due, self.snapshots.next_due(step))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # After all others, so that a time limit or an early stop that they find at a step is known here.
@@ -100,12 +108,17 @@ class Checkpoints(Callback):
         repair_resumed_epoch(trainer)
         # Lightning has installed its own handlers by now, and restores what was there before at the end.
         self.signals.listen()
+        if trainer.is_global_zero and self.folder is not None:
+            remove_snapshots_after(self.folder, trainer.global_step)
+        if trainer.global_step == 0:
+            self._write_snapshot(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if not step_is_complete(trainer):
             return
+        self._write_snapshot(trainer, pl_module)
         signalled = self._heard(trainer, at_every_call=isinstance(batch, Block))
         if trainer.global_step >= self._last_step or trainer.should_stop:
             trainer.should_stop = self._due = True  # Lightning then validates once more, at the end
@@ -147,6 +160,10 @@ class Checkpoints(Callback):
         trainer.save_checkpoint(self._path("resume"))
         if self.stopped_by:
             self._max_steps = end_training_here(trainer)
+
+    def _write_snapshot(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.snapshots is not None and self.folder is not None:
+            self.snapshots.write(trainer, module, self.folder)
 
     def _heard(self, trainer: Trainer, at_every_call: bool) -> int:
         """The signal that came, or 0: once all ranks know of it, so that they stop at the same step.

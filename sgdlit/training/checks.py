@@ -12,9 +12,12 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from sgdlit.algorithms import Member
 from sgdlit.algorithms.engines import check_engine
+from sgdlit.algorithms.mixing import Mixing
+from sgdlit.algorithms.transforms.base import check_separable
 from sgdlit.config.options import find_class
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess, MembersData
+from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.objective import allowed_sizes
 
@@ -65,6 +68,7 @@ def _check_member(member: Member, trainer: Any, datamodule: Any) -> None:
             f"trainer.limit_train_batches: {limit} ends in the middle of a step; allowed with "
             f"trainer.accumulate_grad_batches: {micro}: multiples of {micro}"
         )
+    _check_transform(member, trainer, datamodule)
     if not member.is_penalized:
         return
     if trainer.precision in ("16-mixed", "16-true"):
@@ -75,6 +79,33 @@ def _check_member(member: Member, trainer: Any, datamodule: Any) -> None:
     sizes = datamodule.step_sizes if isinstance(datamodule, KeyedData) else []
     _check_penalty_batch(member, trainer, sizes)
     member.objective.accept(member.network)
+
+
+def _check_transform(member: Member, trainer: Any, datamodule: Any) -> None:
+    """What cannot go with something that looks at the gradients of a step's examples."""
+    transform, learns = (
+        member.transform,
+        isinstance(datamodule, KeyedData) and isinstance(datamodule.order, LearnedOrder),
+    )
+    if transform is None and not learns:
+        return
+    key = "data.order" if transform is None else "model.transform"
+    name = type(datamodule.order if transform is None else transform).__name__
+    if transform is not None and member.is_penalized:
+        raise UserError(
+            f"model.transform: {name} is not possible with a regularizer; allowed: model.reg_strength: 0"
+        )
+    if trainer.accumulate_grad_batches * trainer.world_size > 1:
+        raise UserError(
+            f"{key}: {name} looks at all examples of a step; allowed: one process, "
+            f"trainer.accumulate_grad_batches: 1"
+        )
+    if trainer.precision not in ("32-true", "64-true", "32", "64", 32, 64):
+        raise UserError(f"{key}: {name} is not possible with trainer.precision: {trainer.precision}; "
+        f"allowed: 32-true, "
+                        "64-true")  # fmt: skip
+    if transform is None or transform.needs_each:
+        check_separable(member.network, name)
 
 
 def check_optimizers(members: Sequence[Member]) -> None:
@@ -129,7 +160,7 @@ def _check_example(member: Member, inputs: Tensor, targets: Tensor) -> None:
     try:
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             network.eval()
-            outputs = member.outputs(inputs.to(dtype))
+            outputs = member.outputs(inputs.to(dtype) if inputs.is_floating_point() else inputs)
     except (UserError, RuntimeError, ValueError) as error:
         shape = tuple(inputs.shape[1:])
         raise UserError(f"model.network: does not take inputs of shape {shape}: {error}") from error
@@ -159,6 +190,20 @@ def check_shapes(members: Sequence[Member]) -> None:
                 f"{own.get(name, 'none')} of member {k} ({in_words(members[k].point)}); allowed: networks of "
                 "equal shape, others in ensembles of their own"
             )
+
+
+def check_mixing(mixing: Mixing, members: Sequence[Member], trainer: Trainer) -> None:
+    """Refuse members that cannot exchange what the mixing asks for.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    if trainer.world_size > 1:
+        raise UserError(
+            f"trainer.devices: {trainer.world_size} processes share out members that exchange parameters; "
+            "allowed with a mixing: 1"
+        )
+    mixing.check(members)
 
 
 def refuse_single_steps(reason: str | None) -> None:

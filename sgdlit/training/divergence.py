@@ -94,7 +94,7 @@ class DivergenceGuard(Callback):
         if self._count:
             first = torch.where(bad.any(0), self._first + bad.int().argmax(0), _NEVER).tolist()
         if parameters:
-            finite = _finite_members(trainer.lightning_module)
+            finite = finite_members(trainer.lightning_module)
             first = [f if ok else min(f, trainer.global_step) for f, ok in zip(first, finite, strict=True)]
         if trainer.world_size > 1:
             over_ranks = torch.tensor(first, device=self._losses.device)
@@ -121,7 +121,7 @@ def _metrics_are_finite(trainer: Trainer) -> bool:
     return all(bool(loss.isfinite()) for loss in losses)
 
 
-def _finite_members(module: LightningModule) -> list[bool]:
+def finite_members(module: LightningModule) -> list[bool]:
     """Whether the parameters of each member hold neither a NaN nor an infinity; one wait for the device."""
     finite = []
     for network in networks_of(module):

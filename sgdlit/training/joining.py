@@ -7,15 +7,18 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
+from sgdlit.algorithms.mixing import Mixing
 from sgdlit.config.axes import Point, apply, expand
 from sgdlit.config.options import Option
+from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
+from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.progress import track
 from sgdlit.training.checkpoints import Checkpoints
 from sgdlit.training.checks import check_classes
 from sgdlit.training.module import Training
-from sgdlit.training.seeds import seed_data, seed_initialisation
+from sgdlit.training.seeds import seed_data, seed_initialisation, seed_transform
 
 _VARIED = ("seed_everything", "init_seed", "model", "data")
 
@@ -56,13 +59,17 @@ def member_config(config: Namespace, point: Point) -> Namespace:
         UserError: a key that the config does not have, or a value that is not allowed there.
     """
     own = apply(config, point, axis_options())
-    own.ensemble = None
+    own.ensemble = own.mixing = None
     seed_data(own)
+    seed_transform(own)
     return own
 
 
 def build(
-    config: Namespace, points: Sequence[Point], explain: Callable[[Exception, Point], Exception]
+    config: Namespace,
+    points: Sequence[Point],
+    explain: Callable[[Exception, Point], Exception],
+    mixing: Mixing | None = None,
 ) -> tuple[Training, MembersData]:
     """The runs that train together, and the data of each.
 
@@ -70,6 +77,7 @@ def build(
         config: of the run.
         points: see :func:`points_of`.
         explain: what to raise instead of an error that a class raised when it was built.
+        mixing: what the members exchange.
 
     Raises:
         UserError: members that cannot be trained together.
@@ -87,12 +95,17 @@ def build(
             check_classes(own.model)
             parts.append(_training(instantiate(Namespace(model=own.model)).model))
             key = repr(own.data)
-            if key not in held:
+            if key not in held or _learns(held[key]):
                 held[key] = instantiate(Namespace(data=own.data)).data
             data.append(held[key])
         except Exception as error:
             raise explain(error, point) from error
-    return Training.joined(parts, points, config.ensemble_curves), MembersData(data)
+    return Training.joined(parts, points, config.ensemble_curves, mixing), MembersData(data)
+
+
+def _learns(data: LightningDataModule) -> bool:
+    """Whether what data shows depends on the run that sees it, so that no two runs can share it."""
+    return isinstance(data, KeyedData) and isinstance(data.order, LearnedOrder)
 
 
 def _training(built: LightningModule) -> Training:

@@ -38,6 +38,7 @@ from sgdlit.training.arrays_of_run import ArraysOfRun, NamedArrays
 from sgdlit.training.clock import planned_steps, step_is_complete
 from sgdlit.training.measure_plan import Count, Plan, View, check_budget, in_percent, plan_of
 from sgdlit.training.module import Training
+from sgdlit.training.own_module import OwnModule, check_own_module, in_words, left_out
 from sgdlit.training.rows import Row, over_ranks
 
 
@@ -48,6 +49,9 @@ class Measures(Callback):
     run: networks are in the mode of measures meanwhile, and random generators are left as they were. What
     they cost is said before the run, and how long they took at its end, also as ``measures/time_share``: the
     time for measures over that of the steps alone.
+
+    It works in any LightningModule, see :mod:`sgdlit.training.own_module`, under ``fit`` and under a Trainer
+    in a script.
 
     Args:
         measures: what is taken; the name of a preset (``basic``, ``standard``, ``full``) stands for those of
@@ -97,6 +101,7 @@ class Measures(Callback):
         self._sums = torch.zeros(2)
         self._last_step: float = 0
         self._latest: tuple[int, dict[int, Row]] = (-1, {})  # step and rows, by member
+        self._own: OwnModule | None = None  # in the place of a module that is no Training
         self._data: list[KeyedData] = []  # by member, whole sets whatever the number of ranks
         self._chosen: list[Tensor] = []  # indices of examples, by member
         self._initial: list[Parameters] = []  # by member
@@ -143,21 +148,46 @@ class Measures(Callback):
             UserError: naming the measure, what it cannot look at, and what is allowed; or the budget.
         """
         if not isinstance(module, Training):
-            raise UserError(
-                f"Measures: cannot look at {type(module).__name__}; allowed: model: "
-                "sgdlit.training.module.Training, with any network"
-            )
+            self._accept_own(trainer, module)
+            return
+        self.accept(trainer, module, datamodule)
+        self._look_ahead(trainer, module.members, data_of(datamodule))
+
+    def accept(self, trainer: Trainer | AsOneProcess, module: Training, datamodule: Any) -> None:
+        """Leave out what a preset has and cannot be taken of a run, and choose the examples.
+
+        Raises:
+            UserError: a measure that cannot be taken, or examples that are not there.
+        """
         data = data_of(datamodule)
+        self._check_all(trainer, module.members, data)
+        self._chosen = [self._choose(own) for own in data]
+
+    def _check_all(
+        self, trainer: Trainer | AsOneProcess, members: Sequence[Member], data: Sequence[KeyedData]
+    ) -> None:
         for measure in list(self.measures):
             try:
-                for member, own in zip(module.members, data, strict=True):
+                for member, own in zip(members, data, strict=True):
                     self._check_one(measure, member, own)
             except UserError as error:
                 if measure not in self._optional:
                     raise
                 self._leave_out(measure, str(error), trainer)
-        self._chosen = [self._choose(own) for own in data]
-        self._look_ahead(trainer, module.members, data)
+
+    def _accept_own(self, trainer: Trainer, module: LightningModule) -> None:
+        """Leave out what cannot be taken of a module of one's own, and say why.
+
+        Raises:
+            UserError: nothing is left, or the module's loss cannot be asked for.
+        """
+        check_own_module(module)
+        missing = left_out(module, self.measures)
+        if len(missing) == len(self.measures):
+            raise UserError(f"Measures.measures: {in_words(missing)}; allowed: others")
+        self.measures = [measure for measure in self.measures if measure not in missing]
+        if missing and trainer.is_global_zero:
+            say(in_words(missing))
 
     def _check_one(self, measure: Measure, member: Member, data: KeyedData) -> None:
         measure.check(member.network, data)
@@ -166,7 +196,7 @@ class Measures(Callback):
             with undisturbed(member.network, self._views[measure].mode):
                 refuse_coupled_examples(member.network)
 
-    def _leave_out(self, measure: Measure, why: str, trainer: Trainer) -> None:
+    def _leave_out(self, measure: Measure, why: str, trainer: Trainer | AsOneProcess) -> None:
         """A measure of a preset."""
         self.measures.remove(measure)
         if trainer.is_global_zero:
@@ -217,13 +247,39 @@ class Measures(Callback):
         if stage == "fit":
             self.check(trainer, pl_module, trainer.datamodule)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._members = len(pl_module.members)
-        self._data = [copy.copy(data) for data in data_of(trainer.datamodule)]
+    def _look_at(self, trainer: Trainer, module: LightningModule) -> OwnModule:
+        """A module of one's own, whose data are known once training begins."""
+        own = OwnModule(module, trainer)
+        indices = self._choose(own.data)
+        if len(indices):
+            own.hold(indices)
+        self._chosen = [torch.arange(len(indices))]
+        members = own.members
+        self._check_all(trainer, members, [own.data])
+        self._look_ahead(trainer, members, [own.data])
+        return own
+
+    def _runs(self, module: LightningModule) -> Training | OwnModule:
+        """What is looked at."""
+        runs = module if isinstance(module, Training) else self._own
+        assert runs is not None, "a module of one's own is looked at from on_train_start on"
+        return runs
+
+    def begin(self, trainer: Trainer | AsOneProcess, module: Training | OwnModule) -> None:
+        """Make ready for measures of these runs."""
+        self._members = len(module.members)
+        own = [module.data] if isinstance(module, OwnModule) else data_of(trainer.datamodule)
+        self._data = [copy.copy(data) for data in own]
         for data in self._data:
             data.trainer = AsOneProcess(trainer)
         for measure in self.measures:
-            measure.begin(self._members, pl_module.device)
+            measure.begin(self._members, module.device)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, Training):
+            self._own = self._look_at(trainer, pl_module)
+        runs = self._runs(pl_module)
+        self.begin(trainer, runs)
         self._sums = torch.zeros(2, device=pl_module.device)
         self._last_step = trainer.estimated_stepping_batches
         self._timed = _Timed()
@@ -231,10 +287,10 @@ class Measures(Callback):
         self._arrays = ArraysOfRun(self._about())
         self._arrays.begin(trainer)
         if "initial_parameters" in self._needs(self.measures):
-            self._begin_at(step, trainer, pl_module)
+            self._begin_at(step, trainer, runs)
         if step == 0:
-            self._take(trainer, pl_module, [m for m in self.measures if self._next(m, 0) is not None])
-            self._keep(step, pl_module)
+            self._take(trainer, runs, [m for m in self.measures if self._next(m, 0) is not None])
+            self._keep(step, runs)
 
     def _about(self) -> dict[str, dict[str, Any]]:
         """What the arrays of each name are."""
@@ -252,7 +308,7 @@ class Measures(Callback):
             for name, axes in measure.arrays.items()
         }
 
-    def _begin_at(self, step: int, trainer: Trainer, module: Training) -> None:
+    def _begin_at(self, step: int, trainer: Trainer, module: Training | OwnModule) -> None:
         """Keep the parameters of the start."""
         if step == 0:
             self._initial = [_copy(member.network) for member in module.members]
@@ -271,16 +327,18 @@ class Measures(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._note(trainer, pl_module, outputs["cost"], batch)
+        if isinstance(pl_module, Training):
+            self._note(trainer, pl_module, outputs["cost"], batch)
         if not step_is_complete(trainer):
             return
         step = trainer.global_step
         due = [measure for measure in self.measures if self._is_due(measure, step)]
+        runs = self._runs(pl_module)
         if due:
-            self._take(trainer, pl_module, due)
-        self._keep(step, pl_module)
+            self._take(trainer, runs, due)
+        self._keep(step, runs)
 
-    def _keep(self, step: int, module: Training) -> None:
+    def _keep(self, step: int, module: Training | OwnModule) -> None:
         """Copies of the parameters, where a measure looks back at this step."""
         self._kept = {s: kept for s, kept in self._kept.items() if s >= step - 1}
         if self._is_looked_back_at(step):
@@ -288,13 +346,14 @@ class Measures(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._latest[0] != trainer.global_step:
-            self._take(trainer, pl_module, self.measures)
-        latest = over_ranks(self._latest[1], trainer) if pl_module.several else self._latest[1]
+            self._take(trainer, self._runs(pl_module), self.measures)
+        several = self._runs(pl_module).several
+        latest = over_ranks(self._latest[1], trainer) if several else self._latest[1]
         if trainer.is_global_zero:
             for measure in self.measures:
                 self._say(measure.headline, latest, trainer.global_step)
         if self._plan is not None and self._plan.share:
-            self._tell_time(self._plan.share, trainer, pl_module)
+            self._tell_time(self._plan.share, trainer, self._runs(pl_module))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._timed.begin("evaluations")
@@ -302,7 +361,7 @@ class Measures(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._timed.end()
 
-    def _tell_time(self, planned: float, trainer: Trainer, module: Training) -> None:
+    def _tell_time(self, planned: float, trainer: Trainer, module: Training | OwnModule) -> None:
         """Log and say which share of the time measures took, beside the planned one."""
         share = self._timed.share
         members = module.here() if module.several or trainer.is_global_zero else []
@@ -323,13 +382,31 @@ class Measures(Callback):
 
     # What is taken
 
-    def _take(self, trainer: Trainer, module: Training, due: Sequence[Measure]) -> None:
+    def _take(self, trainer: Trainer, module: Training | OwnModule, due: Sequence[Measure]) -> None:
         """One row of each member of this process."""
-        step = trainer.global_step
         members = module.here() if module.several or trainer.is_global_zero else []
         self._timed.begin("measures", module.device)
-        passing = [m for m in due if self._views[m].next_step(step - 1) != step]  # only as the run ends here
+        passing = [m for m in due if self._views[m].next_step(trainer.global_step - 1) != trainer.global_step]
         states = [[m.state(k) for k in range(self._members)] for m in passing]
+        found = self.found(trainer, module, members, due)
+        for measure, state in zip(passing, states, strict=True):
+            measure.restore(state)  # a longer run, which this one may be the start of, would not be here
+        rows = {k: row for k, (row, _) in found.items() if row}
+        self._latest = (trainer.global_step, rows)
+        if module.several or rows:
+            module.log_rows(rows)
+        if any(measure.arrays for measure in due):
+            self._arrays.keep(trainer, module, {k: arrays for k, (_, arrays) in found.items()})
+        self._timed.end()
+
+    def found(
+        self,
+        trainer: Trainer | AsOneProcess,
+        module: Training | OwnModule,
+        members: Sequence[int],
+        due: Sequence[Measure],
+    ) -> dict[int, tuple[Row, NamedArrays]]:
+        """What some measures find of some members at the trainer's step: a row and arrays of each."""
 
         def one(k: int) -> tuple[Row, NamedArrays]:
             row: Row = {}
@@ -344,15 +421,16 @@ class Measures(Callback):
 
         with torch.inference_mode(False):
             found = SideBySide(len(members), module.device).map(one, members)
-        rows = {k: row for k, (row, _) in zip(members, found, strict=True) if row}
-        for measure, state in zip(passing, states, strict=True):
-            measure.restore(state)  # a longer run, which this one may be the start of, would not be here
-        self._latest = (step, rows)
-        if module.several or rows:
-            module.log_rows(rows)
-        if any(measure.arrays for measure in due):
-            self._arrays.keep(trainer, module, {k: a for k, (_, a) in zip(members, found, strict=True)})
-        self._timed.end()
+        return dict(zip(members, found, strict=True))
+
+    def remember(self, initial: list[Parameters], kept: dict[int, dict[int, Parameters]]) -> None:
+        """Let measures look back at parameters that are stored.
+
+        Args:
+            initial: those of the start, by member; none where no measure needs them.
+            kept: those of some steps, by step and member.
+        """
+        self._initial, self._kept = initial, kept
 
     def _able(self, run: RunAtStep, due: Sequence[Measure]) -> Sequence[Measure]:
         """Those that can be taken: of a network that has diverged, none that looks at examples."""
@@ -376,7 +454,12 @@ class Measures(Callback):
         return undisturbed(run.network, mode, run.data.seed, run.step)
 
     def _run_at_step(
-        self, trainer: Trainer, module: Training, k: int, needs: set[str], view: View
+        self,
+        trainer: Trainer | AsOneProcess,
+        module: Training | OwnModule,
+        k: int,
+        needs: set[str],
+        view: View,
     ) -> RunAtStep:
         """Member k as it is, with whole sets of data whatever the number of ranks."""
         member, step, device = module.members[k], trainer.global_step, module.device
@@ -500,6 +583,6 @@ def _copy(network: nn.Module) -> Parameters:
     return {name: p.detach().clone() for name, p in network.named_parameters()}
 
 
-def _as_trained(batch: Batch, trainer: Trainer, member: Member) -> Batch:
+def _as_trained(batch: Batch, trainer: Trainer | AsOneProcess, member: Member) -> Batch:
     inputs, targets = trainer.precision_plugin.convert_input(batch)
     return member.in_memory_format(inputs), targets

@@ -20,10 +20,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sgdlit.algorithms import EngineGroup, EngineName, Machine, Member
 from sgdlit.algorithms.member import Reduction
+from sgdlit.algorithms.mixing import Mixing, consensus
 from sgdlit.algorithms.network_draws import draws_of_step
+from sgdlit.algorithms.transforms import GradientTransform
 from sgdlit.data.batches import Block
-from sgdlit.data.keyed_data import OnDeviceData
-from sgdlit.data.members import MembersData
+from sgdlit.data.keyed_data import KeyedData, OnDeviceData
+from sgdlit.data.members import MembersData, data_of
+from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
@@ -35,7 +38,7 @@ from sgdlit.training.evaluation import BestSoFar, EvaluationSums
 from sgdlit.training.rows import Row, Stopwatch, training_row
 from sgdlit.training.seeds import network_seeds
 
-LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output"]
+LossName = Literal["cross_entropy", "half_squared_error", "logistic", "network_output", "next_token"]
 
 _MONITORED = ("train/loss", "train/accuracy")
 _NEVER = 2**62  # epochs between two steps of a schedule that Lightning is not to step
@@ -52,7 +55,8 @@ class Training(LightningModule):
     metric of Smith et al. 2021) and, apart from it, ``test/accuracy_at_best_val``, that of the parameters
     which validation chose. Of several runs, each has lines of its own in ``metrics.csv``, with its number as
     ``member``; elsewhere there are the mean over the members and the standard deviation, ``..._spread``. A
-    member whose loss is not finite is logged no further, and the others go on.
+    member whose loss is not finite is logged no further, and the others go on. Of members that mix there is
+    ``train/consensus`` too, the mean of ‖w_j − w̄‖² over them.
 
     Args:
         network: the network to train.
@@ -66,6 +70,8 @@ class Training(LightningModule):
         channels_last: keep images and convolutions in channels-last memory format.
         reduction: what the optimizer receives of a step's batch: the gradient of the ``mean`` over its
             examples, or B times that, of their ``sum``. What is logged about losses and C_reg is of the mean.
+        transform: what becomes of the gradient before the optimizer sees it, see
+            ``sgdlit.algorithms.transforms``; None for nothing.
         steps_per_call: steps that one call of ``training_step`` takes. ``auto`` takes so many that a call
             lasts about a tenth of a second, and one where something in the run acts inside each step
             (clipping, accumulation, several ranks, unknown callbacks). No number depends on it.
@@ -82,6 +88,7 @@ class Training(LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         channels_last: bool = False,
         reduction: Reduction = "mean",
+        transform: GradientTransform | None = None,
         steps_per_call: StepsPerCall = "auto",
         engine: EngineName = "auto",
     ) -> None:
@@ -96,11 +103,13 @@ class Training(LightningModule):
             strength,
             reduction,
             channels_last,
+            transform,
         )
         self.steps_per_call, self.engine = steps_per_call, engine
         self.single_steps: str | None = None
         self.curves = False
         self.several = False  # whether runs train together, so that tables say whose line each is
+        self.mixing: Mixing | None = None
         self.splits: list[str] = []
         self.improved = False
         self._engines: EngineGroup | None = None
@@ -114,7 +123,11 @@ class Training(LightningModule):
 
     @classmethod
     def joined(
-        cls, parts: Sequence["Training"], points: Sequence[Mapping[str, Any]], curves: bool = False
+        cls,
+        parts: Sequence["Training"],
+        points: Sequence[Mapping[str, Any]],
+        curves: bool = False,
+        mixing: Mixing | None = None,
     ) -> "Training":
         """One module for the runs of several, each built as it would be alone.
 
@@ -122,6 +135,7 @@ class Training(LightningModule):
             parts: modules of one run each; the first becomes the module of all.
             points: what distinguishes each run from the config, by key.
             curves: whether TensorBoard gets each member's curves too.
+            mixing: what the runs exchange; None where they do not touch each other.
 
         Raises:
             UserError: networks of different shapes.
@@ -131,7 +145,7 @@ class Training(LightningModule):
             member.point = dict(point)
         checks.check_shapes(members)
         first = parts[0]
-        first.curves, first.several = curves, True
+        first.curves, first.several, first.mixing = curves, True, mixing
         first._hold(members)
         return first
 
@@ -157,6 +171,8 @@ class Training(LightningModule):
             UserError: naming the key, its value and what is allowed.
         """
         checks.check_optimizers(self.members)
+        if self.mixing is not None:
+            checks.check_mixing(self.mixing, self.members, trainer)
         self._plan(trainer, datamodule)
         checks.check_members(self, trainer, datamodule)
 
@@ -166,6 +182,18 @@ class Training(LightningModule):
         self.splits = list(declared) if stage in ("fit", "validate") else ["test"]
         if self.several or stage == "fit":
             self._plan(self.trainer, datamodule)
+        if stage == "fit":
+            self._begin_transforms(datamodule)
+
+    def _begin_transforms(self, datamodule: Any) -> None:
+        """Transforms as before the first step, and orders that learn told of every step."""
+        several = isinstance(datamodule, KeyedData | MembersData)
+        own: Sequence[KeyedData | None] = data_of(datamodule) if several else [None] * len(self.members)
+        for member, data in zip(self.members, own, strict=True):
+            if member.transformed is not None:
+                member.transformed.begin_again()
+            learns = data is not None and isinstance(data.order, LearnedOrder)
+            member.learn = data.visits.learn if data is not None and learns else None
 
     def _plan(self, trainer: Trainer, datamodule: Any) -> None:
         """Whether a call takes one step through Lightning's own optimization, or a block of them, and which
@@ -222,9 +250,8 @@ class Training(LightningModule):
             return self._take(batch)
         member = self.members[0]
         inputs, targets = member.in_memory_format(batch[0]), batch[1]
-        strength = member.reg_strength(self.global_step)
         with draws_of_step(member, self.global_step, self._part(batch_idx)):
-            found = member.objective(member.network, member.loss, inputs, targets, strength)
+            found = member.evaluate(inputs, targets, self.global_step, measure=self._is_due())
         if self._is_due():
             squared_norm = found.squared_norm
             if squared_norm is None and member.objective.penalty_batch_size is not None:
@@ -265,7 +292,7 @@ class Training(LightningModule):
             isinstance(precision, MixedPrecision),
             self.trainer.estimated_stepping_batches,
         )
-        return EngineGroup(self.members[self.owned], self.engine, machine, self._engines_before)
+        return EngineGroup(self.members[self.owned], self.engine, machine, self._engines_before, self.mixing)
 
     def _of_all(self, owned: Tensor) -> Tensor:
         """Losses ``[steps, members]``, with zeros for the members of other ranks."""
@@ -304,7 +331,10 @@ class Training(LightningModule):
         self._log_training({0: found})
 
     def _log_training(self, found: dict[int, Row]) -> None:
-        self.log_rows(found, _MONITORED, self._stopwatch.row(self.global_step))
+        common = self._stopwatch.row(self.global_step)
+        if self.mixing is not None:
+            common |= {"train/consensus": consensus([member.network for member in self.members])}
+        self.log_rows(found, _MONITORED, common)
 
     def _gather(self, cost: Tensor, squared_norm: Tensor | None, correct: Tensor | None) -> None:
         """Add up what the micro-batches of a logged step show."""
@@ -417,12 +447,22 @@ class Training(LightningModule):
         engines = self._engines.description() if self._engines else self._engines_before
         checkpoint["sgdlit_best"], checkpoint["sgdlit_engines"] = self.reached(), engines
         checkpoint["sgdlit_optimizers"] = [member.settings for member in self.members]
+        if self.mixing is not None:
+            checkpoint["sgdlit_mixing"] = self.mixing.state()
+        checkpoint["sgdlit_transforms"] = [
+            {} if member.transformed is None else member.transformed.state_dict() for member in self.members
+        ]
         if self.several and self.trainer.world_size > 1:
             rows.collect(checkpoint, self.owned, self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.records = [BestSoFar(best) for best in checkpoint["sgdlit_best"]]
         self._engines_before = checkpoint["sgdlit_engines"]
+        if self.mixing is not None:
+            self.mixing.load_state(checkpoint["sgdlit_mixing"])
+        for member, state in zip(self.members, checkpoint["sgdlit_transforms"], strict=True):
+            if member.transformed is not None:
+                member.transformed.load_state_dict(state)
         share_clock(checkpoint)
 
 

@@ -26,11 +26,16 @@ def read_checkpoint(path: Path, model: torch.nn.Module, to_go_on: bool) -> dict[
         UserError: the file is missing, damaged, not whole, carries code, or belongs to another model.
     """
     content = load_checkpoint(path, PARTS_TO_GO_ON if to_go_on else PARTS)
-    _check_same_parameters(path, content["state_dict"], model.state_dict())
+    check_same_parameters(path, content["state_dict"], model.state_dict())
     return content
 
 
-def _check_same_parameters(path: Path, there: dict[str, Any], own: dict[str, Any]) -> None:
+def check_same_parameters(path: Path, there: dict[str, Any], own: dict[str, Any]) -> None:
+    """Refuse a file that does not hold just the parameters of a model.
+
+    Raises:
+        UserError: naming the first difference.
+    """
     differences = [name for name in own if name not in there or there[name].shape != own[name].shape]
     differences += [name for name in there if name not in own]
     if differences:

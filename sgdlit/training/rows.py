@@ -130,10 +130,11 @@ def collect(checkpoint: dict[str, Any], owned: slice, ranks: int) -> None:
         "state_dict": {n: v.cpu() for n, v in checkpoint["state_dict"].items() if n.startswith(prefixes)},
         "optimizer_states": checkpoint["optimizer_states"][owned],
         "lr_schedulers": checkpoint["lr_schedulers"][owned],
+        "sgdlit_transforms": checkpoint["sgdlit_transforms"][owned],
     }
     parts: list[Any] = [None] * ranks
     torch.distributed.all_gather_object(parts, own)
     for part in parts:
         checkpoint["state_dict"] |= part["state_dict"]
-    for name in ("optimizer_states", "lr_schedulers"):
+    for name in ("optimizer_states", "lr_schedulers", "sgdlit_transforms"):
         checkpoint[name] = [state for part in parts for state in part[name]]

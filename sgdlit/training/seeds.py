@@ -1,4 +1,4 @@
-"""Which seed decides what in a run: its data, the initial parameters of its network, and what that draws."""
+"""Which seed decides what in a run: its data, its initial parameters, what its network and transform draw."""
 
 import os
 from typing import Any
@@ -14,6 +14,14 @@ from sgdlit.foundations.philox import derive_key
 def seed_data(config: Namespace) -> None:
     """Give data without a seed of its own that of the run."""
     init_args = config.data.get("init_args") if config.get("data") else None
+    if init_args is not None and "seed" in init_args and init_args.seed is None:
+        init_args.seed = config.seed_everything
+
+
+def seed_transform(config: Namespace) -> None:
+    """Give a gradient transform that draws, and has no seed of its own, that of the run."""
+    transform = config.model.get("init_args", {}).get("transform") if config.get("model") else None
+    init_args = None if transform is None else transform.get("init_args")
     if init_args is not None and "seed" in init_args and init_args.seed is None:
         init_args.seed = config.seed_everything
 

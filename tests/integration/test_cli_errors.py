@@ -183,6 +183,13 @@ def test_wrong_value(arguments, capsys):
     assert refused(capsys, "--config", "cifar.yaml", *arguments.split()).startswith(WRONG_VALUES[arguments])
 
 
+def test_a_missing_extra_is_named(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)  # as where it is not installed
+    text = refused(capsys, "--config", "cifar.yaml", "--model.optimizer", "pytorch_optimizer.Kron")
+    assert text.startswith("model.optimizer: 'pytorch_optimizer.Kron' is not a class that can be imported")
+    assert "install it with: pip install sgdlit[optimizers]" in text
+
+
 def test_wrong_value_in_a_file(capsys):
     Path("wrong.yaml").write_text(CIFAR10.replace("lr: 0.01", "lr: high"))
     text = refused(capsys, "--config", "wrong.yaml")

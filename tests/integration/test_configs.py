@@ -20,7 +20,9 @@ ONE_STEP += ["--data.eval_batch_size", "20"]
 
 
 WORLDS = "--ensemble=[{data.shard_size: [256, null], data.evaluate_train: [true, false]}]"
-SMALLER = {"shapes.yaml": [WORLDS]}  # 78 000 images are drawn otherwise
+FEWER = ["--data.train_size=2048"]  # than the official files hold
+SMALLER = {"shapes.yaml": [WORLDS], "gsm.yaml": FEWER, "large_batches.yaml": FEWER}
+"""What makes data of a config smaller; 78 000 images of shapes are drawn otherwise."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,10 @@ def tiny_data(tmp_path_factory) -> Path:
 
 def run(configs: list[Path], root: Path, *more: str) -> int:
     data = yaml.safe_load(configs[0].read_text())["data"]
-    place = ["--data.root", str(root)] if "root" in data.get("init_args", {}) else []
+    own = data.get("init_args", {})
+    place = ["--data.root", str(root)] if "root" in own else []
+    if "original" in own:
+        place = ["--data.original.root", str(root), "--data.test_size", "20"]
     arguments = [part for path in configs for part in ("--config", str(path))]
     return main(["fit", *arguments, *ONE_STEP, *place, *more])
 

@@ -50,6 +50,13 @@ CASES = {
         "--model.scheduler=torch.optim.lr_scheduler.StepLR",
         "--model.scheduler.step_size=5",
     ],
+    "an order that learns from each member's gradients": ["--data.order=sgdlit.data.grab.GraB"],
+    "clipped gradients with error feedback and noise": [
+        "--model.transform=sgdlit.algorithms.transforms.PerExampleClip",
+        "--model.transform.threshold=0.1",
+        "--model.transform.feedback_threshold=0.3",
+        "--model.transform.noise=0.5",
+    ],
     "another optimizer, one at a time": ["--model.optimizer=torch.optim.RMSprop"],
 }
 

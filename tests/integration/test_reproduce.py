@@ -121,7 +121,7 @@ def test_ones_own_paper_fails_a_claim_and_does_not_train_twice(tmp_path, capsys,
     assert states[0] == states[1]
     assert not (tmp_path / "out/mine/runs/one/version_1").exists()
     kept = json.loads((tmp_path / "out/mine/claims.json").read_text())
-    assert kept["A1"]["state"] == "does not hold"
+    assert kept["A1"]["state"] == "does not show"
 
 
 def test_dry_runs_name_the_config(capsys, tmp_path):

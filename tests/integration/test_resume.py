@@ -39,6 +39,29 @@ CASES = {
             "--checkpoints.every_n_steps=2",
         ],
     ),
+    "GraB, mid-epoch, an epoch's end, mid-epoch": ([2, 6, 15], ["--data.order=sgdlit.data.grab.GraB"]),
+    "clipped gradients with error feedback and noise, Poisson minibatches": (
+        [3, 8],
+        [
+            "--model.transform=sgdlit.algorithms.transforms.PerExampleClip",
+            "--model.transform.threshold=0.1",
+            "--model.transform.feedback_threshold=0.3",
+            "--model.transform.noise=0.5",
+            "--data.order=sgdlit.data.poisson.Poisson",
+            "--data.batch_size=40",
+        ],
+    ),
+    "Adaptive-k on wrong labels, every class equally often": (
+        [5, 9],
+        [
+            "--model.transform=sgdlit.algorithms.transforms.AdaptiveK",
+            "--model.transform.plain_steps=3",
+            "--data.order=sgdlit.data.stratified.Stratified",
+            "--data.label_errors=sgdlit.data.label_errors.DirectedErrors",
+            "--data.label_errors.share=0.4",
+            "--trainer.gradient_clip_val=0.5",
+        ],
+    ),
     "float64": ([7], ["--trainer.precision=64-true"]),
     "accumulation, penalty, validation within and between steps": (
         [3, 6, 8],

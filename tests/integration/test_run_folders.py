@@ -148,7 +148,6 @@ def test_a_picture_of_a_run_by_name(runs, tmp_path, capsys, monkeypatch):
     assert main(["figure", "--run", str(runs.path("unlogged")), "--name", "own_picture"]) == 0
     assert "nothing to draw yet" in capsys.readouterr().err
     for arguments, words in {
-        ("--run", folder): "--name: missing; the config of the run names no figure",
         (
             "--run",
             folder,

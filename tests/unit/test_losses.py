@@ -64,6 +64,8 @@ def test_logistic():
         ("half_squared_error", torch.zeros(2, 3), torch.tensor([0, 3]), "label 3"),
         ("half_squared_error", torch.zeros(2, 3), torch.zeros(2, 2), r"\(2, 2\)"),
         ("logistic", torch.zeros(2), torch.tensor([0, 1]), "label 0"),
+        ("next_token", torch.zeros(2, 3, 7), torch.zeros(2, 4).long(), r"\(2, 4\)"),
+        ("next_token", torch.zeros(2, 3, 7), torch.full((2, 3), 7), "label 7"),
         ("logistic", torch.zeros(2, 2), torch.tensor([-1, 1]), r"\(2, 2\)"),
     ],
 )

@@ -114,11 +114,16 @@ SIZES = Sizes(3, N, CHUNK, B, N, TEST, 0)
 OWN_LANCZOS = "PreconditionedSharpness"  # beside those that ask for top_of: their products are expectations
 
 
-def accepted(name: str, network: str) -> bool:
+def checked(name: str, network: str) -> Measure:
     measure, made = MEASURES[name](), NETWORKS[network][0]()
+    measure.check(made, run()[1])
+    measure.check_optimizer(torch.optim.Adam(made.parameters()))
+    return measure
+
+
+def accepted(name: str, network: str) -> bool:
     try:
-        measure.check(made, run()[1])
-        measure.check_optimizer(torch.optim.Adam(made.parameters()))
+        checked(name, network)
     except UserError:
         return False
     return True
@@ -165,7 +170,7 @@ def test_a_measure_does_the_work_that_it_declares(measure, name, monkeypatch):
     """Also those that declare none."""
     if not accepted(measure, name):
         pytest.skip("it is taken of other runs, and costs no gradients there")
-    one = MEASURES[measure]()
+    one = checked(measure, name)
     passes, run = counted(name, [one], monkeypatch)
     work = planned([one], sizes_of(name))
     assert passes.gradients == work.gradients + work.example_gradients
@@ -178,7 +183,7 @@ def test_a_measure_does_the_work_that_it_declares(measure, name, monkeypatch):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_several_need_is_done_once(name, monkeypatch):
     """All of them together: the declared work, nothing of it twice."""
-    measures = [MEASURES[one]() for one in MEASURES if accepted(one, name) and one != OWN_LANCZOS]
+    measures = [checked(one, name) for one in MEASURES if accepted(one, name) and one != OWN_LANCZOS]
     passes, run = counted(name, measures, monkeypatch)
     work = planned(measures, sizes_of(name))
     alone = [planned([one], sizes_of(name)) for one in measures]

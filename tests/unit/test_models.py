@@ -9,6 +9,9 @@ from torch import nn
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.models import MLP, DeepLinear, SimpleCNN, WideResNet
+from sgdlit.models.block_quadratic import BlockQuadratic
+from sgdlit.models.embedding import EmbeddingMLP
+from sgdlit.models.groupsort import GroupSortMLP, orthonormal, sort_pairs
 
 
 def count(network: nn.Module) -> int:
@@ -102,6 +105,8 @@ NETWORKS = [
     (lambda: SimpleCNN([2, 3], 4, image_size=8), (1, 8, 8)),
     (lambda: MLP([12, 8, 3]), (12,)),
     (lambda: DeepLinear([5, 4, 3]), (5,)),
+    (lambda: EmbeddingMLP(5, 6, 7, 3, input_scale=4.0), (5,)),
+    (lambda: BlockQuadratic([[1.0, 2.0], [3.0]]), (3,)),
 ]
 
 
@@ -186,3 +191,43 @@ def test_channels_last_and_autocast():
 def test_wrong_arguments_are_named(make, named):
     with pytest.raises(UserError, match=named):
         make()
+
+
+# GroupSort
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 7), (7, 3), (1, 4)])
+def test_orthonormal_is_the_polar_factor(shape):
+    """Against UVᵀ of the singular value decomposition, for singular values between 0.2 and 3."""
+    generator = torch.Generator().manual_seed(0)
+    u, _, v = torch.linalg.svd(
+        torch.randn(shape, generator=generator, dtype=torch.float64), full_matrices=False
+    )
+    values = torch.linspace(0.2, 3, min(shape), dtype=torch.float64)
+    torch.testing.assert_close(orthonormal(u * values @ v), u @ v, rtol=0, atol=1e-13)
+
+
+def test_sorted_pairs():
+    x = torch.tensor([[1.0, 2.0, 5.0, -1.0], [0.0, 0.0, -3.0, 4.0]])
+    assert sort_pairs(x).tolist() == [[2.0, 1.0, 5.0, -1.0], [0.0, 0.0, 4.0, -3.0]]
+
+
+def test_a_groupsort_network_passes_gradients_without_loss():
+    """‖∂f/∂x‖ = 1 for a single output, also after the parameters have moved."""
+    torch.manual_seed(0)
+    network = GroupSortMLP([8, 8, 6, 6, 1]).double()
+    for moved in (False, True):
+        if moved:
+            with torch.no_grad():
+                for layer in network.layers:
+                    layer.weight += 0.2 * torch.randn_like(layer.weight)
+        x = torch.randn(20, 8, dtype=torch.float64, requires_grad=True)
+        (gradient,) = torch.autograd.grad(network(x).sum(), x)
+        torch.testing.assert_close(
+            gradient.norm(dim=1), torch.ones(20, dtype=torch.float64), rtol=0, atol=1e-9
+        )
+
+
+def test_groupsort_needs_pairs():
+    with pytest.raises(UserError, match="layer of 5 has no pairs"):
+        GroupSortMLP([4, 5, 1])

@@ -11,6 +11,7 @@ from cases import ORDERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sgdlit.data.grab import GraB, balance, reordered
 from sgdlit.data.orders import (
     FixedList,
     ForwardThenReversed,
@@ -20,6 +21,8 @@ from sgdlit.data.orders import (
     SingleShuffle,
     WithReplacement,
 )
+from sgdlit.data.poisson import Poisson, PoissonItinerary
+from sgdlit.data.stratified import Stratified
 from sgdlit.foundations.errors import UserError
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 6))  # B, batches
@@ -168,3 +171,70 @@ def test_threads_may_share_an_itinerary():
             assert all(pool.map(ask, [k % 7 for k in range(8000)]))
     finally:
         sys.setswitchinterval(before)
+
+
+# Orders that look at more than the step
+
+
+def test_stratified_minibatches_see_every_class_equally_often():
+    labels = torch.tensor([7] * 3 + [2] * 60 + [5] * 9)
+    itinerary = Itinerary(Stratified(), 72, 6, seed=4, labels=lambda: labels)
+    drawn = [labels[itinerary.indices(step)].bincount(minlength=8)[[2, 5, 7]].tolist() for step in range(40)]
+    assert drawn == [[2, 2, 2]] * 40
+    seen = torch.cat([itinerary.indices(step) for step in range(1200)])
+    counts = seen.bincount(minlength=72).double()
+    for label in (2, 5, 7):
+        own = counts[labels == label]
+        expected = 2400 / len(own)
+        assert (own - expected).abs().max() < 5 * expected**0.5
+    jumping = Itinerary(Stratified(), 72, 6, seed=4, labels=lambda: labels)
+    assert torch.equal(jumping.indices(1100), itinerary.indices(1100))
+
+
+def test_poisson_minibatches_hold_each_example_with_its_probability():
+    itinerary = PoissonItinerary(Poisson(), 400, 40, last_batch="drop", seed=1)
+    steps = 3000
+    sets = [itinerary.indices(step) for step in range(steps)]
+    sizes = torch.tensor([len(own) for own in sets]).double()
+    assert itinerary.steps_per_epoch == 10
+    assert abs(float(sizes.mean()) - 40) < 5 * (36 / steps) ** 0.5
+    assert float(sizes.var()) == pytest.approx(36, rel=5 * (2 / steps) ** 0.5)
+    counts = torch.cat(sets).bincount(minlength=400).double()
+    assert (counts - 300).abs().max() < 5 * 270**0.5
+    assert all(len(own.unique()) == len(own) == itinerary.size(step) for step, own in enumerate(sets[:50]))
+    assert torch.equal(PoissonItinerary(Poisson(), 400, 40, last_batch="drop", seed=1).indices(77), sets[77])
+    repeated = PoissonItinerary(Poisson(), 400, 40, repeats=2, last_batch="drop", seed=1)
+    assert torch.equal(repeated.indices(154), sets[77])
+    assert torch.equal(repeated.indices(155), sets[77])
+
+
+def test_what_orders_that_look_at_more_cannot_do():
+    with pytest.raises(UserError, match="GraB looks at more than the step"):
+        ForwardThenReversed(GraB())
+    with pytest.raises(UserError, match=r"last_batch: drop"):
+        Itinerary(GraB(), 10, 4, last_batch="drop")
+    with pytest.raises(UserError, match=r"batch_size: 31 .*allowed with Poisson: 32"):
+        PoissonItinerary(Poisson(), 400, 31, last_batch="drop")
+    with pytest.raises(UserError, match="needs classes"):
+        Itinerary(Stratified(), 8, 2, labels=lambda: torch.rand(8)).indices(0)
+
+
+def test_balanced_signs_keep_prefix_sums_small():
+    """Of centred vectors: GraB's orders against the mean of random ones, whose sums grow as √n."""
+    vectors = torch.randn(400, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    vectors -= vectors.mean(0)
+
+    def largest(order):
+        return float(vectors[order].cumsum(0).norm(dim=1).max())
+
+    generator = torch.Generator().manual_seed(1)
+    order = torch.randperm(400, generator=generator)
+    random = sum(largest(torch.randperm(400, generator=generator)) for _ in range(20)) / 20
+    for _ in range(10):
+        prefix, plus = torch.zeros(6, dtype=torch.float64), []
+        for vector in vectors[order]:
+            sign, prefix = balance(prefix, vector)
+            plus.append(sign)
+        order = reordered(order, torch.stack(plus))
+    assert sorted(order.tolist()) == list(range(400))
+    assert largest(order) < random / 3

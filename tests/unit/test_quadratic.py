@@ -23,6 +23,19 @@ def test_cost_and_gradient_are_those_of_the_model():
     torch.testing.assert_close(gradient, h * theta.detach() + noise.mean(0), rtol=1e-14, atol=0)
 
 
+def test_noise_that_grows_with_the_gradient_is_no_part_of_the_derivative():
+    """Hθ + (a + b‖Hθ‖)ē, and the risk alone where the noise is 0."""
+    network = Quadratic(3, [2.0, 0.5, 0.25], constant_noise=0.5, relative_noise=3.0).double()
+    clean = network.curvatures * network.theta.detach()
+    noise = torch.tensor([[1.0, -2.0, 0.5], [0.5, 0.0, 0.0]]).double()
+    (gradient,) = torch.autograd.grad(COST(network(noise), torch.zeros(2)), network.theta)
+    torch.testing.assert_close(gradient, clean + (0.5 + 3.0 * clean.norm()) * noise.mean(0))
+    without = Quadratic(3, [2.0, 0.5, 0.25]).double()
+    without.load_state_dict(network.state_dict())
+    zero = torch.zeros(1, 3).double()
+    assert torch.equal(network(zero), without(zero))
+
+
 def test_members_of_an_ensemble_have_the_gradients_of_single_networks():
     network, noise = Quadratic(5), torch.randn(4, 2, 5)
     thetas = torch.randn(4, 5)
@@ -51,6 +64,7 @@ def test_what_does_not_fit_is_named():
         ({"d": 2, "curvature": [1.0, 0.0]}, r"curvature: \[1.0, 0.0\] .* above 0"),
         ({"d": 2, "curvature": [1.0]}, "curvature: a list of 1"),
         ({"d": 2, "exponent": float("inf")}, "exponent = inf"),
+        ({"d": 2, "relative_noise": -1.0}, "relative_noise: -1.0"),
     ):
         with pytest.raises(UserError, match=named):
             Quadratic(**given)

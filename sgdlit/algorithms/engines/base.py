@@ -119,7 +119,7 @@ def observation(member: Member, inputs: Tensor, targets: Tensor, step: int) -> O
     inputs = member.in_memory_format(inputs)
     trainable = [p for p in network.parameters() if p.requires_grad]
     with frozen_statistics(network), torch.enable_grad():
-        found = objective(network, loss, inputs, targets, member.reg_strength(step))
+        found = member.evaluate(inputs, targets, step, keep=False, measure=True)
         gradient = torch.autograd.grad(found.loss, trainable, materialize_grads=True)
     norm, squared_norm = length(list(gradient)), found.squared_norm
     if squared_norm is None:

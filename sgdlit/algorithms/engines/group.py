@@ -87,10 +87,11 @@ class EngineGroup:
         """Take the block's steps: losses ``[steps, members]``."""
         if self.mixing is None:
             return self._run(block)
-        parts = []
+        parts, networks = [], [member.network for member in self.members]
+        self.mixing.begin(networks)
         for part in self.mixing.parts(block):
             parts.append(self._run(part))
-            self.mixing.after(part.start + len(part), [member.network for member in self.members])
+            self.mixing.after(part.start + len(part), networks)
         return Losses(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def _run(self, block: Block) -> Losses:
@@ -165,6 +166,8 @@ class EngineGroup:
         """
         support = SUPPORT[name]
         reason = support.obstacle(self.members, self.machine.mixed)
+        if reason is None and support.alike and any(batches.varies for batches in block.members):
+            reason = "steps see different numbers of examples"
         if reason is None and support.forms is not None:
             everyone = slice(0, len(self.members))
             reason = support.obstacle_in(self.members, *block.batch(0, everyone))
@@ -255,11 +258,7 @@ def _check_members(members: Sequence[Member], mixing: "Mixing | None") -> None:
         raise UserError("members: one of them, or its network, is there twice; allowed: each once")
     if mixing is None:
         return
-    if len(mixing.matrix) != len(members):
-        raise UserError(
-            f"mixing.matrix: shape {tuple(mixing.matrix.shape)} for {len(members)} members; allowed: a line "
-            "for each member"
-        )
+    mixing.check(members)
     reason = different_shapes(members)
     if reason is not None:
         raise UserError(f"mixing: not possible: {reason}; allowed: networks of one shape")

@@ -22,12 +22,12 @@ class LoopEngine(Engine):
         """One update; C and the modified loss before it."""
         member = self.members[0]
         inputs, targets = member.in_memory_format(inputs[0]), targets[0]
-        optimizer, strength = member.optimizer, member.reg_strength(step)
+        optimizer = member.optimizer
         found = []
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            evaluation = member.objective(member.network, member.loss, inputs, targets, strength)
+            evaluation = member.evaluate(inputs, targets, step)
             loss = member.gradient_factor(len(inputs)) * evaluation.loss
             loss.backward()
             found.append((evaluation.cost, evaluation.loss.detach()))

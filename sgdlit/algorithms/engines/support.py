@@ -140,6 +140,9 @@ def _not_alike(members: Sequence[Member]) -> str | None:
 def _not_pure(members: Sequence[Member]) -> str | None:
     """Why a step is no pure function of parameters, state and batch."""
     first = members[0]
+    examined = next((m.looks_at_examples for m in members if m.looks_at_examples), None)
+    if examined is not None:
+        return examined
     if any(type(member.objective) is not ExactPenalty for member in members):
         return f"the objective is {type(first.objective).__name__}, not ExactPenalty"
     if any(p.dtype not in (torch.float32, torch.float64) for p in first.network.parameters()):

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sgdlit.algorithms.rules.base import Hyperparameters, State, UpdateRule
+from sgdlit.algorithms.rules.base import Hyperparameters, RuleOptimizer, State, UpdateRule
 
 __all__ = [
     "Hyperparameters",
+    "RuleOptimizer",
     "State",
     "UpdateRule",
     "gather_state",
@@ -66,7 +67,10 @@ def gather_state(rule: UpdateRule, optimizers: Sequence[Optimizer], stacked: lis
         optimizers: of the runs, whose state may be empty.
         stacked: the parameters that are optimized, ``[K, ...]`` each, in the optimizers' order.
     """
-    state: State = {name: [torch.zeros_like(p) for p in stacked] for name in rule.state_names}
+    state: State = {
+        name: [p.new_zeros(len(p)) if name in rule.number_names else torch.zeros_like(p) for p in stacked]
+        for name in rule.state_names
+    }
     for k, optimizer in enumerate(optimizers):
         for name, tensors in state.items():
             for p, tensor in zip(_trainable(optimizer), tensors, strict=True):

@@ -16,6 +16,8 @@ from sgdlit.theory.two_roots import Array
 
 _PRESUPPOSED = {
     "model.network": "sgdlit.models.quadratic.Quadratic",
+    "model.network.constant_noise": 1.0,
+    "model.network.relative_noise": 0.0,
     "model.loss": "network_output",
     "model.reg_strength": 0.0,
     "model.reduction": "mean",

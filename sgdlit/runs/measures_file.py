@@ -1,0 +1,65 @@
+"""``measures.csv``: what ``measure --run`` took of a run afterwards, a row per step (and member)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sgdlit.foundations.files import read_table, write_table
+from sgdlit.runs.folder import MEASURES
+
+Key = tuple[str, ...]
+
+
+class MeasuresFile:
+    """The table in a run's folder, written whole after every step.
+
+    Rows of other settings stay. Of the same settings a value that is measured again takes the place of every
+    older one in its column, for the same member, so that no column mixes what two calls have found.
+
+    Args:
+        folder: of the run.
+        settings: with which the rows are measured: a column each.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.path = folder / MEASURES
+        self.settings = {name: str(value) for name, value in settings.items()}
+        self._rows = read_table(self.path) if self.path.exists() else []
+        self._new: set[tuple[str, str]] = set()  # member and column that this call has begun anew
+
+    def write(self, step: int, rows: Mapping[int | None, Mapping[str, float]]) -> None:
+        """Add the values of a step.
+
+        Args:
+            step: updates made.
+            rows: by the member's number; None for a run that was trained alone.
+        """
+        for member, values in rows.items():
+            whose = "" if member is None else str(member)
+            for name in values:
+                self._begin_anew(whose, name)
+            row = self._row(step, whose)
+            row |= {name: repr(float(value)) for name, value in values.items()}
+        self._rows.sort(key=lambda row: (int(row["step"]), int(row.get("member") or 0)))
+        everyone = dict.fromkeys(name for row in self._rows for name in row)
+        used = [name for name in everyone if any(row.get(name) for row in self._rows)]
+        write_table(self.path, self._rows, used)
+
+    def _is_own(self, row: Mapping[str, str], member: str) -> bool:
+        same = all(row.get(name) == value for name, value in self.settings.items())
+        return same and row.get("member", "") == member
+
+    def _begin_anew(self, member: str, name: str) -> None:
+        if (member, name) not in self._new:
+            self._new.add((member, name))
+            for row in self._rows:
+                if self._is_own(row, member):
+                    row[name] = ""
+
+    def _row(self, step: int, member: str) -> dict[str, str]:
+        """The row of a step, which is made where there is none."""
+        for row in self._rows:
+            if row["step"] == str(step) and self._is_own(row, member):
+                return row
+        self._rows.append({"step": str(step), "member": member, **self.settings})
+        return self._rows[-1]

@@ -1,0 +1,36 @@
+"""sgdlit's own optimizers through the command: stop and resume bitwise, alone and in an ensemble."""
+
+import importlib
+import pkgutil
+
+import pytest
+from fit_runs import Runs, run_differences
+
+import sgdlit.algorithms.rules as room
+from sgdlit.algorithms.rules import RuleOptimizer
+
+for module in pkgutil.iter_modules(room.__path__):
+    importlib.import_module(f"{room.__name__}.{module.name}")
+OPTIMIZERS = sorted(f"{cls.__module__}.{cls.__name__}" for cls in RuleOptimizer.__subclasses__()
+                    if cls.__module__.startswith("sgdlit."))  # fmt: skip
+MORE = {"SWATS": ["--model.optimizer.switch_step=9"]}
+TOGETHER = "--ensemble=[{seed_everything: [0, 1]}, {model.optimizer.lr: [0.001, 0.01]}]"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("own"))
+
+
+@pytest.mark.parametrize("extra", [[], [TOGETHER, "--model.engine=stacked"]], ids=["alone", "together"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(runs, optimizer, extra):
+    name = optimizer.rsplit(".", 1)[1]
+    arguments = [f"--model.optimizer={name}", "--model.optimizer.lr=0.01", *MORE.get(name, []), *extra]
+    tag = f"{name}{len(extra)}"
+    assert runs.fit(f"{tag}_straight", *arguments) == 0
+    stop = ["--trainer.callbacks=fit_runs.SignalAt", "--trainer.callbacks.steps=[7, 12]"]
+    assert runs.fit(f"{tag}_stopped", *arguments, *stop) == 128 + 15
+    assert runs.status(f"{tag}_stopped")["step"] == 7
+    assert [runs.resume(f"{tag}_stopped") for _ in range(2)] == [128 + 15, 0]
+    assert run_differences(runs, f"{tag}_straight", f"{tag}_stopped") == []

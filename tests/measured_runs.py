@@ -1,0 +1,112 @@
+"""Tiny runs that take measures while they train, and the same measures taken of them afterwards."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from fit_runs import Runs
+from torch import Tensor, nn
+
+from sgdlit.cli.main import main
+from sgdlit.runs.reading import load_run
+
+P0: list[Any] = [
+    *("GradientNorm", "GradientNoise", "ExpectedCReg", "ExampleNorms", "DirectionalSharpness", "Alignment"),
+    *("StepRatio", "Distance", "UpdateNorm", "WeightNorms", "SingularValues", "TrainTestGap"),
+    {"class_path": "Sharpness", "init_args": {"count": 2}},
+    {"class_path": "BatchSharpness", "init_args": {"minibatches": 4}},
+    {"class_path": "Trace", "init_args": {"probes": 3}},
+]
+"""Every measure of the first kind that any network has."""
+
+EXAMPLES = 40
+SNAPSHOTS = ["--checkpoints.snapshots.before=true", "--checkpoints.snapshots.optimizer=true"]
+Values = dict[tuple[int, str], float]
+"""By step and name."""
+
+
+class Rows(nn.Module):
+    """A transformer's block on the lines of a picture, of which it sees the mean of each two; 10 classes.
+
+    Shapes: input ``[B, 1, 28, 28]``, output ``[B, 10]``.
+    """
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.enter = nn.Linear(28, width)
+        self.block = nn.TransformerEncoderLayer(
+            width, 2, 16, dropout=0.0, activation="gelu", batch_first=True
+        )
+        self.leave = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lines = x.flatten(0, 1).unflatten(1, (14, 2)).mean(2)
+        return self.leave(self.block(self.enter(lines)).mean(1))
+
+
+class Dropping(nn.Sequential):
+    """A small network that draws at every step."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, 12), nn.Tanh(), nn.Dropout(0.3), nn.Linear(12, 10))
+
+
+NETWORKS = {
+    "mlp": [],
+    "wrn": [
+        "--model.network=sgdlit.models.WideResNet",
+        *(f"--model.network.{key}" for key in ("depth=10", "width=1", "in_channels=1", "image_size=28")),
+    ],
+    "transformer": ["--model.network=measured_runs.Rows"],
+    "dropout": ["--model.network=measured_runs.Dropping"],
+}
+
+
+def with_measures(runs: Runs, measures: list[Any] = P0, **init_args: Any) -> list[str]:
+    """The arguments of ``fit`` that take measures at log-spaced steps, of some examples in chunks."""
+    init: dict[str, Any] = {"measures": measures, "examples": EXAMPLES, "chunk_size": 16}
+    init |= {} if "every_n_steps" in init_args else {"at": {"first": 1, "per_doubling": 2}}
+    callback = {"class_path": "sgdlit.training.measuring.Measures", "init_args": init | init_args}
+    path = runs.folder / f"measures_{abs(hash(str(callback)))}.yaml"
+    path.write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))
+    return ["--config", str(path)]
+
+
+def during(folder: Path, member: int | None = None) -> Values:
+    """What the callback logged."""
+    return _values(load_run(folder).metrics, member)
+
+
+def afterwards(folder: Path, *arguments: str, measures: list[Any] = P0, member: int | None = None) -> Values:
+    """What ``measure --run`` finds with the same settings."""
+    given = ["--examples", str(EXAMPLES), "--chunk_size", "16", *arguments]
+    assert main(["measure", "--run", str(folder), "--measures", yaml.safe_dump(measures), *given]) == 0
+    return _values(load_run(folder).measured, member)
+
+
+def _values(table: dict[str, Any], member: int | None) -> Values:
+    found = {}
+    for name in (name for name in table if name.startswith("measure/")):
+        for i, step in enumerate(table["step"].tolist()):
+            own = member is None or table["member"][i] == member
+            if own and not math.isnan(table[name][i]):
+                found[step, name] = float(table[name][i])
+    return found
+
+
+def apart(found: Values, expected: Values, tolerance: float = 0.0) -> list[str]:
+    """Where some values differ: in a bit, or by more than ``tolerance`` of their size."""
+    only = sorted(found.keys() ^ expected.keys())
+    wrong = [f"{key}: only in one" for key in only]
+    for key in found.keys() & expected.keys():
+        one, other = found[key], expected[key]
+        if one != other and not abs(one - other) <= tolerance * max(abs(one), abs(other)):
+            wrong.append(f"{key}: {one!r} and {other!r}")
+    return sorted(wrong)
+
+
+def as_float64(found: dict[str, Any]) -> Tensor:
+    """All parameters of a checkpoint in one vector."""
+    return torch.cat([value.double().flatten() for value in found["state_dict"].values()])

@@ -1,0 +1,166 @@
+"""The page of a run's measures: which panels it has, and that they show the columns as they are."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from sgdlit.figures.measures import draw
+from sgdlit.foundations.files import write_table
+from sgdlit.runs.reading import Run, load_run
+
+STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256]
+
+
+def a_run(folder: Path, rows: list[dict], points: list[dict] | None = None) -> Run:
+    """A folder of a run, or of an ensemble with these points."""
+    folder.mkdir(parents=True)
+    config = {"name": "run", "data": {"init_args": {"batch_size": 8}}}
+    status: dict = {"state": "finished", "step": STEPS[-1]}
+    if points is not None:
+        config["ensemble"] = [{"x": [0]}]
+        status["members"] = [{"point": p, "state": "finished", "step": 256, "reached": {}} for p in points]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "status.json").write_text(json.dumps(status))
+    write_table(folder / "metrics.csv", rows)
+    return load_run(folder)
+
+
+def titles(figure) -> list[str]:
+    return [ax.get_title() for ax in figure.axes]
+
+
+def panel(figure, title: str):
+    (ax,) = (ax for ax in figure.axes if ax.get_title().startswith(title))
+    return ax
+
+
+def lines(ax) -> list[tuple[list[float], list[float]]]:
+    """Those with points, in order."""
+    return [
+        (list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines if len(line.get_xdata()) > 2
+    ]
+
+
+def test_only_panels_that_have_columns_are_drawn(tmp_path):
+    rows = [{"step": s, "train/loss": 1.0 / (1 + s), "measure/alignment": 0.5} for s in STEPS]
+    assert titles(draw(a_run(tmp_path / "a", rows))) == ["Loss", "Alignment"]
+    assert draw(a_run(tmp_path / "b", [{"step": 3, "train/lr": 0.1}])) is None
+
+
+def test_curvature_stands_beside_the_limit_of_the_optimizer(tmp_path):
+    rows = [
+        {
+            "step": s, "measure/sharpness": 3 + s, "measure/batch_sharpness": 5 + s,
+            "measure/batch_sharpness_low": 4 + s, "measure/batch_sharpness_high": 6 + s,
+            "measure/sharpness_limit": 40.0,
+        }
+        for s in STEPS
+    ]  # fmt: skip
+    figure = draw(a_run(tmp_path / "run", rows))
+    sharpness, batch, limit = lines(panel(figure, "Curvature"))
+    assert sharpness == (STEPS, [3 + s for s in STEPS])
+    assert batch == (STEPS, [5 + s for s in STEPS])
+    assert limit == (STEPS, [40.0] * len(STEPS))
+    (band,) = panel(figure, "Curvature").collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert {4.0, 6.0, 260.0, 262.0} <= set(heights.tolist())
+    assert panel(figure, "Curvature").get_xscale() == "symlog"  # the steps are log-spaced
+
+
+def test_a_limit_alone_is_no_panel(tmp_path):
+    rows = [{"step": s, "measure/sharpness_limit": 4.0, "train/loss": 1.0} for s in STEPS]
+    assert titles(draw(a_run(tmp_path / "run", rows))) == ["Loss"]
+
+
+def test_the_noise_scale_has_the_batch_size_and_an_interval_without_an_end(tmp_path):
+    rows = [
+        {
+            "step": s, "measure/noise_scale": 2.0 * (1 + s), "measure/noise_scale_low": 1.0,
+            "measure/noise_scale_high": math.inf if s > 9 else 5.0 * (1 + s),
+        }
+        for s in STEPS
+    ]  # fmt: skip
+    figure = draw(a_run(tmp_path / "run", rows))
+    ax = panel(figure, "Noise scale")
+    assert [8.0, 8.0] in [list(line.get_ydata()) for line in ax.lines]
+    assert ax.get_ylim()[1] < 1e4
+    assert np.isfinite(ax.collections[0].get_paths()[0].vertices).all()
+    figure.canvas.draw()
+
+
+def test_c_reg_is_drawn_in_two_parts_at_three_batch_sizes_at_most(tmp_path):
+    sizes = [1, 4, 8, 64, 128]
+    rows = [
+        {"step": s, "measure/C_reg_of_gradient": 1.0}
+        | {f"measure/C_reg_of_noise_at_{b}": 1 / b for b in sizes}
+        for s in STEPS
+    ]
+    ax = panel(draw(a_run(tmp_path / "run", rows)), "C_reg")
+    shown = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert shown == [
+        "of the gradient, ¼‖∇C‖²",
+        *(f"of the noise at B = {size}" for size in (1, 8, 128)),
+    ]
+
+
+def test_spectra_are_in_the_order_of_their_numbers_with_those_of_the_target(tmp_path):
+    rows = [
+        {"step": s}
+        | {f"measure/sharpness{k}": 20.0 - i for i, k in enumerate(["", *(f"_{j}" for j in range(2, 12))])}
+        | {f"sensing/singular_value_{k}": 1.0 / k for k in (1, 2)}
+        | {f"sensing/target_singular_value_{k}": 2.0 / k for k in (1, 2)}
+        | {"measure/singular_value_1/layers.1.weight": 3.0}
+        for s in STEPS
+    ]
+    figure = draw(a_run(tmp_path / "run", rows))
+    eigenvalues = [values[0] for _, values in lines(panel(figure, "Eigenvalues"))]
+    assert eigenvalues == [20.0 - k for k in range(11)]
+    singular = [values[0] for _, values in lines(figure.axes[titles(figure).index("Singular values")])]
+    assert singular == [1.0, 0.5, 2.0, 1.0]
+    assert "Singular values of layers.1.weight" in titles(figure)
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_colours_are_members_and_seeds_share_one(tmp_path, count):
+    points = [{"model.optimizer.lr": 0.1 * (k // 2), "seed_everything": k % 2} for k in range(2 * count)]
+    rows = [
+        {"step": s, "member": k, "measure/sharpness": float(k), "measure/directional_sharpness": k / 2}
+        for s in STEPS
+        for k in range(len(points))
+    ]
+    figure = draw(a_run(tmp_path / "run", rows, points))
+    drawn = [line for line in panel(figure, "Curvature").lines if len(line.get_xdata()) > 2]
+    colors = [line.get_color() for line in drawn]
+    assert len(drawn) == 4 * count
+    assert len(set(colors)) == count
+    assert colors[0] == colors[1] != colors[2]
+    (legend,) = figure.legends
+    assert legend.get_texts()[0].get_text() == "lr 0"
+    assert len(legend.get_texts()) == min(count, 8)
+    figure.canvas.draw()
+
+
+def test_a_member_without_a_number_leaves_a_gap(tmp_path):
+    rows = [{"step": s, "measure/sharpness": math.nan if s == 4 else 1.0} for s in STEPS]
+    ((_, values),) = lines(panel(draw(a_run(tmp_path / "run", rows)), "Curvature"))
+    assert [math.isnan(v) for v in values] == [s == 4 for s in STEPS]
+
+
+def test_what_may_be_negative_is_drawn_and_a_negative_estimate_of_a_ratio_is_left_out(tmp_path):
+    rows = [
+        {
+            "step": s, "measure/cosine_of_updates": -0.5, "measure/noise_scale": -3.0 if s == 4 else 3.0 + s,
+            "measure/noise_scale_low": 0.0, "measure/noise_scale_high": math.inf,
+        }
+        for s in STEPS
+    ]  # fmt: skip
+    figure = draw(a_run(tmp_path / "run", rows))
+    ((_, cosines),) = lines(panel(figure, "Alignment"))
+    assert cosines == [-0.5] * len(STEPS)
+    (_, scales), *_ = lines(panel(figure, "Noise scale"))
+    assert [math.isnan(v) for v in scales] == [s == 4 for s in STEPS]
+    assert panel(figure, "Noise scale").get_yscale() == "log"
