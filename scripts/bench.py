@@ -14,7 +14,7 @@ import warnings
 
 import lightning
 import torch
-from benchmarks import ensembles, fit, penalty, sensing
+from benchmarks import ensembles, fit, measures, penalty, sensing
 from benchmarks.common import DEVICE
 
 from sgdlit.foundations.memory import keep_freed_memory
@@ -31,6 +31,7 @@ GROUPS = {
     "sensing-ensembles": sensing.ensembles,
     "mlp": ensembles.mlp,
     "wrn": ensembles.wide_resnets,
+    "measures": measures.measures,
 }
 
 
@@ -57,11 +58,12 @@ def main() -> None:
         f"torch {torch.__version__}, lightning {lightning.__version__}, python {platform.python_version()}"
     )
     print(f"{device}, {torch.get_num_threads()} threads, {versions}")
-    print(f"{'group':40}{'work':48}{'time':>12}{'per second':>12}{'ratio':>8}")
+    print(f"{'group':40}{'work':48}{'time':>12}{'per second':>12}{'ratio':>8}{'target':>8}")
     for group in arguments.only:
         for row in GROUPS[group](arguments.rounds, arguments.compiled):
             label = f"{row.group:40}{row.work:48}"
-            print(f"{label}{row.seconds * 1e3:>9.3f} ms{1 / row.seconds:>12.1f}{row.ratio:>8.3f}", flush=True)
+            timing = f"{row.seconds * 1e3:>9.3f} ms{1 / row.seconds:>12.1f}{row.ratio:>8.3f}"
+            print(f"{label}{timing}{row.verdict}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """Draws of gradients whose noise is known, and how often an interval holds the truth."""
 
 import math
+from itertools import combinations
 
 import torch
 
+from sgdlit.foundations.philox import derive_key
+from sgdlit.measures import curvature_noise, noise_of_batch, noise_of_steps, train_test_gap
+from sgdlit.measures.batch_sharpness import batch_sharpness, drawn_minibatches
 from sgdlit.measures.gradient_noise import NoiseScale, gradient_noise
 from sgdlit.models.quadratic import Quadratic
 from sgdlit.objectives import loss_by_name
@@ -42,4 +46,66 @@ def coverage(examples: int, draws: int) -> float:
         found = estimate(network, examples, draw)
         assert not math.isnan(found.low)
         hits += found.low <= truth() <= found.high
+    return hits / draws
+
+
+def coverage_of_steps(draws: int, steps: int, batch_size: int = 32) -> float:
+    """How often the interval from the parts of one batch at each of some steps holds the truth."""
+    network, hits = quadratic(), 0
+    for draw in range(draws):
+        generator = torch.Generator().manual_seed(2000 + draw)
+        noise = torch.randn(steps, batch_size, len(VARIANCES), generator=generator, dtype=torch.float64)
+        targets = torch.zeros(batch_size, dtype=torch.float64)
+        loss = loss_by_name("network_output")
+        found = [noise_of_batch(network, loss, (x * VARIANCES.sqrt(), targets)) for x in noise]
+        _, low, high = noise_of_steps(*zip(*found, strict=True))
+        hits += low <= truth() <= high
+    return hits / draws
+
+
+def coverage_of_curvature_noise(draws: int, probes: int = 12) -> float:
+    """How often the interval of tr(HΣ̂) over random signs holds the truth, for 40 examples."""
+    network, hits = quadratic(), 0
+    noise = torch.randn(40, len(VARIANCES), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inputs = noise * VARIANCES.sqrt()
+    centred = inputs - inputs.mean(0)
+    expected = float((torch.tensor(CURVATURES, dtype=torch.float64) * centred.square().mean(0)).sum())
+    batches = [(inputs, torch.zeros(40, dtype=torch.float64))]
+    for draw in range(draws):
+        found = curvature_noise(network, loss_by_name("network_output"), batches, probes, draw)
+        hits += found.trace.low <= expected <= found.trace.high
+    return hits / draws
+
+
+def coverage_of_batch_sharpness(draws: int, minibatches: int = 50) -> tuple[float, float]:
+    """How often the intervals of E[ĝᵀĤĝ/‖ĝ‖²] and of E ĝᵀĤĝ/E‖ĝ‖² hold the mean over all minibatches of two
+    of 12 examples."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(12, 3, generator=generator, dtype=torch.float64)
+    y = torch.randn(12, generator=generator, dtype=torch.float64)
+    network = torch.nn.Linear(3, 1, bias=False).double()
+    torch.nn.init.constant_(network.weight, 0.5)
+    loss = loss_by_name("half_squared_error")
+    every = [(x[list(pair)], y[list(pair)]) for pair in combinations(range(12), 2)]
+    whole = batch_sharpness(network, loss, every)
+    truths, hits = (whole.mean.value, whole.of_means.value), [0, 0]
+    for draw in range(draws):
+        drawn = drawn_minibatches([(x, y)], 2, minibatches, derive_key(draw, "coverage"))
+        found = batch_sharpness(network, loss, drawn)
+        for k, (estimate, expected) in enumerate(zip((found.mean, found.of_means), truths, strict=True)):
+            hits[k] += estimate.low <= expected <= estimate.high
+    return hits[0] / draws, hits[1] / draws
+
+
+def coverage_of_gap(draws: int, examples: int = 200) -> float:
+    """How often the interval of the gap holds the truth: losses ½x² of N(0, 1), so a gap of 0.5·(s² − 1)
+    between test inputs of standard deviation s and training ones of 1."""
+    network, loss, hits = torch.nn.Linear(1, 1, bias=False).double(), loss_by_name("half_squared_error"), 0
+    torch.nn.init.ones_(network.weight)
+    targets = torch.zeros(examples, dtype=torch.float64)
+    for draw in range(draws):
+        generator = torch.Generator().manual_seed(3000 + draw)
+        x = torch.randn(2, examples, 1, generator=generator, dtype=torch.float64)
+        found = train_test_gap(network, loss, [(x[0], targets)], [(1.2 * x[1], targets)])
+        hits += found.low <= 0.5 * (1.2**2 - 1) <= found.high
     return hits / draws

@@ -22,12 +22,21 @@ WARM_UP = 10  # steps at the start that are not timed
 
 
 class Row(NamedTuple):
-    """One timing; ``ratio`` is to the first of its group."""
+    """One timing; ``ratio`` is to the first of its group, or a count, and holds where it is at most
+    ``target``."""
 
     group: str
     work: str
     seconds: float
     ratio: float
+    target: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The target, and whether it holds; nothing without one."""
+        if self.target is None:
+            return ""
+        return f"{self.target:>8.3g}  {'holds' if self.ratio <= self.target else 'does not hold'}"
 
 
 class StandIn:

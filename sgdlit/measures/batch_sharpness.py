@@ -10,6 +10,7 @@ from sgdlit.data.batches import Batch
 from sgdlit.foundations.philox import Key, derive_key, permutation
 from sgdlit.measures.curvature import CurvatureMeasure
 from sgdlit.measures.estimate import Estimate, mean_of, ratio_of_means
+from sgdlit.measures.mean_gradient import require_examples
 from sgdlit.measures.measure import RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction
 from sgdlit.measures.work import Sizes, Work, Works
@@ -41,6 +42,9 @@ def batch_sharpness(network: nn.Module, loss: LossFunction, minibatches: Iterabl
         network: see :class:`sgdlit.measures.products.Products`, as ``loss``.
         loss: outputs and targets -> mean loss, or one per example.
         minibatches: inputs and targets of m of them, drawn independently.
+
+    Raises:
+        UserError: no minibatch, or none with a gradient that is not 0.
     """
     bent, squared = [], []
     for minibatch in minibatches:
@@ -49,6 +53,7 @@ def batch_sharpness(network: nn.Module, loss: LossFunction, minibatches: Iterabl
         if bool((gradient != 0).any()):
             bent.append(torch.dot(gradient, hessian @ gradient).double())
             squared.append(torch.dot(gradient, gradient).double())
+    require_examples(len(bent))
     along, length = torch.stack(bent), torch.stack(squared)
     return BatchCurvature(mean_of(along / length), ratio_of_means(along, length), along / length)
 

@@ -15,7 +15,7 @@ from sgdlit.measures.from_scripts import LossOfEach, gathered
 from sgdlit.measures.gradient_noise import noise_of_parts
 from sgdlit.measures.mean_gradient import mean_gradient, squared_norm
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
-from sgdlit.measures.undisturbed import preserved
+from sgdlit.measures.undisturbed import HALF, preserved
 from sgdlit.measures.work import Sizes, Work, Works
 from sgdlit.objectives import Loss
 from sgdlit.objectives.penalty import c_reg_of, squared_gradient_norm
@@ -33,11 +33,13 @@ def c_reg(network: nn.Module, loss: Loss, batches: Iterable[tuple[Tensor, Tensor
         batches: inputs ``[B, ...]`` and targets ``[B, ...]`` of each of the m minibatches, at least one.
     """
     norms, size = [], None
-    with preserved(network):
+    with preserved(network) as looked_at:
+        kind = next((p.dtype for p in looked_at.parameters()), torch.float32)
         for inputs, targets in batches:
             size = len(inputs) if size is None else size
             if len(inputs) == size:
-                norms.append(squared_gradient_norm(network, loss, inputs, targets).double())
+                x = inputs.to(kind) if inputs.dtype in HALF else inputs
+                norms.append(squared_gradient_norm(looked_at, loss, x, targets).double())
     return c_reg_of(torch.stack(norms).mean())
 
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from sgdlit.measures.mean_gradient import by_layer
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
 
 
@@ -12,13 +13,16 @@ def distance(one: Parameters, other: Parameters) -> float:
 
 
 class Distance(Measure):
-    """``measure/distance_from_start`` ‖θ_t − θ₀‖; θ₀ is kept, in checkpoints too."""
+    """``measure/distance_from_start`` ‖θ_t − θ₀‖, and that of each layer; θ₀ is kept, in checkpoints too."""
 
     formula = "‖θ_t − θ₀‖"
     answers = "how far has the network moved"
     price = "0, and the memory of another set of parameters"
-    logged = ("measure/distance_from_start",)
+    logged = ("measure/distance_from_start", "measure/distance_from_start/LAYER")
     needs = ("parameters", "initial_parameters")
 
     def take(self, run: RunAtStep, member: int) -> Values:
-        return {"measure/distance_from_start": distance(run.parameters, run.initial_parameters)}
+        found = {"measure/distance_from_start": distance(run.parameters, run.initial_parameters)}
+        for layer, own in by_layer(run.network, run.parameters).items():
+            found[f"measure/distance_from_start/{layer}"] = distance(own, run.initial_parameters)
+        return found

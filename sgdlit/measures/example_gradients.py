@@ -17,9 +17,23 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.generators import snapshot
 from sgdlit.measures.from_scripts import LossOfEach, noticed, of_each
-from sgdlit.measures.mean_gradient import trained_parameters
-from sgdlit.measures.undisturbed import preserved, refuse_coupled_examples
+from sgdlit.measures.mean_gradient import (
+    gradient_of,
+    has_examples,
+    require_examples,
+    require_trained,
+    trained_parameters,
+)
+from sgdlit.measures.undisturbed import (
+    copied_buffers,
+    outputs_of,
+    preserved,
+    refuse_coupled_examples,
+    refuse_not_finite,
+)
 from sgdlit.objectives import Loss
 
 _NUMBERS = 2**23  # of gradients that are held at a time
@@ -27,10 +41,19 @@ _POSITIONS = 64  # of a sequence: above, products between all of them cost more 
 
 
 class ExampleGradients(NamedTuple):
-    """Of n examples: ‖g_i‖², and g_i·v where a direction v was given; float64 ``[n]`` each."""
+    """Of n examples: ‖g_i‖², and g_i·v where a direction v was given, float64 ``[n]`` each; and Σg_i by the
+    parameter's name, where it was asked for."""
 
     squared_norms: Tensor
     products: Tensor | None
+    total: dict[str, Tensor] | None = None
+
+
+class _Wanted(NamedTuple):
+    """What is found of examples beside the norms."""
+
+    direction: Mapping[str, Tensor] | None
+    total: bool
 
 
 class _NoPlainLayers(Exception):
@@ -42,6 +65,7 @@ def example_gradients(
     loss: LossOfEach,
     batches: Iterable[Batch],
     direction: Mapping[str, Tensor] | None = None,
+    total: bool = False,
 ) -> ExampleGradients:
     """‖∇C_i‖² of every example, and ∇C_i·v; nothing of the network changes.
 
@@ -50,36 +74,68 @@ def example_gradients(
         loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, at least one.
         direction: v, by the parameter's name.
+        total: whether Σg_i is wanted too.
 
     Raises:
-        UserError: a loss that has no value per example; BatchNorm that takes the statistics of the batch.
+        UserError: a loss that has no value per example; outputs of an example that depend on its batch, or
+            on what the network draws; a network that has diverged; no examples.
     """
+    loss = of_each(loss)
     refuse_coupled_examples(network)
-    with preserved(network), torch.enable_grad():
-        return _joined(list(_by_batch(network, of_each(loss), noticed(batches), direction)), direction)
+    refuse_not_finite(network)
+    require_trained(network)
+    with preserved(network) as looked_at, torch.enable_grad():
+        each = _by_batch(looked_at, loss, filter(has_examples, noticed(batches)), _Wanted(direction, total))
+        return _joined(list(each))
+
+
+def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> None:
+    """Refuse a network whose outputs of an example depend on what else is in the batch, or on draws.
+
+    Raises:
+        UserError: naming the network.
+    """
+    devices = {p.device for p in network.parameters()}
+    before = snapshot(devices)
+    alone, both = (
+        float(loss.per_example(outputs_of(network, inputs[:k]), targets[:k])[0].detach()) for k in (1, 2)
+    )
+    if snapshot(devices) != before:
+        raise UserError(
+            f"network: {type(network).__name__} draws random numbers here, so that an example has no "
+            "gradient of its own; allowed: mode: eval, in which nothing is drawn"
+        )
+    if abs(alone - both) > 1e-3 * (abs(alone) + abs(both)) + 1e-6:
+        found = f"a loss of {alone:.4g} alone and {both:.4g} beside the second"
+        raise UserError(
+            f"network: {type(network).__name__} gives the first example {found}, so that an example has no "
+            "gradient of its own; allowed: a network that looks at each example by itself"
+        )
 
 
 def _by_batch(
-    network: nn.Module, loss: Loss, batches: Iterable[Batch], direction: Mapping[str, Tensor] | None
+    network: nn.Module, loss: Loss, batches: Iterable[Batch], wanted: _Wanted
 ) -> Iterator[ExampleGradients]:
     """Of each batch, by the fastest way that the network allows."""
     layers, vectorised = linear_layers(network), True
     for k, (inputs, targets) in enumerate(batches):
+        if k == 0:
+            refuse_company(network, loss, inputs, targets)
         if layers is not None:
             try:
-                yield _of_linear_layers(network, layers, loss, inputs, targets, direction, is_first=k == 0)
+                yield _of_linear_layers(network, layers, loss, inputs, targets, wanted, is_first=k == 0)
                 continue
             except _NoPlainLayers:
                 layers = None
         if vectorised:
             try:
-                yield _vectorised(network, loss, inputs, targets, direction)
+                yield _vectorised(network, loss, inputs, targets, wanted)
                 continue
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:  # an operation that vmap does not know
                 vectorised = False
-        yield _one_after_another(network, loss, inputs, targets, direction)
+        yield _one_after_another(network, loss, inputs, targets, wanted)
 
 
 # Linear layers
@@ -104,7 +160,7 @@ def _of_linear_layers(
     loss: Loss,
     inputs: Tensor,
     targets: Tensor,
-    direction: Mapping[str, Tensor] | None,
+    wanted: _Wanted,
     is_first: bool,
 ) -> ExampleGradients:
     """From one backward pass of the sum of the losses.
@@ -113,22 +169,25 @@ def _of_linear_layers(
         _NoPlainLayers: a layer was not called exactly once, or its weights do more than that call shows.
     """
     with _recorded(layers, len(inputs)) as (entered, arrived):
-        total = loss.per_example(network(inputs), targets).sum()
+        total = loss.per_example(outputs_of(network, inputs), targets).sum()
         if any(len(entered[name]) != 1 for name in layers):
             raise _NoPlainLayers
         parameters = list(trained_parameters(network).values())
-        gradient = torch.autograd.grad(total, parameters, materialize_grads=True)
+        gradient = gradient_of(total, parameters)
     squares = torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
     products = torch.zeros_like(squares)
     by_parameter = dict(zip(map(id, parameters), gradient, strict=True))
     for name, layer in layers.items():
         a, delta = entered[name][0], arrived[name]
         if is_first and layer.weight.requires_grad:
-            _check(torch.einsum("nto,nti->oi", delta, a), by_parameter[id(layer.weight)])
+            _check(a, delta, by_parameter[id(layer.weight)])
         squares += _squares(layer, a, delta)
-        if direction is not None:
-            products += _products(layer, name, a, delta, direction)
-    return ExampleGradients(squares, None if direction is None else products)
+        if wanted.direction is not None:
+            products += _products(layer, name, a, delta, wanted.direction)
+    of_names = dict(zip(trained_parameters(network), gradient, strict=True))
+    return ExampleGradients(
+        squares, None if wanted.direction is None else products, of_names if wanted.total else None
+    )
 
 
 @contextmanager
@@ -144,10 +203,11 @@ def _recorded(
     arrived: dict[str, Tensor] = {}
 
     def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if output.dim() < 2 or len(output) != examples:
+        if output.dim() < 2 or len(output) != examples or not output.requires_grad:
             raise _NoPlainLayers
         entered[name].append(inputs[0].detach().reshape(examples, -1, inputs[0].shape[-1]))
-        arrived[name] = torch.zeros_like(output).reshape(examples, -1, output.shape[-1])
+        positions = output[0].numel() // output.shape[-1]
+        arrived[name] = output.detach().new_zeros(()).expand(examples, positions, output.shape[-1])
         if arrived[name].shape[1] > _POSITIONS:
             raise _NoPlainLayers
         output.register_hook(lambda g: arrived.__setitem__(name, g.detach().reshape(arrived[name].shape)))
@@ -163,8 +223,13 @@ def _recorded(
             handle.remove()
 
 
-def _check(found: Tensor, gradient: Tensor) -> None:
-    """Weights that are used outside of their layer's call have a gradient that the call does not show."""
+def _check(a: Tensor, delta: Tensor, whole: Tensor) -> None:
+    """Weights that are used outside of their layer's call have a gradient that the call does not show.
+
+    Compared is the product with one vector, which is cheap: Σ_nt δ_nt(a_nt·r) with Gr.
+    """
+    r = torch.cos(torch.arange(a.shape[-1], dtype=a.dtype, device=a.device))
+    found, gradient = delta.flatten(0, 1).T @ (a @ r).flatten(), whole @ r
     if torch.linalg.vector_norm(found - gradient) > 1e-3 * torch.linalg.vector_norm(gradient) + 1e-30:
         raise _NoPlainLayers
 
@@ -172,8 +237,7 @@ def _check(found: Tensor, gradient: Tensor) -> None:
 def _squares(layer: nn.Linear, a: Tensor, delta: Tensor) -> Tensor:
     """‖Σ_t δ_t a_tᵀ‖² = Σ_ts (δ_t·δ_s)(a_t·a_s), plus ‖Σ_t δ_t‖² of the bias: float64 ``[n]``."""
     if a.shape[1] == 1:
-        of_delta = torch.linalg.vector_norm(delta, dim=(1, 2), dtype=torch.float64).square()
-        of_a = torch.linalg.vector_norm(a, dim=(1, 2), dtype=torch.float64).square()
+        of_delta, of_a = (torch.linalg.vector_norm(x, dim=(1, 2)).double().square() for x in (delta, a))
         of_bias = of_delta
     else:
         between_deltas, between_inputs = (torch.einsum("nti,nsi->nts", x, x).double() for x in (delta, a))
@@ -204,7 +268,7 @@ def _products(
 
 
 def _vectorised(
-    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, direction: Mapping[str, Tensor] | None
+    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, wanted: _Wanted
 ) -> ExampleGradients:
     """From the gradients themselves, some examples at a time."""
     parameters = {name: p.detach() for name, p in trained_parameters(network).items()}
@@ -215,44 +279,48 @@ def _vectorised(
 
     each = vmap(grad(cost), (None, 0, 0), randomness="different")
     at_a_time = max(1, _NUMBERS // max(1, sum(p.numel() for p in parameters.values())))
-    with sdpa_kernel(SDPBackend.MATH):  # vmap takes fused attention apart, one example after another
+    with (
+        copied_buffers(network),
+        sdpa_kernel(SDPBackend.MATH),
+    ):  # vmap takes fused attention apart, one example after another
         parts = [
-            _reduced(each(parameters, x, y), direction)
+            _reduced(each(parameters, x, y), wanted)
             for x, y in zip(inputs.split(at_a_time), targets.split(at_a_time), strict=True)
         ]
-    return _joined(parts, direction)
+    return _joined(parts)
 
 
 def _one_after_another(
-    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, direction: Mapping[str, Tensor] | None
+    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, wanted: _Wanted
 ) -> ExampleGradients:
     """One backward pass for each example."""
     parameters, parts = trained_parameters(network), []
     for x, y in zip(inputs.split(1), targets.split(1), strict=True):
-        cost = loss.per_example(network(x), y).sum()
-        gradient = torch.autograd.grad(cost, list(parameters.values()), materialize_grads=True)
-        parts.append(
-            _reduced({n: g.unsqueeze(0) for n, g in zip(parameters, gradient, strict=True)}, direction)
-        )
-    return _joined(parts, direction)
+        cost = loss.per_example(outputs_of(network, x), y).sum()
+        gradient = gradient_of(cost, list(parameters.values()))
+        parts.append(_reduced({n: g.unsqueeze(0) for n, g in zip(parameters, gradient, strict=True)}, wanted))
+    return _joined(parts)
 
 
-def _reduced(gradients: Mapping[str, Tensor], direction: Mapping[str, Tensor] | None) -> ExampleGradients:
+def _reduced(gradients: Mapping[str, Tensor], wanted: _Wanted) -> ExampleGradients:
     """From gradients ``[n, ...]`` by the parameter's name."""
     flat = {name: gradient.detach().reshape(len(gradient), -1) for name, gradient in gradients.items()}
     norms = [torch.linalg.vector_norm(g, dim=1, dtype=torch.float64) for g in flat.values()]
-    products = None
-    if direction is not None:
-        products = torch.stack(
-            [g.double() @ direction[name].double().flatten() for name, g in flat.items()]
-        ).sum(0)
-    return ExampleGradients(torch.stack(norms).square().sum(0), products)
+    products = total = None
+    if wanted.direction is not None:
+        along = [g.double() @ wanted.direction[name].double().flatten() for name, g in flat.items()]
+        products = torch.stack(along).sum(0)
+    if wanted.total:
+        total = {name: gradient.detach().sum(0) for name, gradient in gradients.items()}
+    return ExampleGradients(torch.stack(norms).square().sum(0), products, total)
 
 
-def _joined(parts: list[ExampleGradients], direction: Mapping[str, Tensor] | None) -> ExampleGradients:
-    squares = torch.cat([part.squared_norms for part in parts])
-    if direction is None:
-        return ExampleGradients(squares, None)
+def _joined(parts: list[ExampleGradients]) -> ExampleGradients:
+    require_examples(len(parts))
+    products = [part.products for part in parts if part.products is not None]
+    totals = [part.total for part in parts if part.total is not None]
     return ExampleGradients(
-        squares, torch.cat([part.products for part in parts if part.products is not None])
+        torch.cat([part.squared_norms for part in parts]),
+        torch.cat(products) if products else None,
+        {name: torch.stack([t[name] for t in totals]).sum(0) for name in totals[0]} if totals else None,
     )

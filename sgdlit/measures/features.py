@@ -11,7 +11,7 @@ from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.singular_values import effective_rank
-from sgdlit.measures.undisturbed import preserved
+from sgdlit.measures.undisturbed import is_finite, outputs_of, preserved, refuse_not_finite
 from sgdlit.measures.work import Sizes, Work, Works
 
 
@@ -33,22 +33,25 @@ def activations(network: nn.Module, batches: Iterable[Batch], layer: str) -> Ten
         layer: name of the module.
 
     Raises:
-        UserError: there is no such module, or it was not called with one value per example.
+        UserError: there is no such module, or it was not called with one value per example; a network that
+            has diverged.
     """
+    refuse_not_finite(network)
     modules = dict(network.named_modules())
     if layer not in modules:
         problem = f"layer: there is none called {layer!r}{did_you_mean(layer, modules)}"
         raise UserError(with_allowed(problem, [name for name in modules if name]))
     seen: list[Tensor] = []
-    handle = modules[layer].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     count = 0
-    try:
-        with preserved(network), torch.no_grad():
+    with preserved(network) as looked_at, torch.no_grad():
+        chosen = looked_at.get_submodule(layer)
+        handle = chosen.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+        try:
             for inputs, _ in batches:
-                network(inputs)
+                outputs_of(looked_at, inputs)
                 count += len(inputs)
-    finally:
-        handle.remove()
+        finally:
+            handle.remove()
     if sum(map(len, seen)) != count:
         raise UserError(f"layer: {layer} is not called once with each example, so it has no features of one")
     return torch.cat([each.flatten(1) for each in seen])
@@ -137,7 +140,7 @@ class FeatureRanks(Measure):
         return {self: Work(forwards=sizes.examples)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
-        if not all(bool(p.isfinite().all()) for p in run.network.parameters()):
+        if not is_finite(run.network):
             return {}
         found = features(run.network, run.examples, self.layer)
         return {f"measure/feature_{name}": value for name, value in found._asdict().items()}

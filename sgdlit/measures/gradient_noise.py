@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
 from sgdlit.measures.example_gradients import example_gradients
-from sgdlit.measures.from_scripts import LossOfEach, gathered
-from sgdlit.measures.mean_gradient import mean_gradient, squared_norm
+from sgdlit.measures.from_scripts import LossOfEach, gathered, of_each
+from sgdlit.measures.mean_gradient import mean_gradient, require_examples, squared_norm
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 
 
@@ -103,9 +103,11 @@ def gradient_noise(
     Raises:
         UserError: a loss that has no value per example; BatchNorm that takes the statistics of the batch.
     """
+    loss = of_each(loss)
     batches = gathered(batches)
     mean = mean_gradient(network, loss, batches)
-    norms, products = example_gradients(network, loss, batches, mean.gradient)
+    require_examples(mean.examples, 3)
+    norms, products, _ = example_gradients(network, loss, batches, mean.gradient)
     assert products is not None
     return noise_of_examples(norms, products, squared_norm(mean.gradient), population)
 

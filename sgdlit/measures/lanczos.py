@@ -41,6 +41,8 @@ class Eigenpairs:
         converged: whether all of them are within the tolerance.
         examples: N, of the mean whose matrix it is; 0 of a matrix of another kind.
         vectors: an orthonormal basis of their space, ``[P, count]``; None where it was not asked for.
+        following: with it, the Ritz vector of the next value, ``[P]``, which need not have converged; None
+            where there is none.
     """
 
     values: Tensor
@@ -50,6 +52,7 @@ class Eigenpairs:
     products: int
     converged: bool
     vectors: Tensor | None = None
+    following: Tensor | None = None
     examples: int = 0
 
 
@@ -177,10 +180,11 @@ def lanczos(
     found = min(count, len(krylov))
     padded = np.full((2, count), np.nan)
     padded[:, :found] = values[top], residuals[top]
-    space = None
+    space = following = None
     if vectors:
-        chosen = torch.from_numpy(components[:, top].copy()).to(krylov.basis)
-        space = (chosen.T @ krylov.basis).T
+        chosen = torch.from_numpy(components[:, : -count - 2 : -1].copy()).to(krylov.basis)
+        every = (chosen.T @ krylov.basis).T
+        space, following = every[:, :count], every[:, count] if every.shape[1] > count else None
     return Eigenpairs(
         torch.from_numpy(padded[0].copy()),
         torch.from_numpy(padded[1].copy()),
@@ -189,6 +193,7 @@ def lanczos(
         len(krylov),
         converged and found == count,
         space,
+        following,
     )
 
 

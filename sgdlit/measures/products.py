@@ -4,8 +4,7 @@ A product costs about three gradients when it stands alone. The graph of the gra
 examples as fit into ``graph_memory``, so that m products cost about 1 + 2m gradients, not 3m.
 """
 
-import copy
-import threading
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +15,20 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.from_scripts import gathered
-from sgdlit.measures.undisturbed import preserved
-from sgdlit.objectives import convolution
+from sgdlit.measures.mean_gradient import gradient_of, require_examples, require_trained
+from sgdlit.measures.undisturbed import (
+    HALF,
+    in_single_precision,
+    outputs_of,
+    preserved,
+    refuse_not_finite,
+    require_tensor,
+)
+from sgdlit.objectives import convolution, weight_norm
 from sgdlit.objectives.objective import refuse_compiled
+from sgdlit.objectives.second_derivatives import second_derivatives
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -49,10 +58,12 @@ class Products(ABC, Generic[Graph]):
     Attributes:
         size: P.
         examples: N.
+        batches: inputs and targets of all of them, as the network sees them.
         products: how many were computed so far.
 
     Raises:
-        UserError: no parameters, no examples, or a network that torch.compile was applied to.
+        UserError: no parameters, complex ones, or ones that are not finite; no examples; a network that
+            torch.compile was applied to, or that has an operation without a second derivative.
     """
 
     def __init__(
@@ -63,18 +74,22 @@ class Products(ABC, Generic[Graph]):
         graph_memory: int | None = 2**30,
     ) -> None:
         refuse_compiled(network, type(self).__name__)
-        self.network = _in_single_precision(network)
+        refuse_not_finite(network)
+        require_trained(network)
+        self.network = in_single_precision(network)
         self.loss, self.graph_memory = loss, graph_memory
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
-        if not self.parameters:
-            raise UserError(f"{type(self).__name__}: the network has no parameters that require a gradient")
+        if any(p.is_complex() for p in self.parameters):
+            raise UserError(f"{type(self).__name__}: the network has complex parameters; allowed: real ones")
         self.size = sum(p.numel() for p in self.parameters)
         self.dtype, self.device = self.parameters[0].dtype, self.parameters[0].device
+        for p in self.parameters:
+            self.dtype = torch.promote_types(self.dtype, p.dtype)
         self.products = 0
-        self._batches = [self._converted(batch) for batch in gathered(batches) if len(batch[0])]
-        self.examples = sum(len(inputs) for inputs, _ in self._batches)
-        if not self.examples:
-            raise UserError(f"{type(self).__name__}: there are no examples")
+        self._seed = torch.initial_seed()  # of what the network draws, if it draws anything
+        self.batches = [self._converted(batch) for batch in gathered(batches) if len(batch[0])]
+        self.examples = sum(len(inputs) for inputs, _ in self.batches)
+        require_examples(self.examples)
         self._kept: dict[int, Graph] = {}
         self._keeping: int | None = None  # batches whose graphs are kept; not yet known
 
@@ -100,9 +115,11 @@ class Products(ABC, Generic[Graph]):
         return LinearOperator((self.size, self.size), matvec=product, rmatvec=product, dtype="float64")
 
     def parts(self, vector: Tensor) -> list[Tensor]:
-        """A vector ``[P]`` as tensors of the parameters' shapes."""
+        """A vector ``[P]`` as tensors of the parameters' shapes, each with memory of its own: some operations
+        take none that begins anywhere."""
         pieces = vector.split([p.numel() for p in self.parameters])
-        return [piece.view_as(p) for piece, p in zip(pieces, self.parameters, strict=True)]
+        both = zip(pieces, self.parameters, strict=True)
+        return [piece.view_as(p).to(p.dtype, copy=True) for piece, p in both]
 
     def flat(self, parts: Sequence[Tensor]) -> Tensor:
         """Tensors of the parameters' shapes as one vector ``[P]``."""
@@ -120,8 +137,12 @@ class Products(ABC, Generic[Graph]):
         """The graph of every batch, and whether it is kept."""
         if self._keeping is None:
             self._keeping = self._how_many_to_keep()
-        for k, (inputs, targets) in enumerate(self._batches):
-            graph = self._kept[k] if k in self._kept else self._graph(inputs, targets)
+        for k, (inputs, targets) in enumerate(self.batches):
+            if k in self._kept:
+                graph = self._kept[k]
+            else:
+                torch.manual_seed(derive_key(self._seed, f"pass {k}").lo)  # the same draws each time
+                graph = self._graph(inputs, targets)
             if k < self._keeping:
                 self._kept[k] = graph
             yield graph, k < self._keeping
@@ -129,15 +150,15 @@ class Products(ABC, Generic[Graph]):
     def _how_many_to_keep(self) -> int:
         """How many of the first batches have graphs that fit into the memory that is allowed."""
         if not self.graph_memory:
-            return len(self._batches) if self.graph_memory is None else 0
-        inputs, targets = (tensor[:2] for tensor in self._batches[0])
+            return len(self.batches) if self.graph_memory is None else 0
+        inputs, targets = (tensor[:2] for tensor in self.batches[0])
         fixed = {
             t.untyped_storage().data_ptr() for t in (*self.network.parameters(), *self.network.buffers())
         }
         per_example = bytes_held(lambda: self._graph(inputs, targets), fixed) / len(inputs)
         own = self.size * self.parameters[0].element_size()
         left, kept = float(self.graph_memory), 0
-        for batch in self._batches:
+        for batch in self.batches:
             left -= per_example * len(batch[0]) + own
             if left < 0:
                 break
@@ -150,8 +171,8 @@ class Products(ABC, Generic[Graph]):
 
     def _converted(self, batch: Batch) -> Batch:
         inputs, targets = batch
-        low = inputs.is_floating_point() and inputs.dtype in (torch.float16, torch.bfloat16)
-        return (inputs.to(self.dtype) if low else inputs), targets
+        require_tensor(inputs)
+        return (inputs.to(self.dtype) if inputs.dtype in HALF else inputs), targets
 
 
 class HessianProducts(Products[tuple[Tensor, list[Tensor]]]):
@@ -195,9 +216,8 @@ class HessianProducts(Products[tuple[Tensor, list[Tensor]]]):
         self._found = float(cost), gradient
 
     def _graph(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, list[Tensor]]:
-        cost = self._mean(self.loss(self.network(inputs), targets), len(inputs))
-        gradient = torch.autograd.grad(cost, self.parameters, create_graph=True, materialize_grads=True)
-        return cost.detach(), list(gradient)
+        cost = self._mean(self.loss(outputs_of(self.network, inputs), targets), len(inputs))
+        return cost.detach(), gradient_of(cost, self.parameters, with_graph=True)
 
     def _product(self, graph: tuple[Tensor, list[Tensor]], parts: list[Tensor], keep: bool) -> list[Tensor]:
         return transposed_product(graph[1], self.parameters, parts, keep)
@@ -209,19 +229,25 @@ class GaussNewtonProducts(Products[tuple[Tensor, list[Tensor], Tensor, Tensor, l
 
     Two passes back through the network: Jv as the derivative of Jᵀu by u, and Jᵀ of the rest (Martens 2010).
     Unit C/θ². A product costs about three gradients, each further one about one and a half. For the
-    arguments see :class:`Products`; the outputs must be one tensor.
+    arguments see :class:`Products`.
+
+    Raises:
+        UserError: outputs that are no tensor, beside what :class:`Products` raises.
     """
 
     def _graph(
         self, inputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, list[Tensor], Tensor, Tensor, list[Tensor]]:
-        outputs = self.network(inputs)
+        outputs = outputs_of(self.network, inputs)
+        if not isinstance(outputs, Tensor):
+            kind = type(outputs).__name__
+            raise UserError(f"GaussNewtonProducts: the network's outputs are a {kind}; allowed: one tensor")
         u = torch.zeros_like(outputs, requires_grad=True)
-        pulled = torch.autograd.grad(outputs, self.parameters, u, create_graph=True, materialize_grads=True)
+        pulled = gradient_of((outputs * u).sum(), self.parameters, with_graph=True)
         f = outputs.detach().requires_grad_()
         cost = self._mean(self.loss(f, targets), len(inputs))
-        slope = torch.autograd.grad(cost, [f], create_graph=True, materialize_grads=True)
-        return outputs, list(pulled), u, f, list(slope)
+        slope = gradient_of(cost, [f], with_graph=True)
+        return outputs, pulled, u, f, slope
 
     def _product(
         self,
@@ -265,58 +291,26 @@ def bytes_held(make: Callable[[], object], without: set[int]) -> int:
 @contextmanager
 def twice_differentiable(network: nn.Module) -> Iterator[None]:
     """Inside, gradients are recorded, in full precision and by operations that have a second derivative; the
-    network's statistics and random generators stay."""
-    convolution.register()
-    device = next(network.parameters()).device.type
-    with (
-        preserved(network),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast(device, enabled=False),
-        _plain_attention,
-    ):
-        yield
+    network's buffers and random generators stay.
 
-
-class _PlainAttention:
-    """Inside, attention is computed by its formula: its fused kernels have no second derivative.
-
-    The setting is the whole process's. It comes back when the last of several threads leaves.
+    Raises:
+        UserError: the network has an operation that has none.
     """
-
-    def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, (True, True, True)
-
-    def __enter__(self) -> None:
-        backends = torch.backends.cuda
-        with self._lock:
-            if not self._inside:
-                self._before = (
-                    backends.flash_sdp_enabled(),
-                    backends.mem_efficient_sdp_enabled(),
-                    backends.cudnn_sdp_enabled(),
-                )
-                self._set(False, False, False)
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._set(*self._before)
-
-    @staticmethod
-    def _set(flash: bool, efficient: bool, cudnn: bool) -> None:
-        torch.backends.cuda.enable_flash_sdp(flash)
-        torch.backends.cuda.enable_mem_efficient_sdp(efficient)
-        torch.backends.cuda.enable_cudnn_sdp(cudnn)
+    convolution.register()
+    weight_norm.register()
+    with preserved(network), torch.inference_mode(False), torch.enable_grad(), second_derivatives(network):
+        try:
+            yield
+        except RuntimeError as error:
+            missing = _NO_SECOND_DERIVATIVE.search(str(error))
+            if missing is None:
+                raise
+            raise UserError(
+                f"network: {type(network).__name__} has an operation without a second derivative "
+                f"({missing[1] or missing[2]}), so that its curvature is not known; allowed: other operations"
+            ) from error
 
 
-_plain_attention = _PlainAttention()
-
-
-def _in_single_precision(network: nn.Module) -> nn.Module:
-    """The network, or a float32 copy of one with parameters in half precision."""
-    if any(p.dtype in (torch.float16, torch.bfloat16) for p in network.parameters()):
-        return copy.deepcopy(network).float()
-    return network
+_NO_SECOND_DERIVATIVE = re.compile(
+    r"derivative for '?(?:aten::)?(\w+)'? is not implemented|marked with (@once_differentiable)"
+)

@@ -9,7 +9,8 @@ from torch.optim import SGD
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.curvature import CurvatureMeasure, top_of, work_of_top
+from sgdlit.measures.curvature import CurvatureMeasure, to_start_from, top_of, work_of_top
+from sgdlit.measures.earlier import Earlier
 from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
@@ -68,6 +69,9 @@ class Sharpness(CurvatureMeasure):
     Args:
         count: how many eigenvalues.
         tolerance: relative error of each.
+        warm: start from the eigenvectors of the step before at which it was taken, and the Ritz vector that
+            follows, which checkpoints keep: one to three products fewer for one eigenvalue. A direction that
+            was not among them may become the sharpest unseen; a cold start sees all alike.
         cadence: see :class:`Measure`.
     """
 
@@ -86,19 +90,21 @@ class Sharpness(CurvatureMeasure):
         "measure/sharpness_limit",
     )
     needs = ("examples", "optimizer")
+    small = ({}, {"count": 2, "warm": True})
     headline = "measure/sharpness"
 
-    def __init__(self, count: int = 1, tolerance: float = 1e-3, **cadence: Any) -> None:
+    def __init__(self, count: int = 1, tolerance: float = 1e-3, warm: bool = False, **cadence: Any) -> None:
         super().__init__(**cadence)
         require_positive(type(self).__name__, count=count)
         require_tolerance(self, tolerance)
-        self.count, self.tolerance = count, tolerance
+        self.count, self.tolerance, self.warm = count, tolerance, warm
+        self._earlier = Earlier()  # vectors [P, count + 1]
 
     def work(self, sizes: Sizes) -> Works:
         return work_of_top(sizes, self.count, self.tolerance)
 
     def take(self, run: RunAtStep, member: int) -> Values:
-        top = run.once(top_of, self.count, self.tolerance)
+        top = self._top(run, member)
         found = {"measure/sharpness_converged": float(top.converged)}
         if not top.converged:
             low = float(top.values[0])
@@ -108,6 +114,22 @@ class Sharpness(CurvatureMeasure):
         found["measure/sharpness_residual"] = float(top.residuals[0])
         found["measure/smallest_ritz_value"] = top.smallest
         return found | against_the_limit(run, found["measure/sharpness"])
+
+    def _top(self, run: RunAtStep, member: int) -> Eigenpairs:
+        old = self._earlier.before(member, run.step) if self.warm else None
+        if old is None:
+            top = run.once(top_of, self.count, self.tolerance)
+        else:
+            top = run.once(top_of, self.count, self.tolerance, old[1])
+        if self.warm and top.converged:
+            self._earlier.keep(member, run.step, to_start_from(top))
+        return top
+
+    def state(self, member: int) -> dict[str, Any]:
+        return self._earlier.state(member) if self.warm else {}
+
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        self._earlier.restore(states)
 
 
 def against_the_limit(run: RunAtStep, largest: float) -> Values:

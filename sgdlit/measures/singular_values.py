@@ -61,28 +61,37 @@ def chosen_matrices(owner: str, network: nn.Module, weights: list[str] | None) -
 
 class SingularValues(Measure):
     """``measure/singular_value_K/WEIGHT``, K = 1 … count, of weights as matrices, with their
-    ``measure/stable_rank/WEIGHT`` and ``measure/effective_rank/WEIGHT``.
+    ``measure/stable_rank/WEIGHT``, ``measure/effective_rank/WEIGHT`` and ``measure/numerical_rank/WEIGHT``.
 
     Args:
         count: singular values that are logged of each.
         weights: names of parameters; None for all matrices and convolutions.
+        rank_tolerance: the numerical rank counts singular values above this times the largest.
         cadence: see :class:`Measure`.
     """
 
-    formula = "σ_k of W; stable rank Σσ²/σ₁²; effective rank exp(−Σ p ln p), p = σ/Σσ"
+    formula = "σ_k of W; stable rank Σσ²/σ₁²; effective rank exp(−Σ p ln p), p = σ/Σσ; #{σ > tolerance·σ₁}"
     answers = "do weights become low-rank"
     price = "0, and a singular value decomposition of each weight"
     logged = (
         "measure/singular_value_K/WEIGHT",
         "measure/stable_rank/WEIGHT",
         "measure/effective_rank/WEIGHT",
+        "measure/numerical_rank/WEIGHT",
     )
     small = ({}, {"count": 3})
 
-    def __init__(self, count: int = 1, weights: list[str] | None = None, **cadence: Any) -> None:
+    def __init__(
+        self,
+        count: int = 1,
+        weights: list[str] | None = None,
+        rank_tolerance: float = 1e-3,
+        **cadence: Any,
+    ) -> None:
         super().__init__(**cadence)
         require_positive("SingularValues", count=count)
-        self.count, self.weights = count, weights
+        require_rank_tolerance("SingularValues", rank_tolerance)
+        self.count, self.weights, self.rank_tolerance = count, weights, rank_tolerance
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
         chosen_matrices("SingularValues", network, self.weights)
@@ -92,12 +101,32 @@ class SingularValues(Measure):
         for name, matrix in chosen_matrices("SingularValues", run.network, self.weights).items():
             if not bool(matrix.isfinite().all()):
                 continue
-            values = singular_values(matrix.double())
-            for k, value in enumerate(values[: self.count].tolist(), start=1):
-                found[f"measure/singular_value_{k}/{name}"] = value
-            found[f"measure/stable_rank/{name}"] = float(stable_rank(values))
-            found[f"measure/effective_rank/{name}"] = float(effective_rank(values))
+            found |= spectrum_of(matrix, name, self.count, self.rank_tolerance)
         return found
+
+
+def spectrum_of(matrix: Tensor, name: str, count: int, rank_tolerance: float) -> Values:
+    """The largest singular values of a matrix and its ranks, as they are logged under a name.
+
+    Ranks that divide by singular values are left out for a matrix of zeros.
+    """
+    values = singular_values(matrix.double())
+    found = {f"measure/singular_value_{k}/{name}": v for k, v in enumerate(values[:count].tolist(), start=1)}
+    found[f"measure/numerical_rank/{name}"] = numerical_rank(values, rank_tolerance)
+    if bool(values[0] > 0):
+        found[f"measure/stable_rank/{name}"] = float(stable_rank(values))
+        found[f"measure/effective_rank/{name}"] = float(effective_rank(values))
+    return found
+
+
+def require_rank_tolerance(owner: str, tolerance: float) -> None:
+    """Refuse a tolerance of the numerical rank that is not between 0 and 1.
+
+    Raises:
+        UserError: naming it.
+    """
+    if not 0 <= tolerance < 1:
+        raise UserError(f"{owner}.rank_tolerance: {tolerance} is not possible; allowed: from 0, below 1")
 
 
 class SensingSpectrum(SensingMeasure):

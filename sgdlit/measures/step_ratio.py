@@ -1,18 +1,18 @@
 """Step ratio: the change of the loss by a step, over what a quadratic model says."""
 
-import copy
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sgdlit.data.batches import Batch
 from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.from_scripts import gathered
+from sgdlit.measures.mean_gradient import mean_cost, trained_parameters
 from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction
+from sgdlit.measures.undisturbed import moved
 from sgdlit.measures.work import Sizes, Work, Works
 
 
@@ -43,7 +43,7 @@ def step_ratio(
     Far from 1 the quadratic model does not hold along the step; near a prediction of 0 the ratio says
     nothing, so both parts are given. In float32 a change below 1e-6·C is rounding.
 
-    Cost: four gradients of every example.
+    Cost: four gradients of every example, less a third.
 
     Args:
         network: see :class:`sgdlit.measures.products.Products`, as ``loss`` and ``batches``.
@@ -57,12 +57,12 @@ def step_ratio(
 
 def step_ratio_of(hessian: HessianProducts, batches: Iterable[Batch], update: Tensor) -> StepChange:
     """The same, of products with a Hessian on the same batches."""
-    d = update.to(hessian.gradient)
-    there = copy.deepcopy(hessian.network)
-    moved = [p for p in there.parameters() if p.requires_grad]
-    with torch.no_grad():
-        vector_to_parameters(parameters_to_vector(moved) + d, moved)
-    change = HessianProducts(there, hessian.loss, batches, graph_memory=0).cost - hessian.cost
+    d, network = update.to(hessian.gradient), hessian.network
+    here = {name: p.detach() for name, p in trained_parameters(network).items()}
+    there = {name: p + part for (name, p), part in zip(here.items(), hessian.parts(d), strict=True)}
+    before = mean_cost(network, hessian.loss, batches)
+    with moved(network, there):
+        change = mean_cost(network, hessian.loss, batches) - before
     slope, bent = torch.dot(hessian.gradient, d).double(), torch.dot(d, hessian @ d).double()
     return StepChange(change, float(slope + bent / 2), float(bent / torch.dot(d, d)))
 
@@ -91,21 +91,19 @@ class StepRatio(CurvatureMeasure):
         if sizes.step == 0:
             return {}
         before = work_of_hessian(sizes)[(hessian_of,)].gradients  # where the update was made
-        return {self: Work(gradients=before + sizes.examples, products=sizes.examples)}
+        n = sizes.examples
+        return {self: Work(forwards=2 * n, gradients=before, products=n)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if not run.previous_parameters:
             return {}
-        before = run.previous_parameters[0]
-        there = copy.deepcopy(run.network)
-        for name, p in there.named_parameters():
-            p.data.copy_(before[name])
-        hessian = HessianProducts(there, run.loss, run.examples)
-        trained = [name for name, p in run.network.named_parameters() if p.requires_grad]
-        d = hessian.flat([run.parameters[name] - before[name] for name in trained]).to(hessian.gradient)
+        before, after = run.previous_parameters[0], run.parameters
+        trained = trained_parameters(run.network)
+        d = torch.cat([(after[name] - before[name]).reshape(-1) for name in trained])
         if not bool(d.any()):
             return {}
-        found = step_ratio_of(hessian, run.examples, d)
+        with moved(run.network, before):
+            found = step_ratio(run.network, run.loss, run.examples, d)
         return {
             "measure/step_ratio": found.ratio,
             "measure/step_change": found.change,

@@ -11,8 +11,9 @@ from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.from_scripts import LossOfEach, noticed, of_each
+from sgdlit.measures.mean_gradient import has_examples, require_examples
 from sgdlit.measures.measure import Measure, RunAtStep, Values
-from sgdlit.measures.undisturbed import preserved
+from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite
 from sgdlit.measures.work import Sizes, Work, Works
 
 _NORMAL = 1.959963984540054  # two-sided 95 %: test sets are large
@@ -27,9 +28,17 @@ class Gap(NamedTuple):
 
 
 def mean_loss(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch]) -> tuple[float, float, int]:
-    """Mean of the losses of n examples, their variance (divisor n − 1), and n; nothing changes."""
-    with preserved(network), torch.no_grad():
-        each = [of_each(loss).per_example(network(x), y).double() for x, y in noticed(batches)]
+    """Mean of the losses of n examples, their variance (divisor n − 1), and n; nothing changes.
+
+    Raises:
+        UserError: a loss that has no value per example; a network that has diverged; no examples.
+    """
+    own = of_each(loss)
+    refuse_not_finite(network)
+    with preserved(network) as looked_at, torch.no_grad():
+        full = filter(has_examples, noticed(batches))
+        each = [own.per_example(outputs_of(looked_at, x), y).double() for x, y in full]
+    require_examples(len(each))
     losses = torch.cat(each)
     n = len(losses)
     return float(losses.mean()), float(losses.var()) if n > 1 else math.nan, n

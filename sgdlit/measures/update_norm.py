@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from sgdlit.measures.mean_gradient import squared_norm
+from sgdlit.measures.mean_gradient import by_layer, squared_norm
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
 
 
@@ -20,7 +20,8 @@ def cosine(one: Parameters, other: Parameters) -> float:
 
 class UpdateNorm(Measure):
     """``measure/update_norm`` ‖d_t‖ of the last update before a step, ``measure/relative_update_norm``
-    ‖d_t‖/‖θ_t‖, and ``measure/cosine_of_updates`` between d_t and the update before it.
+    ‖d_t‖/‖θ_t‖, and ``measure/cosine_of_updates`` between d_t and the update before it; the first and the
+    last of each layer too.
 
     They are those of single updates, however far apart the steps are at which they are taken: the parameters
     of the two steps before are copied. Nothing is known of an update at step 0, nor of two at step 1, nor at
@@ -30,7 +31,13 @@ class UpdateNorm(Measure):
     formula = "‖d_t‖, ‖d_t‖/‖θ_t‖, ⟨d_t, d_{t−1}⟩/(‖d_t‖‖d_{t−1}‖), with d_t = θ_t − θ_{t−1}"
     answers = "how large are the steps, and do they oscillate (cosine −1 at the edge of stability)"
     price = "0, and two copies of the parameters"
-    logged = ("measure/update_norm", "measure/relative_update_norm", "measure/cosine_of_updates")
+    logged = (
+        "measure/update_norm",
+        "measure/relative_update_norm",
+        "measure/cosine_of_updates",
+        "measure/update_norm/LAYER",
+        "measure/cosine_of_updates/LAYER",
+    )
     needs = ("parameters", "previous_parameters")
     looks_back = 2
 
@@ -43,6 +50,13 @@ class UpdateNorm(Measure):
         found = {"measure/update_norm": length}
         if size:
             found["measure/relative_update_norm"] = length / size
-        if earlier:
-            found["measure/cosine_of_updates"] = cosine(last, update(earlier[0], before))
-        return found
+        of_layers = by_layer(run.network, last)
+        found |= {
+            f"measure/update_norm/{layer}": squared_norm(own) ** 0.5 for layer, own in of_layers.items()
+        }
+        if not earlier:
+            return found
+        earlier_one = update(earlier[0], before)
+        cosines = {f"/{layer}": cosine(own, earlier_one) for layer, own in of_layers.items()}
+        cosines[""] = cosine(last, earlier_one)
+        return found | {f"measure/cosine_of_updates{at}": c for at, c in cosines.items() if c == c}

@@ -50,6 +50,8 @@ class Sizes:
         training: N, the size of the training set; None for a stream.
         test: number of test examples.
         parameters: P, those that are trained.
+        matrices: how many of the trained tensors are matrices or convolutions.
+        normalized: whether there is BatchNorm.
     """
 
     step: int
@@ -59,6 +61,8 @@ class Sizes:
     training: int | None
     test: int
     parameters: int
+    matrices: int = 0
+    normalized: bool = False
 
 
 def work_of_needs(needs: Iterable[str], sizes: Sizes) -> Works:
@@ -70,8 +74,13 @@ def work_of_needs(needs: Iterable[str], sizes: Sizes) -> Works:
     if needs & {"gradient", "example_products"}:
         found["gradient"] = Work(gradients=n)
     if needs & {"example_norms", "example_products"}:
-        found["example gradients"] = Work(example_gradients=n)
+        found["example gradients"] = Work(work_of_company(n).forwards, example_gradients=n)
     return found
+
+
+def work_of_company(examples: int) -> Work:
+    """One example alone and beside another, which show whether examples are coupled."""
+    return Work(forwards=min(examples, 1) + min(examples, 2))
 
 
 def not_yet_done(works: Mapping[Hashable, Work], done: set[Hashable]) -> Works:

@@ -31,7 +31,7 @@ from torch import distributed as dist
 from torch.func import functional_call, vmap
 
 from sgdlit.foundations.errors import UserError
-from sgdlit.objectives import convolution
+from sgdlit.objectives import convolution, weight_norm
 from sgdlit.objectives.losses import Loss
 from sgdlit.objectives.second_derivatives import second_derivatives
 
@@ -115,6 +115,7 @@ def modified_loss(
 def _with_graph(cost: Tensor, parameters: Iterable[Tensor]) -> list[Tensor]:
     """∇C with its graph, for the parameters that take part."""
     convolution.register()
+    weight_norm.register()
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     gradient = torch.autograd.grad(cost, trainable, create_graph=True, allow_unused=True) if trainable else []
     gradient = [g for g in gradient if g is not None]
@@ -264,6 +265,7 @@ def _of_one_batch(
     leaves, total = [v for v in values.values() if v.requires_grad], cost.sum()
     if strength is not None:
         convolution.register()
+        weight_norm.register()
     gradient = torch.autograd.grad(total, leaves, create_graph=strength is not None, materialize_grads=True)
     squared = None
     if strength is not None:

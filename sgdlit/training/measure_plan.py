@@ -15,7 +15,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import linear_layers
 from sgdlit.measures.mean_gradient import trained_parameters
 from sgdlit.measures.measure import OF_EXAMPLES, AtSteps, Cadence, LogSpaced, Measure
-from sgdlit.measures.undisturbed import Mode
+from sgdlit.measures.undisturbed import Mode, has_batchnorm
 from sgdlit.measures.work import Sizes, not_yet_done
 from sgdlit.training.log_spaced_validation import log_spaced_steps, next_log_spaced
 
@@ -255,9 +255,19 @@ def price_of_example_gradient(member: Member) -> float:
 
 def _sizes(view: View, member: Member, data: KeyedData) -> Sizes:
     """What the work of a measure depends on, at step 0."""
-    parameters = sum(p.numel() for p in trained_parameters(member.network).values())
-    training, test = data.training_size, data.size("test")
-    return Sizes(0, view.count(training) or 0, view.chunk_size, data.batch_size, training, test, parameters)
+    trained = trained_parameters(member.network).values()
+    training = data.training_size
+    return Sizes(
+        step=0,
+        examples=view.count(training) or 0,
+        chunk_size=view.chunk_size,
+        batch_size=data.batch_size,
+        training=training,
+        test=data.size("test"),
+        parameters=sum(p.numel() for p in trained),
+        matrices=sum(p.dim() > 1 for p in trained),
+        normalized=has_batchnorm(member.network),
+    )
 
 
 def _looked_at(measure: Measure, view: View, data: KeyedData) -> int:

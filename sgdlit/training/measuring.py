@@ -33,7 +33,7 @@ from sgdlit.measures.measure import (
 )
 from sgdlit.measures.presets import PresetName, preset
 from sgdlit.measures.relative_squared_error import squared_sums
-from sgdlit.measures.undisturbed import Mode, refuse_coupled_examples, undisturbed
+from sgdlit.measures.undisturbed import Mode, is_finite, refuse_coupled_examples, undisturbed
 from sgdlit.training.arrays_of_run import ArraysOfRun, NamedArrays
 from sgdlit.training.clock import planned_steps, step_is_complete
 from sgdlit.training.measure_plan import Count, Plan, View, check_budget, in_percent, plan_of
@@ -386,7 +386,11 @@ class Measures(Callback):
         """One row of each member of this process."""
         members = module.here() if module.several or trainer.is_global_zero else []
         self._timed.begin("measures", module.device)
+        passing = [m for m in due if self._views[m].next_step(trainer.global_step - 1) != trainer.global_step]
+        states = [[m.state(k) for k in range(self._members)] for m in passing]
         found = self.found(trainer, module, members, due)
+        for measure, state in zip(passing, states, strict=True):
+            measure.restore(state)  # a longer run, which this one may be the start of, would not be here
         rows = {k: row for k, (row, _) in found.items() if row}
         self._latest = (trainer.global_step, rows)
         if module.several or rows:
@@ -410,7 +414,7 @@ class Measures(Callback):
             for view, those in self._by_view(due):
                 run = self._run_at_step(trainer, module, k, self._needs(those), view)
                 with self._looking_at(run, those, view.mode):
-                    for measure in those:
+                    for measure in self._able(run, those):
                         row |= measure.take(run, k)
                         arrays |= {n: a.cpu().numpy() for n, a in measure.take_arrays(run, k).items()}
             return row, arrays
@@ -427,6 +431,11 @@ class Measures(Callback):
             kept: those of some steps, by step and member.
         """
         self._initial, self._kept = initial, kept
+
+    def _able(self, run: RunAtStep, due: Sequence[Measure]) -> Sequence[Measure]:
+        """Those that can be taken: of a network that has diverged, none that looks at examples."""
+        looking = [m for m in due if OF_EXAMPLES & set(m.needs)]
+        return [m for m in due if m not in looking] if looking and not is_finite(run.network) else due
 
     def _by_view(self, due: Sequence[Measure]) -> Iterator[tuple[View, list[Measure]]]:
         """Measures that look at the same examples in the same mode share what they need."""

@@ -159,7 +159,9 @@ def products_beside_lanczos(works: Works, passes: Passes, run: RunAtStep) -> tup
 
 
 def sizes_of(name: str) -> Sizes:
-    return replace(SIZES, parameters=sum(p.numel() for p in NETWORKS[name][0]().parameters()))
+    parameters = list(NETWORKS[name][0]().parameters())
+    matrices = sum(p.dim() > 1 for p in parameters)
+    return replace(SIZES, parameters=sum(p.numel() for p in parameters), matrices=matrices)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -10,6 +10,7 @@ from itertools import combinations
 import pytest
 import torch
 from fit_runs import Runs, datamodule
+from second_implementation import by_eigsh, oracle_product
 from torch import Tensor, nn
 from torch.func import functional_call, hessian, jacrev
 from torch.nn import functional as F
@@ -22,7 +23,12 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.alignment import alignment, overlap, overlap_of
 from sgdlit.measures.batch_sharpness import batch_sharpness, drawn_minibatches
+from sgdlit.measures.curvature import to_start_from, warm_start
 from sgdlit.measures.directional_sharpness import directional_sharpness
+from sgdlit.measures.earlier import Earlier
+from sgdlit.measures.eigenspace import eigenspace_overlap
+from sgdlit.measures.estimate import signs
+from sgdlit.measures.example_gradients import example_gradients
 from sgdlit.measures.lanczos import lanczos, start_vector
 from sgdlit.measures.preconditioned_sharpness import (
     Preconditioned,
@@ -303,6 +309,62 @@ def test_what_has_no_product_is_refused(spoil, word):
         HessianProducts(network, CROSS_ENTROPY, batches)
 
 
+def test_closed_forms_of_the_hessian():
+    """½θᵀAθ has A; ½‖Xw − y‖²/n has XᵀX/n whatever y, and so has its Gauss–Newton matrix."""
+    matrix = symmetric([4.0, 2.0, -1.0, 0.5])
+    network, batches = quadratic(matrix)
+    found = HessianProducts(network, OUTPUT, batches) @ torch.eye(4, dtype=torch.float64)
+    torch.testing.assert_close(found, matrix, rtol=1e-12, atol=1e-14)
+    torch.manual_seed(0)
+    x, linear = torch.randn(20, 3, dtype=torch.float64), nn.Linear(3, 1, bias=False).double()
+    for y in torch.randn(2, 20, dtype=torch.float64):
+        for kind in (HessianProducts, GaussNewtonProducts):
+            found = kind(linear, SQUARED, cut(x, y, 7)) @ torch.eye(3, dtype=torch.float64)
+            torch.testing.assert_close(found, x.T @ x / 20, rtol=1e-12, atol=1e-14)
+
+
+# curvlinops, where it knows the loss
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_curvlinops_has_the_same_numbers(name):
+    """In float64 to 1e-10: the matrices themselves, traces with the same probes, eigenvalues by ARPACK."""
+    network, loss, inputs, targets = case(*CASES[name])
+    if name == "tied, unused and frozen":
+        network.unused.requires_grad_(False)  # curvlinops asks for parameters that take part
+    batches = cut(inputs, targets, 24)
+    for kind, ours in (("Hessian", HessianProducts), ("GGN", GaussNewtonProducts)):
+        matrix = ours(network, loss, batches)
+        unit = torch.eye(matrix.size, dtype=torch.float64)
+        dense_one = oracle_product(kind, copy.deepcopy(network), loss, batches)(unit)
+        torch.testing.assert_close(matrix @ unit, dense_one, rtol=1e-10, atol=1e-12)
+        probes = [signs(unit[0], 0, "trace", 0, k) for k in range(3)]
+        draws = torch.stack([z @ dense_one @ z for z in probes])
+        torch.testing.assert_close(trace_of(matrix, 3).draws, draws, rtol=1e-10, atol=1e-12)
+        largest, _ = by_eigsh(lambda v, m=dense_one: m @ v, matrix.size)
+        scale = float(torch.linalg.matrix_norm(dense_one, 2))
+        found = sharpness_of(matrix, 2, 1e-13)
+        assert found.values.tolist() == pytest.approx(largest.tolist(), abs=1e-9 * scale)
+        density = spectral_density_of(matrix, matrix.size, 1)
+        assert float(density.nodes.max()) == pytest.approx(float(largest[0]), abs=1e-9 * scale)
+
+
+@pytest.mark.parametrize("name", ["mlp, cross-entropy", "mlp, squared error", "convolutions and BatchNorm"])
+def test_curvlinops_has_the_same_gradients_of_examples(name):
+    """Its empirical Fisher matrix F = Σg_i g_iᵀ/n: uᵀFu = Σ(g_i·u)²/n, and its trace is Σ‖g_i‖²/n."""
+    network, loss, inputs, targets = case(*CASES[name])
+    batches = cut(inputs, targets, 24)
+    fisher = oracle_product("EF", copy.deepcopy(network), loss, batches)
+    u = start_vector(_vector(network), 0, "test", 0)
+    parts = u.split([p.numel() for p in network.parameters()])
+    direction = {n: part.view_as(p) for (n, p), part in zip(network.named_parameters(), parts, strict=True)}
+    found = example_gradients(network, loss, batches, direction)
+    assert found.products is not None
+    assert float(found.products.square().mean()) == pytest.approx(float(u @ fisher(u)), rel=1e-10)
+    whole = fisher(torch.eye(len(u), dtype=torch.float64))
+    assert float(found.squared_norms.mean()) == pytest.approx(float(whole.trace()), rel=1e-10)
+
+
 # Lanczos
 
 SPECTRA = {
@@ -339,6 +401,47 @@ def test_no_copies_of_the_largest_in_float32():
     matrix = symmetric(SPECTRA["apart"]).float()
     found = lanczos(matrix, start_vector(torch.empty(60), 0, "test", 0), 3, 1e-12, most=40)
     assert found.values.tolist() == pytest.approx([100, 50, 30], rel=1e-4)
+
+
+def test_a_warm_start_needs_fewer_products_and_does_not_miss_what_has_grown():
+    """Eigenvectors of a Hessian that has changed a little; and of one whose second value has become first."""
+    spectrum = [10.0, 8.0, *torch.linspace(0, 5, 198).tolist()]
+    matrix = symmetric(spectrum)
+    cold = start_vector(matrix[0], 0, "test", 0)
+    before = lanczos(matrix, cold, 1, vectors=True)
+    nudge, old = symmetric(torch.linspace(-0.05, 0.05, 200).tolist(), seed=1), to_start_from(before)
+    again = lanczos(matrix + nudge, cold, 1), lanczos(matrix + nudge, warm_start(old, cold), 1)
+    assert again[1].products < again[0].products
+    assert again[1].converged
+    truth = float(torch.linalg.eigvalsh(matrix + nudge)[-1])
+    assert float(again[1].values[0]) == pytest.approx(truth, rel=2e-3)
+    basis = torch.linalg.eigh(matrix)[1]
+    crossed = matrix + 4 * torch.outer(basis[:, -2], basis[:, -2])  # 8 becomes 12
+    found = lanczos(crossed, warm_start(old, cold), 1)
+    assert float(found.values[0]) == pytest.approx(12, rel=2e-3)
+
+
+def test_spaces_overlap_as_their_bases_do():
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(50, 6, dtype=torch.float64, generator=generator))[0]
+    turned = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=generator))[0]
+    assert eigenspace_overlap(basis[:, :3], basis[:, :3] @ turned) == pytest.approx(1, rel=1e-12)
+    assert eigenspace_overlap(basis[:, :3], basis[:, 3:]) == pytest.approx(0, abs=1e-15)
+    half = torch.stack([basis[:, 0], (basis[:, 1] + basis[:, 4]) / 2**0.5], 1)
+    assert eigenspace_overlap(basis[:, :2], half) == pytest.approx(0.75, rel=1e-12)
+
+
+def test_what_was_found_earlier_is_kept_by_step():
+    one = Earlier()
+    assert one.before(0, 5) is None
+    for step in (0, 4, 4, 9):
+        one.keep(0, step, torch.full((2,), float(step)))
+    assert one.before(0, 9)[0] == 4, "taken again at one step, the one before counts"
+    assert one.before(0, 10)[0] == 9
+    again = Earlier()
+    again.restore([one.state(0), one.state(1)])
+    assert again.before(0, 9)[1].tolist() == [4.0, 4.0]
+    assert again.before(1, 9) is None
 
 
 def test_an_invariant_space_ends_it():
@@ -622,6 +725,21 @@ def test_moments_of_the_spectral_density():
     for point in (-0.5, 0.0, 0.5, 2.0, 6.0):
         share = float((values < point).double().mean())
         assert float(found.share_below(point).mean()) == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_the_spectral_measure_has_the_distribution_of_the_dense_spectrum(name):
+    """The largest distance between the two distribution functions, blurred alike, is below 0.02."""
+    matrix = symmetric(SPECTRA[name])
+    network, batches = quadratic(matrix)
+    found = spectral_density_of(HessianProducts(network, OUTPUT, batches), steps=60, starts=100)
+    values, span = torch.linalg.eigvalsh(matrix), max(SPECTRA[name]) - min(SPECTRA[name])
+    grid = torch.linspace(float(values[0]) - span / 5, float(values[-1]) + span / 5, 500, dtype=torch.float64)
+    width = span / 50
+    blurred = torch.special.ndtr((grid[:, None] - values) / width).mean(1)
+    density, _ = found.density(grid, width)
+    distribution = torch.cumulative_trapezoid(density, grid)
+    assert float((distribution - blurred[1:]).abs().max()) < 0.02
 
 
 def test_density_integrates_to_one_and_ends_with_the_space():

@@ -1,23 +1,42 @@
 """Measures of the gradient and its noise against closed forms, enumerations and a second implementation."""
 
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 
 import pytest
 import torch
-from noise_draws import CURVATURES, THETA, VARIANCES, coverage, estimate, quadratic, truth
+from noise_draws import (
+    CURVATURES,
+    THETA,
+    VARIANCES,
+    coverage,
+    coverage_of_steps,
+    estimate,
+    quadratic,
+    truth,
+)
 from torch import nn
 from torch.func import functional_call, grad, vmap
+from torch.utils.data import DataLoader, TensorDataset
 
+import sgdlit.measures
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
 from sgdlit.measures import (
+    HessianProducts,
+    batch_sharpness,
     c_reg,
     c_reg_parts,
+    curvature_noise,
     example_norms,
     gradient_noise,
     gradient_norm,
     mean_gradient,
+    noise_of_batch,
     noise_of_parts,
+    noise_of_steps,
+    sharpness,
+    signed_gradient,
+    train_test_gap,
 )
 from sgdlit.measures.example_gradients import example_gradients, linear_layers
 from sgdlit.models import MLP, DeepLinear, WideResNet
@@ -291,7 +310,7 @@ def test_what_vmap_cannot_do_is_done_one_after_another():
             self.weights = nn.Parameter(torch.randn(12, 3, dtype=torch.float64))
 
         def forward(self, x):
-            return x @ self.weights * (2 if x.sum().item() > 0 else 1)
+            return torch.stack([row @ self.weights * (2 if row.sum().item() > 0 else 1) for row in x])
 
     torch.manual_seed(0)
     network, x, y = Branching(), torch.randn(7, 12, dtype=torch.float64), torch.randint(3, (7,))
@@ -307,8 +326,8 @@ def test_single_examples_need_a_gradient_of_their_own():
     network = nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
     with pytest.raises(UserError, match=r"network\.1: BatchNorm1d takes the statistics of the batch"):
         example_norms(network, CrossEntropy(), [(x, y)])
-    with pytest.raises(UserError, match="function has no value per example"):
-        example_norms(network, lambda f, t: (f - t).square().mean(), [(x, y)])
+    with pytest.raises(UserError, match="no example has a value of its own"):
+        example_norms(network.eval(), lambda f, t: (f - t).square().mean(), [(x, y)])
     assert gradient_norm(network, nn.functional.cross_entropy, [(x, y)])
 
 
@@ -316,8 +335,7 @@ def test_single_examples_need_a_gradient_of_their_own():
 def test_nothing_of_the_network_moves(measured):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3))
-    network.train(measured in (gradient_norm, c_reg))
-    network[2].train()
+    network.train(measured in (gradient_norm, c_reg))  # else single examples have no gradient of their own
     network[0].weight.grad = torch.ones(6, 12)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     batches = [(torch.randn(6, 12), torch.randint(3, (6,)))]
@@ -366,3 +384,185 @@ def test_the_upper_end_is_infinite_where_the_gradient_may_be_zero():
 def test_the_noise_scale_lies_in_its_interval():
     """A sample of the 400 draws of tests/long: 95 % of 100 draws are 95 ± 2.2."""
     assert 0.88 <= coverage(64, 100) <= 1.0
+
+
+# The parts of a batch, and steps
+
+
+@pytest.mark.parametrize("sizes", [[2, 2, 2], [3, 3]])
+def test_the_parts_of_a_batch_are_those_of_the_formula(sizes):
+    network, x, y, g = least_squares()
+    found = noise_of_batch(network, SQUARED, (x, y), len(sizes), population=6)
+    means = torch.stack([part.mean(0) for part in g.split(sizes)])
+    expected = noise_of_parts(means.square().sum(1), sizes, float(g.mean(0).square().sum()), 6)
+    assert tuple(found) == pytest.approx(tuple(expected), rel=1e-12)
+    ragged = noise_of_batch(network, SQUARED, (x, y), 4, population=6)  # 2 + 2 + 1 + 1
+    means = torch.stack([part.mean(0) for part in g.split([2, 2, 1, 1])])
+    expected = noise_of_parts(means.square().sum(1), [2, 2, 1, 1], float(g.mean(0).square().sum()), 6)
+    assert tuple(ragged) == pytest.approx(tuple(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize("parts", [2, 3, None])
+def test_the_noise_of_one_batch_is_unbiased(parts):
+    """Over all ordered samples of 3 of 6."""
+    network, x, y, g = least_squares()
+    chosen = torch.cartesian_prod(*[torch.arange(6)] * 3)
+    chosen = chosen[[len(set(row)) == 3 for row in chosen.tolist()]]
+    found = [noise_of_batch(network, SQUARED, (x[s], y[s]), parts, population=6) for s in chosen]
+    mean = torch.tensor(found, dtype=torch.float64).mean(0)
+    assert mean[0].item() == pytest.approx(trace(g).item(), rel=1e-11)
+    assert mean[1].item() == pytest.approx(g.mean(0).square().sum().item(), rel=1e-11)
+
+
+def test_single_examples_as_parts_whatever_the_network():
+    torch.manual_seed(0)
+    for name in ("MLP", "convolution", "tied"):
+        network = NETWORKS[name]().double()
+        batch = torch.randn(9, 12, dtype=torch.float64), torch.randint(3, (9,))
+        each, ninth = (noise_of_batch(network, CrossEntropy(), batch, parts) for parts in (None, 9))
+        assert tuple(each) == pytest.approx(tuple(ninth), rel=1e-9)
+
+
+def test_a_batch_has_two_parts_or_more():
+    network, x, y, _ = least_squares()
+    for parts in (0, 1, 7):
+        with pytest.raises(UserError, match=f"parts: {parts} is not possible for a batch of 6"):
+            noise_of_batch(network, SQUARED, (x, y), parts)
+    with pytest.raises(UserError, match="three blocks or more"):
+        noise_of_steps([1.0] * 5, [1.0] * 5, block=2)
+    with pytest.raises(UserError, match="three blocks or more"):
+        noise_of_steps([1.0] * 5, [1.0] * 5, block=0)
+
+
+def test_the_noise_scale_of_steps_is_a_ratio_of_means():
+    scale, low, high = noise_of_steps([2.0, 4.0, 6.0, 8.0], [1.0, -1.0, 2.0, 2.0])
+    assert scale == pytest.approx(5.0)
+    assert low < scale < high
+    covariance = torch.cov(torch.tensor([[2.0, 4, 6, 8], [1, -1, 2, 2]], dtype=torch.float64)).numpy() / 4
+    assert (low, high) == pytest.approx(fieller_interval((5.0, 1.0), covariance, 3), rel=1e-9)
+
+
+def test_the_noise_scale_of_steps_lies_in_its_interval():
+    """A sample of the 400 draws of tests/long."""
+    assert 0.86 <= coverage_of_steps(100, 60) <= 1.0
+
+
+# Noise and curvature
+
+
+def curved_least_squares():
+    """Least squares with its Hessian and the covariance of its gradients, both dense."""
+    network, x, y, g = least_squares()
+    centred = g - g.mean(0)
+    return network, x, y, g, x.T @ x / 6, centred.T @ centred / 6
+
+
+def test_the_mean_over_all_signs_is_the_trace():
+    """E vᵀHv = tr(HΣ̂) over all 2⁶ signs, exactly."""
+    network, x, y, g, h, covariance = curved_least_squares()
+    hessian = HessianProducts(network, SQUARED, split(x, y, [4, 2]))
+    drawn = []
+    for signs in product((-1.0, 1.0), repeat=6):
+        xi = torch.tensor(signs, dtype=torch.float64)
+        v = signed_gradient(hessian, SQUARED, xi) - float(xi.mean()) * 6**0.5 * hessian.gradient
+        expected = ((g - g.mean(0)) * xi.unsqueeze(1)).sum(0) / 6**0.5
+        torch.testing.assert_close(v, expected, rtol=1e-12, atol=1e-13)
+        drawn.append(float(v @ (hessian @ v)))
+    assert sum(drawn) / 64 == pytest.approx(float((h @ covariance).trace()), rel=1e-12)
+
+
+def test_the_noise_scale_with_curvature():
+    network, x, y, g, h, covariance = curved_least_squares()
+    found = curvature_noise(network, SQUARED, split(x, y, [4, 2]), probes=400)
+    mean = g.mean(0)
+    assert found.along_gradient == pytest.approx(float(mean @ h @ mean), rel=1e-12)
+    error = float(found.draws.std()) / 20
+    assert found.trace.value == pytest.approx(float((h @ covariance).trace()), abs=4 * error)
+    assert found.noise_scale == pytest.approx(found.trace.value / found.along_gradient, rel=1e-12)
+    again = curvature_noise(network, SQUARED, [(x, y)], probes=400)
+    torch.testing.assert_close(again.draws, found.draws, rtol=1e-10, atol=1e-12)
+
+
+# Bad input
+
+
+def nan(network: nn.Module) -> nn.Module:
+    next(network.parameters()).data.view(-1)[0] = float("nan")
+    return network
+
+
+TAKEN = {
+    "gradient_norm": gradient_norm,
+    "example_norms": example_norms,
+    "gradient_noise": gradient_noise,
+    "c_reg_parts": lambda *given: c_reg_parts(*given, [2]),
+    "sharpness": sharpness,
+    "trace": sgdlit.measures.trace,
+    "batch_sharpness": batch_sharpness,
+    "noise_of_batch": lambda network, loss, batches: noise_of_batch(network, loss, batches[0]),
+    "train_test_gap": lambda network, loss, batches: train_test_gap(network, loss, batches, batches),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_network_that_has_diverged_is_told_so(name):
+    batches = [(torch.randn(6, 12), torch.randint(3, (6,)))]
+    with pytest.raises(UserError, match=r"layers\.1\.weight: 1 of 96 numbers are NaN or infinite, .*allowed"):
+        TAKEN[name](nan(MLP([12, 8, 3])), CrossEntropy(), batches)
+
+
+@pytest.mark.parametrize("name", [name for name in TAKEN if name != "noise_of_batch"])
+def test_no_examples_are_told_so(name):
+    with pytest.raises(UserError, match="no examples; allowed"):
+        TAKEN[name](MLP([12, 8, 3]), CrossEntropy(), [])
+    empty = [(torch.zeros(0, 12), torch.zeros(0, dtype=torch.long))]
+    if name != "batch_sharpness":
+        with pytest.raises(UserError, match="no examples; allowed"):
+            TAKEN[name](MLP([12, 8, 3]), CrossEntropy(), empty)
+
+
+@pytest.mark.parametrize("name", ["example_norms", "gradient_noise", "c_reg_parts", "train_test_gap"])
+def test_a_mean_has_no_values_of_examples(name):
+    batches = [(torch.randn(6, 12), torch.randint(3, (6,)))]
+    with pytest.raises(UserError, match=r"no example has a value of its own; allowed"):
+        TAKEN[name](MLP([12, 8, 3]), nn.functional.cross_entropy, batches)
+
+
+@pytest.mark.parametrize("name", ["gradient_norm", "sharpness", "trace", "batch_sharpness", "noise_of_batch"])
+def test_a_mean_is_enough_elsewhere(name):
+    torch.manual_seed(0)
+    batches, network = [(torch.randn(6, 12), torch.randint(3, (6,)))], MLP([12, 8, 3])
+    for loss in (nn.functional.cross_entropy, CrossEntropy().per_example):
+        assert TAKEN[name](network, loss, batches)
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_inputs_are_one_tensor(name):
+    batches = [({"x": torch.randn(6, 12)}, torch.randint(3, (6,)))]
+    with pytest.raises(UserError, match=r"inputs are a dict; allowed: one tensor"):
+        TAKEN[name](MLP([12, 8, 3]), CrossEntropy(), batches)
+
+
+@pytest.mark.parametrize("name", ["gradient_noise", "sharpness", "trace", "c_reg_parts", "gradient_norm"])
+def test_a_loader_that_shuffles_is_gone_through_once(name):
+    """So that it sees the same examples in every product and pass; the order changes rounding alone."""
+    torch.manual_seed(0)
+    network, x, y = MLP([12, 8, 3], "gelu").double(), torch.randn(20, 12).double(), torch.randint(3, (20,))
+    loader = DataLoader(TensorDataset(x, y), batch_size=6, shuffle=True)
+    given = list(loader)
+    again, calls = TAKEN[name](network, CrossEntropy(), given), []
+
+    class Counted:
+        def __iter__(self):
+            calls.append(1)
+            return iter(given if len(calls) == 1 else given[:1])
+
+    found = TAKEN[name](network, CrossEntropy(), Counted())
+    assert len(calls) == 1
+    assert str(found) == str(again)
+
+
+def test_examples_below_three_have_no_noise():
+    network, x, y, _ = least_squares()
+    with pytest.raises(UserError, match="2 examples; allowed: 3 or more"):
+        gradient_noise(network, SQUARED, [(x[:2], y[:2])])

@@ -33,11 +33,12 @@ def runs(tmp_path) -> Runs:
 
 
 def measured(
-    runs: Runs, name: str, *more: str, measures: list[str] = ALL, steps: int = 20, **init_args: Any
+    runs: Runs, name: str, *more: str, measures: list[Any] = ALL, steps: int = 20, **init_args: Any
 ) -> int:
     """A run with measures at log-spaced steps."""
     at = {} if "every_n_steps" in init_args else {"at": {"first": 1, "per_doubling": 2}}
-    init = {"measures": [{"class_path": m} for m in measures], "examples": 60, **at, **init_args}
+    taken = [{"class_path": m} if isinstance(m, str) else m for m in measures]
+    init = {"measures": taken, "examples": 60, **at, **init_args}
     callbacks = [{"class_path": "sgdlit.training.measuring.Measures", "init_args": init}]
     path = runs.folder / "measures.yaml"
     path.write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
@@ -118,6 +119,22 @@ def test_a_resumed_run_measures_what_the_whole_one_measures(runs, stop):
     for column in [c for c in runs.rows("whole")[0] if c.startswith("measure/")]:
         found, expected = values(runs, "part", column), values(runs, "whole", column)
         assert {step: v for step, v in found.items() if step != stop} == expected
+
+
+@pytest.mark.parametrize("stop", [7, 12])
+def test_warm_starts_and_spaces_go_on_in_a_resumed_run(runs, stop):
+    """Bit for bit, also where the part ends at a step at which the whole run measures nothing."""
+    taken = [{"class_path": "Sharpness", "init_args": {"count": 2, "warm": True}}, "EigenspaceOverlap"]
+    assert measured(runs, "whole", measures=taken, every_n_steps=4) == 0
+    assert measured(runs, "part", measures=taken, every_n_steps=4, steps=stop) == 0
+    assert runs.resume("part", "--trainer.max_steps=20") == 0
+    columns = [c for c in runs.rows("whole")[0] if c.startswith("measure/")]
+    assert {"measure/sharpness_2", "measure/eigenspace_overlap", "measure/eigenspace_age"} <= set(columns)
+    for column in columns:
+        found, expected = values(runs, "part", column), values(runs, "whole", column)
+        assert {step: v for step, v in found.items() if step != stop or stop % 4 == 0} == expected
+    assert set(values(runs, "whole", "measure/eigenspace_age").values()) == {4.0}
+    assert all(0 < v <= 1 + 1e-5 for v in values(runs, "whole", "measure/eigenspace_overlap").values())
 
 
 def test_a_member_has_the_measures_of_the_single_run(runs):

@@ -9,15 +9,21 @@ from torch import nn
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures import (
     activations,
+    angle,
     balancedness,
+    by_layer,
     cosine,
     distance,
+    effective_lr,
     effective_rank,
     features,
     features_of,
     layers_of,
     numerical_rank,
+    partial_products,
+    scale_invariant_weights,
     singular_values,
+    spectrum_of,
     stable_rank,
     train_test_gap,
     update,
@@ -85,6 +91,73 @@ def test_the_way_between_parameters():
         math.sqrt(0.5)
     )
     assert math.isnan(cosine(update(start, start), update(start, end)))
+
+
+def test_distances_of_layers_add_up_to_that_of_the_network():
+    torch.manual_seed(0)
+    network, other = MLP([4, 3, 2]), MLP([4, 3, 2])
+    here, there = ({n: p.detach() for n, p in each.named_parameters()} for each in (network, other))
+    of_layers = {layer: distance(own, there) for layer, own in by_layer(network, here).items()}
+    assert list(of_layers) == ["layers.1", "layers.3"]
+    assert sum(d**2 for d in of_layers.values()) == pytest.approx(distance(here, there) ** 2, rel=1e-6)
+    layers = network.layers[1].parameters(), other.layers[1].parameters()
+    apart = [(a - b).detach().double() for a, b in zip(*layers, strict=True)]
+    expected = math.sqrt(sum(float(part.square().sum()) for part in apart))
+    assert of_layers["layers.1"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_angles_between_weights():
+    right = torch.tensor([1.0, 0.0])
+    assert angle(right, torch.tensor([0.0, 2.0])) == pytest.approx(math.pi / 2, rel=1e-12)
+    assert angle(right, -3 * right) == pytest.approx(math.pi, rel=1e-12)
+    assert angle(right, 5 * right) == 0
+    small = torch.tensor([1.0, 1e-9], dtype=torch.float64)
+    assert angle(right.double(), small) == pytest.approx(1e-9, rel=1e-9), "an arc cosine would give 0"
+    assert math.isnan(angle(right, torch.zeros(2)))
+
+
+def test_scale_invariance_is_tried():
+    """Under LayerNorm without, and under BatchNorm in training mode; not what comes last, nor in evaluation
+    mode; where it holds, ⟨w, ∂C/∂w⟩ = 0 (Euler), and a step of descent turns w by ε‖∂C/∂w‖/‖w‖."""
+    torch.manual_seed(0)
+    loss, batch = loss_by_name("cross_entropy"), (torch.randn(16, 4).double(), torch.randint(3, (16,)))
+
+    def network(norm: nn.Module) -> nn.Module:
+        layers = (nn.Linear(4, 6), norm, nn.ReLU(), nn.Linear(6, 3, bias=False))
+        return nn.Sequential(*layers).double()
+
+    normalized = network(nn.BatchNorm1d(6))
+    assert scale_invariant_weights(normalized, loss, batch) == ["0.weight"]
+    assert scale_invariant_weights(normalized.eval(), loss, batch) == []
+    assert scale_invariant_weights(network(nn.Identity()), loss, batch) == []
+    layered = network(nn.LayerNorm(6, eps=0.0))
+    layered[0].bias.data.zero_()
+    assert scale_invariant_weights(layered, loss, batch) == ["0.weight"]
+    weight = layered[0].weight
+    (gradient,) = torch.autograd.grad(loss(layered(batch[0]), batch[1]), [weight])
+    assert float((weight * gradient).sum().detach()) == pytest.approx(0, abs=1e-14)
+    lr = 1e-6
+    turned = angle(weight, weight - lr * gradient)
+    rate = effective_lr(lr, weight)  # for a unit vector u the gradient is ‖w‖∂C/∂w
+    assert turned == pytest.approx(rate * float((weight.norm() * gradient.norm()).detach()), rel=1e-6)
+
+
+def test_products_of_some_layers():
+    torch.manual_seed(0)
+    network = DeepLinear([3, 4, 5, 2]).double()
+    one, two, three = (w.detach() for w in network.weights)
+    found = partial_products(list(network.weights))
+    assert list(found) == [(1, 2), (1, 3), (2, 3)]
+    torch.testing.assert_close(found[1, 2], two @ one)
+    torch.testing.assert_close(found[2, 3], three @ two)
+    torch.testing.assert_close(found[1, 3], network.product.detach())
+    values = spectrum_of(with_values([4.0, 2.0, 1e-4], 5, 7), "layers_1_to_2", 2, 1e-3)
+    assert values["measure/singular_value_2/layers_1_to_2"] == pytest.approx(2)
+    assert values["measure/numerical_rank/layers_1_to_2"] == 2
+    assert spectrum_of(torch.zeros(3, 3), "w", 1, 1e-3) == {
+        "measure/singular_value_1/w": 0,
+        "measure/numerical_rank/w": 0,
+    }
 
 
 def test_balancedness_of_balanced_layers_is_zero_and_gradient_flow_conserves_the_rest():

@@ -1,0 +1,231 @@
+"""What measures cost: against gradients of the same examples, in products, and in a run that takes them.
+
+Each row has a target, from the literature and from what was found achievable; see ``docs/measures.md``.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import cache
+
+import torch
+from lightning.pytorch import Callback
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.common import (
+    DEVICE,
+    WARM_UP,
+    Row,
+    best_measured,
+    best_of,
+    relative_to_first,
+    seconds_in_fit,
+    seconds_of,
+)
+from benchmarks.networks import LOSS, Case, RandomImages
+from sgdlit.data.finite import shapes
+from sgdlit.data.shards import PerChannel
+from sgdlit.foundations.philox import derive_key
+from sgdlit.measures.c_reg import ExpectedCReg
+from sgdlit.measures.curvature import to_start_from, warm_start
+from sgdlit.measures.distance import Distance
+from sgdlit.measures.example_norms import example_norms
+from sgdlit.measures.gradient_noise import GradientNoise
+from sgdlit.measures.gradient_norm import GradientNorm
+from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
+from sgdlit.measures.measure import Measure
+from sgdlit.measures.micro_batches import MicroBatchNoise
+from sgdlit.measures.products import GaussNewtonProducts, HessianProducts, Products
+from sgdlit.measures.sharpness import Sharpness
+from sgdlit.measures.trace import Trace
+from sgdlit.measures.update_norm import UpdateNorm
+from sgdlit.models import MLP, WideResNet
+from sgdlit.training.measure_plan import View, planned_share
+from sgdlit.training.measuring import Measures
+from sgdlit.training.module import Training
+
+SMALL_MLP = Case("MLP 768-256x2-10, B=32", lambda: MLP([768, 256, 256, 10]), (3, 16, 16), 32, False, 1500)
+SMALL_WRN = Case("WRN-10-1, B=32", lambda: WideResNet(10, 1), (3, 32, 32), 32, True, 260)
+EVERY = 20  # steps between two measures of noise
+_LOOKED_AT = 500  # examples
+Batches = list[tuple[Tensor, Tensor]]
+
+
+@cache
+def trained(name: str, steps: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """A network after some steps of SGD (lr 0.05, B = 32) on pictures of shapes, and its examples."""
+    count = 5000 if name == "MLP" else 400
+    pictures, targets = shapes.draw(derive_key(0, "bench"), torch.arange(count))
+    inputs = PerChannel((0.5,) * 3, (0.25,) * 3)(pictures)
+    torch.manual_seed(0)
+    network: nn.Module = WideResNet(10, 1)
+    if name == "MLP":
+        inputs, network = F.avg_pool2d(inputs, 2), MLP([768, 256, 256, 10])
+    else:
+        network = network.to(memory_format=torch.channels_last)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    network, inputs, targets = network.to(DEVICE), inputs.to(DEVICE), targets.to(DEVICE)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        chosen = torch.randint(count, (32,), generator=generator)
+        optimizer.zero_grad()
+        LOSS(network(inputs[chosen]), targets[chosen]).backward()
+        optimizer.step()
+    return network, inputs, targets
+
+
+def measures(rounds: int, compiled: bool) -> list[Row]:
+    rows = []
+    for name, steps, size in (("WRN", 10, 32), ("WRN", 10, 128), ("MLP", 1000, 128)):
+        rows += products(name, steps, size, rounds)
+    for name, steps, most in (("MLP", 1000, 1.4), ("WRN", 10, 1.7)):
+        rows += norms(name, steps, most, rounds)
+    for name, steps in (("MLP", 1000), ("WRN", 10)):
+        rows += eigenvalues(name, steps)
+    for case, most in ((SMALL_MLP, 1.06), (SMALL_WRN, 1.01)):
+        rows += in_a_run(case, most, rounds)
+        rows.append(predicted_share(case, rounds))
+    return rows
+
+
+def gradient(network: nn.Module, batches: Batches) -> Callable[[], object]:
+    """One ordinary gradient of some examples."""
+    parameters = list(network.parameters())
+    return lambda: [torch.autograd.grad(LOSS(network(x), y), parameters) for x, y in batches]
+
+
+def products(name: str, steps: int, size: int, rounds: int) -> list[Row]:
+    """Products with the Hessian and the Gauss–Newton matrix, in gradients of the same examples."""
+    network, inputs, targets = trained(name, steps)
+    batches = [(inputs[:size], targets[:size])]
+    alone, kept = HessianProducts(network, LOSS, batches, 0), HessianProducts(network, LOSS, batches)
+    bent, bent_kept = (GaussNewtonProducts(network, LOSS, batches, memory) for memory in (0, 2**30))
+    v = torch.randn(alone.size, device=DEVICE)
+    work = {
+        "gradient": gradient(network, batches),
+        "product with H": lambda: alone @ v,
+        "further product with H, graph kept": lambda: kept @ v,
+        "product with the Gauss-Newton matrix": lambda: bent @ v,
+        "further one, graph kept": lambda: bent_kept @ v,
+    }
+    found = relative_to_first(best_of(work, rounds, 5), f"products, {name}, {size} examples")
+    targeted = {"product with H": 3.3, "further product with H, graph kept": 2.2}
+    return [row._replace(target=targeted.get(row.work)) for row in found]
+
+
+def norms(name: str, steps: int, most: float, rounds: int) -> list[Row]:
+    """Norms of the gradients of single examples, in gradients of the same examples."""
+    network, inputs, targets = trained(name, steps)
+    inputs, targets = inputs[:1000], targets[:1000]
+    batches = list(zip(inputs.split(200), targets.split(200), strict=True))  # as in a run
+    work = {
+        "gradient": gradient(network, batches),
+        "norms of the gradients of examples": lambda: example_norms(network, LOSS, batches),
+    }
+    base, row = relative_to_first(best_of(work, rounds, 5), f"examples, {name}, {len(inputs)} examples")
+    return [base, row._replace(target=most)]
+
+
+class Timed:
+    """A matrix whose products are counted and timed."""
+
+    def __init__(self, matrix: Products) -> None:
+        self.matrix, self.seconds = matrix, 0.0
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        found: list[Tensor] = []
+        self.seconds += seconds_of(lambda: found.append(self.matrix @ vector))
+        return found[0]
+
+
+def eigenvalues(name: str, steps: int) -> list[Row]:
+    """How many products eigenvalues to 1e-3 need: the most over the Hessians after some steps; and how long
+    Lanczos's own algebra takes, in time of its products. Starts are cold, or those of a Hessian before."""
+    counts: dict[str, int] = {}
+    seconds: dict[str, float] = {}
+    own: list[float] = []
+    old: dict[int, Tensor] = {}
+    for later in (0, 1, 11, 111):
+        network, inputs, targets = trained(name, steps + later)
+        batches = list(zip(inputs.split(500), targets.split(500), strict=True))
+        hessian = HessianProducts(network, LOSS, batches)
+        for k in (1, 5):
+            cold = start_vector(hessian.gradient, 0, "bench", later)
+            starts = {"cold": cold} | ({"warm": warm_start(old[k], cold)} if k in old else {})
+            for how, start in starts.items():
+                found, spent, share = timed_lanczos(hessian, start, k)
+                key = f"top {k}, {how}"
+                counts[key] = max(counts.get(key, 0), found.products if found.converged else 10**6)
+                seconds[key] = max(seconds.get(key, 0.0), spent)
+                own.append(share)
+                old[k] = to_start_from(found)
+    group = f"products for eigenvalues, {name}, {len(inputs)} examples"
+    most = {"top 1, cold": 8, "top 1, warm": 5, "top 5, cold": 22, "top 5, warm": 22}
+    rows = [Row(group, key, seconds[key], counts[key], most[key]) for key in counts]
+    share = sum(own) / len(own)
+    return [*rows, Row(group, "Lanczos's own algebra over its products", share, share, 0.05)]
+
+
+def timed_lanczos(hessian: HessianProducts, start: Tensor, count: int) -> tuple[Eigenpairs, float, float]:
+    """What Lanczos finds, its seconds, and those outside of its products over those inside."""
+    hessian @ start  # graphs are kept from here on, and are no part of the comparison
+    matrix, found = Timed(hessian), list[Eigenpairs]()
+    spent = seconds_of(lambda: found.append(lanczos(matrix, start, count, 1e-3, vectors=True)))
+    return found[0], spent, (spent - matrix.seconds) / matrix.seconds
+
+
+def in_a_run(case: Case, most: float, rounds: int) -> list[Row]:
+    """Time of a step in ``fit`` with measures over that without."""
+    given: dict[str, tuple[list[Measure], int]] = {
+        "fit without measures": ([], 1),
+        f"noise of 4 parts of a batch, every {EVERY}th step": ([MicroBatchNoise()], EVERY),
+        f"noise of 4 parts of half a batch, every {EVERY}th step": (
+            [MicroBatchNoise(batch_size=case.batch_size // 2)],
+            EVERY,
+        ),
+        f"noise of single examples, every {EVERY}th step": ([MicroBatchNoise(parts=None)], EVERY),
+        "distance and updates, every 10th step": ([Distance(), UpdateNorm()], 10),
+    }
+    work = {name: lambda m=taken, e=every: fit_seconds(case, m, e) for name, (taken, every) in given.items()}
+    rows = relative_to_first(best_measured(work, rounds), f"measures in fit, {case.name}")
+    limits = [None, 1.03, 1.03, 1.03, most]
+    return [row._replace(target=limit) for row, limit in zip(rows, limits, strict=True)]
+
+
+def predicted_share(case: Case, rounds: int) -> Row:
+    """The share of a run's time that measures were said to take, and that they took: the larger over the
+    smaller. Counted are those at steps within the timed part of the run."""
+    every = case.fit_steps // 5
+
+    def taken() -> list[Measure]:
+        return [GradientNorm(), GradientNoise(), ExpectedCReg(), Trace(probes=4), Sharpness()]
+
+    model, data = model_of(case), RandomImages(case.image, case.batch_size)
+    data.setup()
+    view = View(every, None, _LOOKED_AT, "eval", 200)
+    whole = planned_share(taken(), view, model.members, [data], case.fit_steps)
+    predicted = whole * case.fit_steps / len(view.steps(case.fit_steps)) * 4 / (case.fit_steps - 1 - WARM_UP)
+    work: dict[str, Callable[[], float]] = {
+        "without": lambda: fit_seconds(case, [], 1),
+        "with": lambda: fit_seconds(case, taken(), every),
+    }
+    best = best_measured(work, rounds)
+    measured = best["with"] / best["without"] - 1
+    apart = max(predicted, measured) / max(min(predicted, measured), 1e-9)
+    name = f"share of measures: said {predicted:.2f}, took {measured:.2f}"
+    return Row(f"measures in fit, {case.name}", name, best["with"], apart, 1.2)
+
+
+def model_of(case: Case) -> Training:
+    return Training(
+        case.make(),
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=2.0**-8),
+        channels_last=case.channels_last,
+    )
+
+
+def fit_seconds(case: Case, taken: Iterable[Measure], every: int) -> float:
+    callback = Measures(list(taken), every_n_steps=every, examples=_LOOKED_AT) if taken else None
+    own: tuple[Callback, ...] = () if callback is None else (callback,)
+    data = RandomImages(case.image, case.batch_size)
+    return seconds_in_fit(model_of(case), data, case.fit_steps, 50, own)

@@ -1,0 +1,172 @@
+"""The noise of gradients from the parts of one batch: the cheap form, for any network and any loss."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sgdlit.data.batches import Batch
+from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
+from sgdlit.measures.example_gradients import example_gradients
+from sgdlit.measures.from_scripts import of_each
+from sgdlit.measures.gradient_noise import Noise, noise_of_parts
+from sgdlit.measures.mean_gradient import (
+    MeanLoss,
+    gradient_of,
+    require_examples,
+    squared_norm,
+    trained_parameters,
+)
+from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
+from sgdlit.measures.work import Sizes, Work, Works, work_of_company
+
+
+def noise_of_batch(
+    network: nn.Module, loss: MeanLoss, batch: Batch, parts: int | None = 4, population: float = math.inf
+) -> Noise:
+    """Ŝ² and Ĝ² of one batch from the gradients of its parts, see
+    :func:`sgdlit.measures.gradient_noise.noise_of_parts`.
+
+    Cost: a gradient of the batch, in ``parts`` passes; for networks of linear layers 1.3 gradients with each
+    example as a part, the most precise. One draw is noisy: average over steps with :func:`noise_of_steps`.
+
+    Args:
+        network: in the mode in which it is; nothing of it changes. BatchNorm may take the statistics of each
+            part, which are then those of a smaller batch.
+        loss: its mean over a part, or one of each example.
+        batch: inputs ``[b, ...]`` and targets ``[b, ...]``.
+        parts: c, 2 or more and at most b; they differ by at most one example. None for single examples, for
+            which the loss must have values of its own.
+        population: N, from which the examples were drawn without replacement.
+
+    Raises:
+        UserError: fewer than two parts, or more than examples; a network that has diverged.
+    """
+    inputs, targets = batch
+    require_tensor(inputs)
+    if parts is None:
+        return _noise_of_examples(network, loss, batch, population)
+    if not 2 <= parts <= len(inputs):
+        raise UserError(f"parts: {parts} is not possible for a batch of {len(inputs)}; allowed: 2 or more")
+    refuse_not_finite(network)
+    gradients = []
+    with preserved(network) as looked_at, torch.enable_grad():
+        parameters = list(trained_parameters(looked_at).values())
+        for x, y in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
+            found = gradient_of(loss(outputs_of(looked_at, x), y).mean(), parameters)
+            gradients.append(torch.cat([g.reshape(-1) for g in found]))
+    each = torch.stack(gradients)  # [c, P]
+    sizes = torch.tensor([len(x) for x in inputs.tensor_split(parts)], device=each.device)
+    mean = (sizes.double() / len(inputs)).to(each) @ each
+    norms = torch.linalg.vector_norm(each, dim=1, dtype=torch.float64).square()
+    of_mean = float(torch.linalg.vector_norm(mean, dtype=torch.float64)) ** 2
+    return noise_of_parts(norms, sizes, of_mean, population)
+
+
+def _noise_of_examples(network: nn.Module, loss: MeanLoss, batch: Batch, population: float) -> Noise:
+    """From single examples and their sum, found in one pass."""
+    found = example_gradients(network, of_each(loss), [batch], total=True)
+    norms, total = found.squared_norms, found.total
+    assert total is not None, "it was asked for"
+    count = len(norms)
+    require_examples(count, 2)
+    return noise_of_parts(norms, torch.ones(count), squared_norm(total) / count**2, population)
+
+
+def noise_of_steps(
+    traces: Sequence[float], squares: Sequence[float], block: int = 1, level: float = 0.95
+) -> tuple[float, float, float]:
+    """B_simple = mean Ŝ²_t/mean Ĝ²_t over steps, and its interval: a ratio of means, never a mean of ratios.
+
+    The interval is Fieller's, with the covariance of the jackknife over blocks of consecutive steps; blocks
+    must be longer than the draws of neighbouring steps are correlated. The parameters moved meanwhile: it is
+    an average over a piece of the run.
+
+    Args:
+        traces: Ŝ² at each of T steps.
+        squares: Ĝ² at each of them; some may be negative.
+        block: steps in a block; a last block that is not full is left out.
+        level: coverage.
+
+    Returns:
+        The ratio in examples, and the ends of its interval; the upper one is infinite where Ĝ² may be 0.
+
+    Raises:
+        UserError: fewer than three blocks.
+    """
+    pairs = np.stack([np.asarray(traces, np.float64), np.asarray(squares, np.float64)], 1)
+    count = len(pairs) // block if block >= 1 else 0
+    if count < 3:
+        raise UserError(
+            f"block: {block} of {len(pairs)} steps is not possible; allowed: three blocks or more"
+        )
+    blocks = pairs[: count * block].reshape(count, block, 2).mean(1)
+    trace, square = blocks.mean(0)
+    covariance = jackknife_covariance((blocks.sum(0) - blocks) / (count - 1))
+    low, high = fieller_interval((trace, square), covariance, count - 1, level)
+    return float(trace / square) if square else math.inf, low, high
+
+
+class MicroBatchNoise(Measure):
+    """``measure/step_covariance_trace`` Ŝ² and ``measure/step_squared_gradient`` Ĝ² from the parts of one
+    batch, without bias and noisy: for averages over steps, see :func:`noise_of_steps`.
+
+    The batch consists of the next B of the measured examples, going round; the second value may be negative.
+
+    Args:
+        parts: c, in how many parts the batch is cut; None for single examples.
+        batch_size: B; None for the step's.
+        cadence: see :class:`Measure`.
+    """
+
+    formula = "Ŝ² = (Σ_j b_j‖h_j‖² − B‖h̄‖²)/(c − 1), Ĝ² = ‖h̄‖² − (1 − B/N)Ŝ²/B of parts j of a batch"
+    answers = "how noisy is the gradient, at the price of one step"
+    price = "B, in c passes; 1.3 B for single examples (linear layers)"
+    logged = ("measure/step_covariance_trace", "measure/step_squared_gradient")
+    needs = ("examples",)
+    small = ({}, {"parts": 3, "batch_size": 7}, {"parts": None})
+
+    def __init__(self, parts: int | None = 4, batch_size: int | None = None, **cadence: Any) -> None:
+        super().__init__(**cadence)
+        require_positive("MicroBatchNoise", parts=parts, batch_size=batch_size)
+        if parts is not None and (parts < 2 or (batch_size is not None and batch_size < parts)):
+            raise UserError(
+                f"MicroBatchNoise.parts: {parts} is not possible for batch_size: {batch_size}; allowed: 2 to "
+                "batch_size"
+            )
+        self.parts, self.batch_size = parts, batch_size
+
+    def work(self, sizes: Sizes) -> Works:
+        size = min(self.batch_size or sizes.batch_size, sizes.examples)
+        if size < (self.parts or 2):
+            return {}
+        if self.parts is None:
+            return {self: Work(work_of_company(size).forwards, example_gradients=size)}
+        return {self: Work(gradients=size)}
+
+    def take(self, run: RunAtStep, member: int) -> Values:
+        size = min(self.batch_size or run.data.batch_size, run.examples.count)
+        if size < (self.parts or 2):
+            return {}
+        batch = next_examples(run, size)
+        found = noise_of_batch(run.network, run.loss, batch, self.parts, run.examples.population)
+        return {
+            "measure/step_covariance_trace": found.covariance_trace,
+            "measure/step_squared_gradient": found.squared_gradient,
+        }
+
+
+def next_examples(run: RunAtStep, size: int) -> tuple[Tensor, Tensor]:
+    """So many distinct ones of the measured examples: a function of the step, which goes round them."""
+    count = run.examples.count
+    first = run.step * size % count
+    pieces = [run.examples.make(slice(first, min(first + size, count)))]
+    if first + size > count:
+        pieces.append(run.examples.make(slice(0, first + size - count)))
+    inputs, targets = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+    return inputs, targets
