@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key, permutation
@@ -112,6 +113,11 @@ class Subset:
 def whole(shard: Shard) -> Subset:
     """Every example of a shard."""
     return Subset(shard, torch.arange(len(shard), device=shard.device))
+
+
+def averaged(images: Tensor, side: int) -> Tensor:
+    """uint8 images ``[n, c, h, w]`` whose pixels are the rounded means of squares of ``side`` pixels."""
+    return avg_pool2d(images.float(), side).round_().to(torch.uint8)
 
 
 def shard_from_arrays(images: np.ndarray, labels: np.ndarray) -> Shard:

@@ -136,7 +136,7 @@ def test_shapes_have_the_area_of_their_disc():
     pose = uniforms(n, 4, 0)
     pose[:, 0] = 0.0  # the smallest: the whole shape lies in the picture
     for number, name in enumerate(shapes.SHAPE_NAMES):
-        mask = shapes._shape_mask(x.expand(n, -1), y.expand(n, -1), pose, torch.full((n,), number))
+        mask = shapes._shape_mask(x.expand(n, -1), y.expand(n, -1), pose, torch.full((n,), number), 1.0)
         area = mask.sum(1).mean().item() / shapes._RADIUS[0] ** 2
         assert area == pytest.approx(math.pi, rel=0.01), name
 
@@ -160,3 +160,38 @@ def test_contact_sheet_shows_every_class(tmp_path):
     assert sheet.shape == (CLASSES, 2, 3, 32, 32)
     contact_sheet(tmp_path / "sheet.png", count=2)
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_easy_picture_is_an_even_ground_with_an_upright_shape():
+    """At difficulty 0 the ground has one colour, and shapes of one kind cover the same pixels."""
+    images, labels = shapes.draw(derive_key(0, "easy"), torch.arange(200), difficulty=0.0)
+    corners = images[:, :, :2, :2].flatten(2)
+    assert bool((corners == corners[..., :1]).all())
+    for label in labels.unique():
+        own = images[labels == label]
+        covered = (own != own[..., :1, :1]).any(1).float().mean(0)
+        assert bool((covered == 0).any())
+        between = (covered > 0) & (covered < 0.5)  # of a colour so near the ground's that it rounds to it
+        assert float(between.float().mean()) < 0.05
+
+
+def test_the_whole_difficulty_is_the_default():
+    key, index = derive_key(3, "x"), torch.arange(30)
+    assert shapes.draw(key, index)[0].equal(shapes.draw(key, index, 1.0)[0])
+    assert not shapes.draw(key, index)[0].equal(shapes.draw(key, index, 0.5)[0])
+
+
+@pytest.mark.parametrize(("given", "words"), [({"difficulty": 1.5}, "0 to 1"), ({"pool": 3}, "1, 2 or 4")])
+def test_impossible_pictures_are_refused(given, words):
+    with pytest.raises(UserError, match=words):
+        shapes.Shapes(**given)
+
+
+def test_pooled_pictures_are_means():
+    data = shapes.Shapes(train_size=8, test_size=8, pool=2, batch_size=8)
+    data.setup()
+    small = data.subsets["train"].shard.inputs
+    whole = shapes.draw(derive_key(0, "shapes train"), torch.arange(8))[0]
+    assert small.shape == (8, 3, 16, 16)
+    means = whole.double().unflatten(3, (16, 2)).unflatten(2, (16, 2)).mean((3, 5))
+    assert bool(((small.double() - means).abs() <= 0.5).all())

@@ -7,13 +7,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn.functional import avg_pool2d
 
 from sgdlit.data.image_shards import ImagesFromFiles
 from sgdlit.data.official_files import OfficialFiles
 from sgdlit.data.reading import Idx
-from sgdlit.data.shards import PerImage, Shard
+from sgdlit.data.shards import PerImage, Shard, averaged
 from sgdlit.foundations.errors import UserError
 
 
@@ -61,8 +59,7 @@ class FashionMNIST(ImagesFromFiles):
     def shard(self, images: np.ndarray, labels: np.ndarray) -> Shard:
         shard = super().shard(images, labels)
         if self.pool > 1:
-            means = avg_pool2d(shard.inputs.float(), self.pool)
-            shard.inputs = means.round_().to(torch.uint8)
+            shard.inputs = averaged(shard.inputs, self.pool)
         return shard
 
     @cached_property

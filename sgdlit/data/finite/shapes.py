@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sgdlit.data.image_shards import ImageShards
-from sgdlit.data.shards import PerChannel, Shard, Subset, whole
+from sgdlit.data.shards import PerChannel, Shard, Subset, averaged, whole
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import Key, derive_key, integers, uniform, words
 from sgdlit.foundations.progress import track
@@ -88,12 +88,14 @@ _OUTLINES = (
 )
 
 
-def draw(key: Key, index: Tensor) -> tuple[Tensor, Tensor]:
+def draw(key: Key, index: Tensor, difficulty: float = 1.0) -> tuple[Tensor, Tensor]:
     """The pictures and labels of the given examples of one distribution.
 
     Args:
         key: from :func:`sgdlit.foundations.philox.derive_key`; another key is another, independent sequence.
         index: int64 [n], values >= 0, in any order, with or without repetitions. Its device does the work.
+        difficulty: part of the whole range that pose, ground, clutter, exposure and noise take, 0 to 1; at 0
+            shapes stand upright in the middle of an even ground.
 
     Returns:
         images, uint8 [n, 3, 32, 32], and labels, int64 [n], uniform over ``range(len(CLASS_NAMES))``.
@@ -110,7 +112,7 @@ def draw(key: Key, index: Tensor) -> tuple[Tensor, Tensor]:
     chunk = _CHUNK.get(index.device.type, _CHUNK_ELSEWHERE)
     for start in range(0, len(index), chunk):
         part = slice(start, start + chunk)
-        images[part] = _draw_chunk(key, index[part], labels[part]).unflatten(-1, (SIZE, SIZE))
+        images[part] = _draw_chunk(key, index[part], labels[part], difficulty).unflatten(-1, (SIZE, SIZE))
     return images, labels
 
 
@@ -118,7 +120,7 @@ def _labels(key: Key, index: Tensor) -> Tensor:
     return integers(key, index, 1, len(CLASS_NAMES), _LABEL).squeeze(-1)
 
 
-def _draw_chunk(key: Key, index: Tensor, label: Tensor) -> Tensor:
+def _draw_chunk(key: Key, index: Tensor, label: Tensor, difficulty: float) -> Tensor:
     """uint8 [n, 3, 1024]: the layers from back to front, then exposure and noise."""
     sizes = (6, 4, 6, 5 * (_BEHIND + _IN_FRONT), 12, 2, 5)
     drawn = uniform(key, index, sum(sizes), _SCENE).split(sizes, -1)
@@ -126,19 +128,21 @@ def _draw_chunk(key: Key, index: Tensor, label: Tensor) -> Tensor:
     x, y = _grid(index.device)
     kind, shape = torch.tensor(_CLASSES, device=index.device)[label].unbind(-1)
 
-    dx, dy = x - _between(pose[:, :1], -_OFFSET, _OFFSET), y - _between(pose[:, 1:2], -_OFFSET, _OFFSET)
-    object_mask = _shape_mask(dx, dy, pose[:, 2:], shape)
+    offset = difficulty * _OFFSET
+    dx, dy = x - _between(pose[:, :1], -offset, offset), y - _between(pose[:, 1:2], -offset, offset)
+    object_mask = _shape_mask(dx, dy, pose[:, 2:], shape, difficulty)
     object_wave = _wave(dx, dy, pattern, kind)
     other_wave = _wave(x, y, backdrop[:, :4], (backdrop[:, 4] * len(PATTERN_NAMES)).long())
-    cover = _piece_masks(x, y, pieces.unflatten(-1, (-1, 5)))
+    cover = difficulty * _piece_masks(x, y, pieces.unflatten(-1, (-1, 5)))
     light, dark, ground, clutter = _palette(colours)
 
-    relief = _SHADING * _ramp(x, y, shading) + (_BACKDROP * backdrop[:, 5:]) * other_wave
+    ramp = (difficulty * _SHADING) * _ramp(x, y, shading)
+    relief = ramp + ((difficulty * _BACKDROP) * backdrop[:, 5:]) * other_wave
     image = ground + relief.unsqueeze(1)
     image = _over(image, cover[:, :_BEHIND].amax(1), _mix(clutter, dark, other_wave))
     image = _over(image, object_mask, _mix(dark, light, object_wave))
     image = _over(image, cover[:, _BEHIND:].amax(1), clutter)
-    return _expose(image, exposure, _noise(key, index))
+    return _expose(image, exposure, _noise(key, index), difficulty)
 
 
 def _grid(device: torch.device) -> tuple[Tensor, Tensor]:
@@ -157,19 +161,22 @@ def _direction(turns: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cos(angle).to(turns.dtype), torch.sin(angle).to(turns.dtype)
 
 
-def _shape_mask(x: Tensor, y: Tensor, pose: Tensor, shape: Tensor) -> Tensor:
+def _shape_mask(x: Tensor, y: Tensor, pose: Tensor, shape: Tensor, difficulty: float) -> Tensor:
     """Coverage of each pixel by the shape, in [0, 1].
 
     Args:
         x, y: coordinates from the shape's centre in pixels, [n, 1024].
         pose: uniforms [n, 4]: size, rotation, axis and amount of the stretch.
         shape: number of the shape, int64 [n].
+        difficulty: see :func:`draw`.
     """
     outline = torch.tensor(_OUTLINES, dtype=torch.float32, device=x.device)[shape]
     fold, along, across, radial, reach, arm = outline.unsqueeze(-1).unbind(1)
     size, turn, axis, stretch = pose.unsqueeze(-1).unbind(1)
-    radius = _between(size, *_RADIUS)
-    factor = torch.exp(_between(stretch, -_STRETCH, _STRETCH).double()).float()
+    middle, reach_of_sizes = sum(_RADIUS) / 2, difficulty * (_RADIUS[1] - _RADIUS[0]) / 2
+    radius = _between(size, middle - reach_of_sizes, middle + reach_of_sizes)
+    stretched, turn = difficulty * _STRETCH, difficulty * turn
+    factor = torch.exp(_between(stretch, -stretched, stretched).double()).float()
     cos, sin = _direction(axis)
     qx, qy = (cos * x + sin * y) * (factor / radius), (cos * y - sin * x) / (factor * radius)
 
@@ -259,12 +266,12 @@ def _noise(key: Key, index: Tensor) -> Tensor:
     return torch.cat(parts, -1).unflatten(-1, (CHANNELS, -1)).float().sub_(127.5).mul_(1 / 127.5)
 
 
-def _expose(image: Tensor, exposure: Tensor, noise: Tensor) -> Tensor:
+def _expose(image: Tensor, exposure: Tensor, noise: Tensor, difficulty: float) -> Tensor:
     """Contrast and brightness per picture (uniforms ``exposure`` [n, 5]), then noise, then uint8."""
     contrast, amplitude, brightness = exposure.unsqueeze(-1).split((1, 1, CHANNELS), 1)
-    contrast = _between(contrast, *_CONTRAST)
+    contrast = _between(contrast, 1 - difficulty * (1 - _CONTRAST[0]), _CONTRAST[1])
     image = contrast * image + (1 - contrast) * brightness
-    image = image + _between(amplitude, *_NOISE_AMPLITUDE) * noise
+    image = image + difficulty * _between(amplitude, *_NOISE_AMPLITUDE) * noise
     return (image * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -278,24 +285,41 @@ class Shapes(ImageShards):
         train_size: number of training examples.
         test_size: number of test examples.
         data_seed: which draw of the distribution.
+        difficulty: see :func:`draw`.
+        pool: side of the squares of pixels that are averaged into one: 1, 2 or 4.
         shard: see :class:`ImageShards`.
 
     Raises:
-        UserError: a size that is not possible; equal numbers per class, where labels are drawn.
+        UserError: a size that is not possible; equal numbers per class, where labels are drawn; a difficulty
+            outside of 0 to 1; squares that are none of these.
     """
 
-    small = ({"train_size": 40, "test_size": 12},)
+    small = (
+        {"train_size": 40, "test_size": 12},
+        {"train_size": 40, "test_size": 12, "pool": 2, "difficulty": 0.5},
+    )
     train_size: int  # never None: there is no pool of which it could be the rest
 
     def __init__(
-        self, train_size: int = 50000, test_size: int = 10000, data_seed: int = 0, **shard: Any
+        self,
+        train_size: int = 50000,
+        test_size: int = 10000,
+        data_seed: int = 0,
+        difficulty: float = 1.0,
+        pool: int = 1,
+        **shard: Any,
     ) -> None:
         super().__init__(train_size=train_size, **shard)
-        self.test_size, self.data_seed = test_size, data_seed
+        if not 0 <= difficulty <= 1:
+            raise UserError(f"difficulty: {difficulty} is not allowed; allowed: 0 to 1")
+        if pool not in (1, 2, 4):
+            raise UserError(f"pool: {pool} is not allowed; allowed: 1, 2 or 4")
+        self.test_size, self.data_seed, self.difficulty, self.pool = test_size, data_seed, difficulty, pool
 
     @property
     def source(self) -> dict[str, Any]:
-        return super().source | {"test_size": self.test_size, "data_seed": self.data_seed}
+        own = {"test_size": self.test_size, "data_seed": self.data_seed}
+        return super().source | own | {"difficulty": self.difficulty, "pool": self.pool}
 
     def read_splits(self) -> dict[str, Subset]:
         sizes = {"train": self.train_size, "val": self.val_size, "test": self.test_size}
@@ -311,12 +335,16 @@ class Shapes(ImageShards):
     def _draw(self, name: str, size: int) -> Shard:
         key = derive_key(self.data_seed, f"shapes {name}")
         chunks = torch.arange(size, device=self.device).split(2000)
-        drawn = [draw(key, chunk) for chunk in track(chunks, f"drawing {size} {name} images")]
-        images, labels = zip(*drawn, strict=True)
-        return Shard(torch.cat(images), torch.cat(labels))
+        made = track(chunks, f"drawing {size} {name} images")
+        images, labels = zip(*(draw(key, chunk, self.difficulty) for chunk in made), strict=True)
+        whole_images = torch.cat(images)
+        if self.pool > 1:
+            whole_images = averaged(whole_images, self.pool)
+        return Shard(whole_images, torch.cat(labels))
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"data_seed": self.data_seed}
+        own = {"data_seed": self.data_seed, "difficulty": self.difficulty, "pool": self.pool}
+        return super().state_dict() | own
 
     @cached_property
     def standardise(self) -> PerChannel:
