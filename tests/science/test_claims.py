@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from sgdlit.cli.reproduce import Session, config_path
-from sgdlit.papers.catalogue import papers
+from sgdlit.papers.catalogue import papers, seconds
 from sgdlit.papers.claim import Claim, Kind
 
 EXPERIMENTS = {
@@ -14,53 +14,21 @@ EXPERIMENTS = {
     for paper in papers().values()
     for experiment in paper.experiments
 }
-SLOW = {
-    "benarous2023:L23a+L23b",
-    "blog:B1",
-    "blog:B3+B4+B5",
-    "blog:B6+B7",
-    "andreyev2024:AB1+AB2+AB3",
-    "blog:B8+B9",
-    "bordelon2021:L28a",
-    "cha2023:L13a+L13b+L13c",
-    "cohen2021:ES1+ES2+ES3",
-    "cohen2022:AE1+AE2+AE3",
-    "de2020:SI2",
-    "dedeoglu2022:L38a+L38b+L38c",
-    "ding2019:L17",
-    "francazi2022:L40a+L40b+L40c",
-    "glasgow2023:L1a+L1b",
-    "glasgow2023:X1",
-    "goyal2017:L29a+L29b",
-    "grosse2021:G3",
-    "keskar2017:L33a+L33c",
-    "keskar2017:L33b",
-    "kumar2022:L3a+L3b",
-    "liu2024:L15a",
-    "loshchilov2016:L8c",
-    "mccandlish2018:NS1+NS2",
-    "nakkiran2020:DB1+DB2+DB3",
-    "pan2023:L24a+L24b+L24c",
-    "pooladzandi2024:L19a+L19b",
-    "refinetti2023:L27a+L27b",
-    "shallue2018:G4+G5+G7",
-    "shevchenko2019:L32a+L32b",
-    "smith2021:F1b+F1a+F3+F4+F7",
-    "smith2021:F1c",
-    "smith2021:M5b",
-    "smith2021:M1+M2+M3+M4+M5+M6",
-    "wang2023:L34b",
-    "xu2024:L36b",
-    "zhang2019:F5+F8",
-    "zhang2019:G2+G7+G8+G9+G10+G11",
-}
-"""What takes more than some five seconds."""
+LONGEST = 5.0  # seconds of a processor
+
+
+def is_slow(name):
+    """Whether a check takes long, as far as it has been timed (scripts/claim_seconds.py)."""
+    paper, experiment = EXPERIMENTS[name]
+    return seconds().get(paper.name, {}).get(experiment.name, 0.0) > LONGEST
+
+
 NEEDS = {"pooladzandi2024:L19a+L19b": "pytorch_optimizer"}
 """What needs a package of an extra."""
 
 
 def marked(name):
-    return pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+    return pytest.param(name, marks=[pytest.mark.slow] if is_slow(name) else [])
 
 
 @pytest.mark.parametrize("name", [marked(name) for name in EXPERIMENTS])
@@ -84,8 +52,9 @@ def test_claims_show_at_quick_scale_or_say_that_they_do_not(name, tmp_path, monk
         figure.canvas.draw()
 
 
-def test_what_is_slow_exists():
-    assert EXPERIMENTS.keys() >= SLOW
+def test_what_was_timed_exists():
+    known = {(paper.name, experiment.name) for paper, experiment in EXPERIMENTS.values()}
+    assert known >= {(paper, name) for paper, own in seconds().items() for name in own}
 
 
 @pytest.mark.parametrize("paper", papers().values(), ids=lambda paper: paper.name)

@@ -175,7 +175,7 @@ def _shape_mask(x: Tensor, y: Tensor, pose: Tensor, shape: Tensor, difficulty: f
     size, turn, axis, stretch = pose.unsqueeze(-1).unbind(1)
     middle, reach_of_sizes = sum(_RADIUS) / 2, difficulty * (_RADIUS[1] - _RADIUS[0]) / 2
     radius = _between(size, middle - reach_of_sizes, middle + reach_of_sizes)
-    stretched, turn = difficulty * _STRETCH, difficulty * turn
+    stretched, turn, axis = difficulty * _STRETCH, difficulty * turn, difficulty * axis
     factor = torch.exp(_between(stretch, -stretched, stretched).double()).float()
     cos, sin = _direction(axis)
     qx, qy = (cos * x + sin * y) * (factor / radius), (cos * y - sin * x) / (factor * radius)
