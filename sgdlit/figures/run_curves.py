@@ -1,4 +1,4 @@
-"""Training loss, C_reg and test accuracy over steps: of the members of a run, or of runs beside each other."""
+"""Training loss, C_reg and test accuracy over steps: of a run, of its members, or of several runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
