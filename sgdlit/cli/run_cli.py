@@ -23,6 +23,7 @@ from sgdlit.algorithms.mixing import Mixing
 from sgdlit.cli import reporting
 from sgdlit.cli.main import COMMANDS
 from sgdlit.config.limits import check_values
+from sgdlit.config.parsing import call_nothing_while_parsing
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
 from sgdlit.foundations.console import warn
@@ -42,6 +43,7 @@ class Parser(LightningArgumentParser):
     """A parser without abbreviations, whose errors are for :mod:`sgdlit.config.mistakes` to explain."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        call_nothing_while_parsing()
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> None:

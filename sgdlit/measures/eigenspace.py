@@ -4,8 +4,10 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.errors import UserError
 from sgdlit.measures.curvature import CurvatureMeasure, top_of, work_of_top
 from sgdlit.measures.earlier import Earlier
 from sgdlit.measures.measure import RunAtStep, Values, require_positive
@@ -43,6 +45,15 @@ class EigenspaceOverlap(CurvatureMeasure):
         require_positive(type(self).__name__, count=count)
         require_tolerance(self, tolerance)
         self.count, self.tolerance, self._earlier = count, tolerance, Earlier()
+
+    def check(self, network: nn.Module, data: KeyedData) -> None:
+        super().check(network, data)
+        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        if trained <= self.count:
+            raise UserError(
+                f"EigenspaceOverlap: {self.count} of {trained} eigenvalues leave none beside their space; "
+                "allowed: a network of more parameters"
+            )
 
     def work(self, sizes: Sizes) -> Works:
         return work_of_top(sizes, self.count, self.tolerance)

@@ -92,6 +92,7 @@ def member_checkpoint(content: dict[str, Any], k: int) -> dict[str, Any]:
         "lr_schedulers": content["lr_schedulers"][k : k + 1],
         "callbacks": {name: _of_member(state, k) for name, state in content["callbacks"].items()},
         "sgdlit_best": content["sgdlit_best"][k : k + 1],
+        "sgdlit_transforms": content["sgdlit_transforms"][k : k + 1],
         "sgdlit_optimizers": content["sgdlit_optimizers"][k : k + 1],
         data["class"]: data,
     }

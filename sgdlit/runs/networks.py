@@ -8,6 +8,7 @@ from torch import nn
 from sgdlit.config.axes import apply, namespace
 from sgdlit.config.keys import value_at
 from sgdlit.config.options import Option, find_class
+from sgdlit.config.parsing import call_nothing_while_parsing
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.generators import kept
 from sgdlit.runs.checkpoint_files import network_state
@@ -53,6 +54,7 @@ def _build(given: Any) -> nn.Module:
     if not isinstance(given, dict) or "class_path" not in given:
         raise UserError(f"{_KEY}: {given!r}; a network can be built from a class path and its arguments only")
     _check_classes(_KEY, given)
+    call_nothing_while_parsing()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(nn.Module, "network")
     instantiate = getattr(parser, "instantiate", parser.instantiate_classes)  # its name since 4.49

@@ -13,6 +13,7 @@ from sgdlit.objectives.penalty import c_reg_of, modified_value
 from sgdlit.runs.metrics_file import MetricsFile
 
 Row = dict[str, float]
+_BY_MEMBER = ("optimizer_states", "lr_schedulers", "sgdlit_transforms")  # lists of a checkpoint
 T = TypeVar("T")
 
 
@@ -126,15 +127,13 @@ def collect(checkpoint: dict[str, Any], owned: slice, ranks: int) -> None:
         ranks: how many there are.
     """
     prefixes = tuple(f"networks.{k}." for k in range(owned.start, owned.stop))
-    own = {
-        "state_dict": {n: v.cpu() for n, v in checkpoint["state_dict"].items() if n.startswith(prefixes)},
-        "optimizer_states": checkpoint["optimizer_states"][owned],
-        "lr_schedulers": checkpoint["lr_schedulers"][owned],
-        "sgdlit_transforms": checkpoint["sgdlit_transforms"][owned],
+    by_member = [name for name in _BY_MEMBER if name in checkpoint]
+    own = {name: checkpoint[name][owned] for name in by_member} | {
+        "state_dict": {n: v.cpu() for n, v in checkpoint["state_dict"].items() if n.startswith(prefixes)}
     }
     parts: list[Any] = [None] * ranks
     torch.distributed.all_gather_object(parts, own)
     for part in parts:
         checkpoint["state_dict"] |= part["state_dict"]
-    for name in ("optimizer_states", "lr_schedulers", "sgdlit_transforms"):
+    for name in by_member:
         checkpoint[name] = [state for part in parts for state in part[name]]

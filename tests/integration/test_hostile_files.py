@@ -71,7 +71,7 @@ def test_the_config_of_a_run_calls_nothing_either(runs, tmp_path, command, capsy
         assert main([*command, str(folder)]) == 2
     finally:
         (folder / "config.yaml").write_text(text)
-    assert "allowed: a subclass of Optimizer" in capsys.readouterr().err
+    assert "model.optimizer: 'os.mkdir' is not allowed" in capsys.readouterr().err
     assert not place.exists()
 
 

@@ -178,7 +178,7 @@ def test_a_callback_goes_by_the_name_of_its_class(config):
     other = apply(changed, {"trainer.callbacks.StopAtTarget.at_least": "2"})
     assert [c.init_args.as_dict() for c in other.trainer.callbacks] == [
         {"metric": "m", "at_least": 2.0, "at_most": None},
-        {"decay": 0.5},
+        {"decay": 0.5, "polynomial": None},
     ]
     assert changed.trainer.callbacks[0].init_args.at_least == 1
     for key, words in {

@@ -35,7 +35,7 @@ from sgdlit.measures.preconditioned_sharpness import (
     adam_preconditioner,
     preconditioned_sharpness,
 )
-from sgdlit.measures.products import GaussNewtonProducts, HessianProducts
+from sgdlit.measures.products import GaussNewtonProducts, HessianProducts, bytes_held
 from sgdlit.measures.sharpness import sharpness, sharpness_of
 from sgdlit.measures.spectral_density import spectral_density_of
 from sgdlit.measures.stability_limit import stability_limit
@@ -243,7 +243,10 @@ def test_memory_that_is_allowed_decides_how_many_graphs_are_kept():
     batches = cut(inputs, targets, 10)
     vector = torch.randn(sum(p.numel() for p in network.parameters()), dtype=torch.float64)
     kept = []
-    for memory in (0, 40_000, 2**30):
+    whole = HessianProducts(network, loss, batches)
+    fixed = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    held = bytes_held(lambda: whole._graph(inputs, targets), fixed)
+    for memory in (0, held / 2, 2**30):
         products = HessianProducts(network, loss, batches, graph_memory=memory)
         kept.append((products._keeping, products @ vector)[0] or len(products._kept))
     assert kept[0] == 0
