@@ -251,7 +251,7 @@ def test_adams_averages_are_needed_and_said(runs, capsys):
             "--measures: none of them can be taken of this run afterwards",
         ),
         (["--measures", "Trace", "--mode", "tarin"], "--mode"),
-        (["--measure", "Trace"], "did you mean measures?"),
+        (["--measure", "Trace"], "did you mean --measures?"),
         (["--measures", "Trace", "--member", "1"], "member: 1 does not exist"),
     ],
 )
