@@ -567,6 +567,7 @@ _C_REG = Experiment(
     measure_c_reg,
     draw_c_reg,
     needs_data=True,
+    data_at_full="cifar10",
 )
 _PAIRS_QUICK = (
     "an MLP 784–64–10 on 1024 images of Fashion-MNIST, 100 epochs at B = 16 and ε = 2⁻⁷ unless said, twelve "

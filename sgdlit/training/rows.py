@@ -121,20 +121,20 @@ def collect(checkpoint: dict[str, Any], owned: slice, ranks: int) -> None:
     """Put what other ranks know of their members into the checkpoint of the first.
 
     Args:
-        checkpoint: as Lightning made it on this rank.
+        checkpoint: as Lightning made it on this rank; or a snapshot, which has no states of transforms.
         owned: the members of this rank.
         ranks: how many there are.
     """
+    of_members = ("optimizer_states", "lr_schedulers", "sgdlit_transforms")
+    names = [name for name in of_members if name in checkpoint]
     prefixes = tuple(f"networks.{k}." for k in range(owned.start, owned.stop))
     own = {
         "state_dict": {n: v.cpu() for n, v in checkpoint["state_dict"].items() if n.startswith(prefixes)},
-        "optimizer_states": checkpoint["optimizer_states"][owned],
-        "lr_schedulers": checkpoint["lr_schedulers"][owned],
-        "sgdlit_transforms": checkpoint["sgdlit_transforms"][owned],
+        **{name: checkpoint[name][owned] for name in names},
     }
     parts: list[Any] = [None] * ranks
     torch.distributed.all_gather_object(parts, own)
     for part in parts:
         checkpoint["state_dict"] |= part["state_dict"]
-    for name in ("optimizer_states", "lr_schedulers", "sgdlit_transforms"):
+    for name in names:
         checkpoint[name] = [state for part in parts for state in part[name]]

@@ -172,6 +172,15 @@ def test_a_dry_run_writes_nothing_and_says_the_price(copied, capsys):
     assert not (copied / "measures.csv").exists()
 
 
+def test_examples_of_its_own_are_said_since_the_table_has_one_column(copied, capsys):
+    given = ["--measures", "[GradientNorm, {class_path: Trace, init_args: {probes: 3, examples: 20}}]"]
+    assert main(["measure", "--run", str(copied), *given, "--examples", "50", "--at", "last"]) == 0
+    shown = capsys.readouterr().err
+    assert "Trace has examples: 20 of its own" in shown
+    assert "GradientNorm has" not in shown
+    assert "1 step measured on 50 examples" in shown
+
+
 def test_members_are_measured_one_or_all(runs, capsys):
     both = ["--ensemble=[{seed_everything: [0, 3]}]", *SPACED, *with_measures(runs, CHEAP)]
     assert runs.fit("both", *both) == 0
