@@ -48,8 +48,8 @@ class ClassLosses(Measure):
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
         _, targets = data.example()
-        signs = targets.dim() == 1 and bool((targets.abs() == 1).all())
-        if targets.is_floating_point() and not signs:
+        signs = bool((targets.abs() == 1).all())
+        if targets.dim() != 1 or (targets.is_floating_point() and not signs):
             raise UserError(
                 "ClassLosses: the targets are no classes; allowed: data with one class per example"
             )

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
@@ -35,6 +34,7 @@ from sgdlit.measures.undisturbed import (
     refuse_not_finite,
 )
 from sgdlit.objectives import Loss
+from sgdlit.objectives.second_derivatives import plain_attention
 
 _NUMBERS = 2**23  # of gradients that are held at a time
 _POSITIONS = 64  # of a sequence: above, products between all of them cost more than the gradients do
@@ -279,10 +279,7 @@ def _vectorised(
 
     each = vmap(grad(cost), (None, 0, 0), randomness="different")
     at_a_time = max(1, _NUMBERS // max(1, sum(p.numel() for p in parameters.values())))
-    with (
-        copied_buffers(network),
-        sdpa_kernel(SDPBackend.MATH),
-    ):  # vmap takes fused attention apart, one example after another
+    with copied_buffers(network), plain_attention():  # vmap takes fused attention apart, example by example
         parts = [
             _reduced(each(parameters, x, y), wanted)
             for x, y in zip(inputs.split(at_a_time), targets.split(at_a_time), strict=True)

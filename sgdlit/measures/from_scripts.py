@@ -3,13 +3,13 @@
 import weakref
 from collections.abc import Callable, Iterable
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.console import warn
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.generators import kept
 from sgdlit.objectives import Loss
 
 LossOfEach = Callable[[Tensor, Tensor], Tensor]
@@ -58,6 +58,6 @@ def noticed(batches: Iterable[Batch]) -> Iterable[Batch]:
 
 
 def gathered(batches: Iterable[Batch]) -> list[Batch]:
-    """The batches of one pass, see :func:`noticed`; a loader's draws from torch's generator do not last."""
-    with torch.random.fork_rng(devices=[]):
+    """The batches of one pass, see :func:`noticed`; what a loader draws does not last."""
+    with kept([]):
         return [(inputs, targets) for inputs, targets in noticed(batches)]

@@ -90,11 +90,11 @@ class RowAlignment(Measure):
             )
         _, targets = data.example()
         row = targets[0].double()
-        if targets.is_floating_point() and not (
-            row.dim() == 1 and row.min() >= 0 and abs(row.sum() - 1) < 1e-4
-        ):
+        shares = row.dim() == 1 and row.min() >= 0 and abs(row.sum() - 1) < 1e-4
+        if not (shares if targets.is_floating_point() else row.dim() == 0):
             raise UserError(
-                "RowAlignment: the targets are numbers; allowed: classes, or probabilities of them"
+                "RowAlignment: the targets are neither one class per example nor its probabilities; "
+                "allowed: data that have these"
             )
 
     def work(self, sizes: Sizes) -> Works:

@@ -97,7 +97,7 @@ def spectral_density_of(
     return Spectrum(torch.from_numpy(nodes), torch.from_numpy(weights))
 
 
-def spectrum_of(run: RunAtStep, steps: int, starts: int) -> Spectrum:
+def density_of_run(run: RunAtStep, steps: int, starts: int) -> Spectrum:
     """That of the Hessian of the measured examples; ask for it by ``run.once``."""
     return spectral_density_of(run.once(hessian_of), steps, starts, run.data.seed, run.step)
 
@@ -140,17 +140,17 @@ class SpectralDensity(CurvatureMeasure):
 
     def work(self, sizes: Sizes) -> Works:
         products = self.starts * min(self.steps, sizes.parameters)
-        own = {(spectrum_of, self.steps, self.starts): Work(products=products * sizes.examples)}
+        own = {(density_of_run, self.steps, self.starts): Work(products=products * sizes.examples)}
         return work_of_hessian(sizes) | own
 
     def take(self, run: RunAtStep, member: int) -> Values:
-        found = run.once(spectrum_of, self.steps, self.starts)
+        found = run.once(density_of_run, self.steps, self.starts)
         largest, smallest = float(found.nodes.max()), float(found.nodes.min())
         ends = {"measure/spectrum_largest": largest, "measure/spectrum_smallest": smallest}
         return mean_of(found.share_below(-0.01 * abs(largest))).under("measure/negative_share") | ends
 
     def take_arrays(self, run: RunAtStep, member: int) -> dict[str, Tensor]:
-        found = run.once(spectrum_of, self.steps, self.starts)
+        found = run.once(density_of_run, self.steps, self.starts)
         low, high = float(found.nodes.min()), float(found.nodes.max())
         width = 0.01 * (high - low)
         if not (math.isfinite(width) and width > 0):

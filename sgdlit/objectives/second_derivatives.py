@@ -43,7 +43,9 @@ def _plain_recurrence() -> Iterator[None]:
         torch.backends.mkldnn.set_flags(before)
 
 
-_attention = _OfTheProcess(lambda: sdpa_kernel(SDPBackend.MATH))
+plain_attention = _OfTheProcess(lambda: sdpa_kernel(SDPBackend.MATH))
+"""Inside, attention is computed by single operations, which can be differentiated twice and vectorised."""
+
 _recurrence = _OfTheProcess(_plain_recurrence)
 
 
@@ -55,7 +57,7 @@ def second_derivatives(network: nn.Module | None = None) -> Iterator[None]:
         network: whose layers are looked at for recurrent ones; None where there are none.
     """
     with ExitStack() as entered:
-        entered.enter_context(_attention())
+        entered.enter_context(plain_attention())
         if network is not None and any(isinstance(module, nn.RNNBase) for module in network.modules()):
             entered.enter_context(_recurrence())
         yield

@@ -17,7 +17,7 @@ from sgdlit.figures.style import COLORS, distinct, finish, panels, select
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Progress, Row, Tables, Workshop
-from sgdlit.papers.support.bands import in_every, in_most, inside
+from sgdlit.papers.support.seed_findings import band, in_every_seed, in_most_seeds, inside, range_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -157,7 +157,7 @@ def _judge_rates(rows: list[Row]) -> list[Finding]:
     level = "mean training loss between 5 and 10 % of training at 0.22 over that at 0.1"
     few, many = float(np.median(small)), float(np.median(large))
     return [
-        in_every(
+        in_every_seed(
             "L4e", f"largest relative change of the test loss in {rates}", change.max(0), high=0, note=note
         ),
         Finding(
@@ -168,15 +168,17 @@ def _judge_rates(rows: list[Row]) -> list[Finding]:
             middle < 0.25,
             spread,
         ),
-        in_every("L4a", "test loss at 0.22 over that at 0.05", over, high=2 / 3),
-        Finding("L4b", "median support at 0.05", "> 160", f"{few:g}", inside(few, 160, None), _range(small)),
-        Finding("L4b", at_large, "< 115", f"{many:g}", inside(many, None, 115), _range(large)),
-        in_every("L4c", level, plateau, low=4),
+        in_every_seed("L4a", "test loss at 0.22 over that at 0.05", over, high=2 / 3),
+        Finding(
+            "L4b", "median support at 0.05", band(low=160), f"{few:g}", inside(few, low=160), _range(small)
+        ),
+        Finding("L4b", at_large, band(high=115), f"{many:g}", inside(many, high=115), _range(large)),
+        in_every_seed("L4c", level, plateau, low=4),
     ]
 
 
 def _range(values: Array) -> str:
-    return f"none: a median; {len(values)} seeds lie in {values.min():g} to {values.max():g}"
+    return f"none: a median; {len(values)} seeds lie in {range_of(values)}"
 
 
 def _judge_held(rows: list[Row], seeds: int) -> list[Finding]:
@@ -188,8 +190,10 @@ def _judge_held(rows: list[Row], seeds: int) -> list[Finding]:
     sparser = np.asarray((support[1:] <= support[:-1]).all(0))
     held = "0.22 held for 1, 5, 40 %"
     return [
-        in_most("L4d", f"{held}: test loss falls from each to the next", better, -(-8 * seeds // 10)),
-        in_most("L4d", f"{held}: support does not grow from any to the next", sparser, -(-6 * seeds // 10)),
+        in_most_seeds("L4d", f"{held}: test loss falls from each to the next", better, -(-8 * seeds // 10)),
+        in_most_seeds(
+            "L4d", f"{held}: support does not grow from any to the next", sparser, -(-6 * seeds // 10)
+        ),
     ]
 
 

@@ -16,7 +16,8 @@ from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, sele
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.over_seeds import all_seeds, generator, interval_of, mean_of, range_of
+from sgdlit.papers.support.seed_findings import all_seeds, interval_of, mean_of, range_of
+from sgdlit.theory.draws import numbered_generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +68,7 @@ def measure_rates(o: Options, workshop: Workshop) -> Evidence:
     w = np.full((2, len(_NOISES), o.seeds, _D), 0.5)
     sums, totals = np.full(w.shape[:3], _GAMMA**2), np.zeros(w.shape[:3])
     found, adapted = [], []
-    draws = [generator(seed, 2) for seed in range(o.seeds)]
+    draws = [numbered_generator(seed, 2) for seed in range(o.seeds)]
     for step in range(times[-1]):
         if step % 1000 == 0:
             noise = np.stack([draw.standard_normal((1000, _D)) for draw in draws], 1) / np.sqrt(_D)
@@ -120,7 +121,7 @@ def measure_robustness(o: Options, workshop: Workshop) -> Evidence:
     w = np.full((2, len(_LRS), o.seeds, _D), 1.5)  # AdaGrad-Norm and SGD
     sums = np.full((len(_LRS), o.seeds), _GAMMA**2)
     start = float(0.5 * _CURVATURE.sum() * 1.5**2)
-    draws = [generator(seed, 3) for seed in range(o.seeds)]
+    draws = [numbered_generator(seed, 3) for seed in range(o.seeds)]
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(o.robust_steps):
             if step % 1000 == 0:

@@ -18,7 +18,7 @@ from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, sele
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.seeds import mean_within
+from sgdlit.papers.support.seed_findings import in_the_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,12 +82,12 @@ def _findings(o: Options, rows: list[Row]) -> list[Finding]:
         for precision in o.precisions:
             statement = f"{kind} block, λ = {precision:g}: alignment at the start, where √(k/d) = {start:.3f}"
             at_start = values(kind, precision=precision, time=0.0)
-            findings.append(mean_within("L23a", statement, at_start, start - 0.06, start + 0.06))
+            findings.append(in_the_mean("L23a", statement, at_start, start - 0.06, start + 0.06))
         for precision in (p for p in o.precisions if p >= 100):
             for time, floor in _FLOORS.items():
                 own = values(kind, precision=precision, time=time)
                 name = f"{kind} block, λ = {precision:g}: alignment at t = {time:g}d"
-                findings.append(mean_within("L23a", name, own, floor, 1))
+                findings.append(in_the_mean("L23a", name, own, floor, 1))
                 if time == _TIMES[-1]:
                     spread = float(own.std(ddof=1))
                     findings.append(
@@ -103,11 +103,11 @@ def _findings(o: Options, rows: list[Row]) -> list[Finding]:
         for precision in (p for p in o.precisions if p < 100):
             own = np.array([values(kind, precision=precision, seed=seed).max() for seed in range(o.seeds)])
             name = f"{kind} block, λ = {precision:g}: largest alignment at any time"
-            findings.append(mean_within("L23b", name, own, 0, _HIDDEN))
+            findings.append(in_the_mean("L23b", name, own, 0, _HIDDEN))
     for precision in (p for p in o.precisions if p < 100):
         own = values("accuracy", precision=precision, time=_TIMES[-1])
         name = f"λ = {precision:g}: accuracy at t = {_TIMES[-1]:g}d"
-        findings.append(mean_within("L23b", name, own, 0.9, 1))
+        findings.append(in_the_mean("L23b", name, own, 0.9, 1))
     return findings
 
 

@@ -13,7 +13,7 @@ from sgdlit.figures.style import COLORS, distinct, finish, panels, select
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import Claim
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.seeds import every_within, mean_within
+from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,15 +72,15 @@ def measure(o: Options, workshop: Workshop) -> Evidence:
     apart = [max(abs(r["least"] - 1), abs(r["most"] - 1)) for r in sort]
     most = [r["most"] for r in relu]
     findings = [
-        every_within("L12a", "GroupSort: |ratio − 1| over all layers and examples", apart, 0, 1e-10),
-        every_within("L12b", "ReLU: the largest ratio of a layer", most, 0, 1 + 1e-12),
+        in_every_seed("L12a", "GroupSort: |ratio − 1| over all layers and examples", apart, 0, 1e-10),
+        in_every_seed("L12b", "ReLU: the largest ratio of a layer", most, 0, 1 + 1e-12),
     ]
     for depth in o.depths:
         own = [[r["mean"] for r in select(relu, depth=depth, seed=s)] for s in range(o.seeds)]
         means = [sum(values) / len(values) for values in own]
         if depth in _MOST:
             statement = f"ReLU, depth {depth}: mean ratio over layers and examples"
-            findings.append(mean_within("L12b", statement, means, 0, _MOST[depth]))
+            findings.append(in_the_mean("L12b", statement, means, 0, _MOST[depth]))
     return Evidence({"ratio": rows}, findings)
 
 

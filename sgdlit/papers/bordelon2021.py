@@ -11,7 +11,7 @@ from sgdlit.data.spectra import power_law
 from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, distinct, finish, panels, select
 from sgdlit.papers.claim import EXACT, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Tables, Workshop
-from sgdlit.papers.support.bands import in_mean, inside
+from sgdlit.papers.support.seed_findings import in_the_mean, inside
 from sgdlit.papers.support.slopes import log_slope
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def measure_curves(o: Options, workshop: Workshop) -> Evidence:
             ratio = [r["over_exact"] for r in select(evidence.tables["simulated"], case=case.name, step=t)]
             statement = f"{case.name}: mean loss of {o.runs} runs over F13 at step {t}"
             evidence.findings.append(
-                in_mean("L28a", statement, ratio, 1 - case.tolerance, 1 + case.tolerance)
+                in_the_mean("L28a", statement, ratio, 1 - case.tolerance, 1 + case.tolerance)
             )
     evidence.findings.append(_isotropic())
     return evidence

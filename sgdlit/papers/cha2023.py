@@ -15,7 +15,8 @@ from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, sele
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import Claim
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.seeds import every_within, mean_within, slope
+from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean
+from sgdlit.papers.support.slopes import log_slope
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,17 +84,17 @@ def _findings(o: Options, rows: list[Row]) -> list:
     findings = []
     for order, (_, low, high) in _EXPONENTS.items():
         claim = "L13c" if order == "GraB" else "L13a"
-        slopes = slope(o.lrs, by_order[order])
+        slopes = log_slope(np.array(o.lrs), by_order[order])
         findings.append(
-            mean_within(claim, f"{order}: slope of log E‖w − w_*‖² over log η", slopes, low, high)
+            in_the_mean(claim, f"{order}: slope of log E‖w − w_*‖² over log η", slopes, low, high)
         )
     replaced, single, random, grab = (by_order[order][:, -1] for order in _ORDERS)
     at = f"at η = {o.lrs[-1]:g}: E‖w − w_*‖² of"
     return [
         *findings,
-        every_within("L13b", f"{at} random reshuffling over the single shuffle's", random / single, 0, 1),
-        every_within("L13b", f"{at} the single shuffle over that with replacement", single / replaced, 0, 1),
-        mean_within(
+        in_every_seed("L13b", f"{at} random reshuffling over the single shuffle's", random / single, 0, 1),
+        in_every_seed("L13b", f"{at} the single shuffle over that with replacement", single / replaced, 0, 1),
+        in_the_mean(
             "L13c",
             f"{at} GraB over the single shuffle's",
             grab / single,

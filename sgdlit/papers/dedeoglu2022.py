@@ -17,7 +17,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
 from sgdlit.papers.support.fashion import fashion_14x14
-from sgdlit.papers.support.seeds import mean_within
+from sgdlit.papers.support.seed_findings import in_the_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,11 +105,11 @@ def _findings(o: Options, tables: Tables) -> list[Finding]:
         Finding("L38a", "seeds in which SGD < Adaptive-k < oracle in test accuracy after the last epoch",
                 f"at least {least} of {o.seeds}", f"{between} of {o.seeds}; {means}", between >= least,
                 "none: a count of seeds"),
-        mean_within("L38a", "share of the gap between SGD and oracle that Adaptive-k closes",
+        in_the_mean("L38a", "share of the gap between SGD and oracle that Adaptive-k closes",
                     (adaptive - plain) / (oracle - plain), 0.2, 0.8),
-        mean_within("L38b", "share of the clean examples that is kept", kept["clean"], 0.7, 1),
-        mean_within("L38b", "share of the wrongly labelled examples that is kept", kept["wrong"], 0, 0.6),
-        mean_within("L38c", "test accuracy: Adaptive-k after the last epoch minus SGD after its best, "
+        in_the_mean("L38b", "share of the clean examples that is kept", kept["clean"], 0.7, 1),
+        in_the_mean("L38b", "share of the wrongly labelled examples that is kept", kept["wrong"], 0, 0.6),
+        in_the_mean("L38c", "test accuracy: Adaptive-k after the last epoch minus SGD after its best, "
         "chosen on the "
                     "test set", adaptive - best, -1, 0.1),
     ]  # fmt: skip

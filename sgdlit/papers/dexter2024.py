@@ -15,7 +15,7 @@ from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, sele
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import EXACT, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.bands import in_every, in_mean, in_median
+from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean, in_the_median
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,8 +115,8 @@ def measure_bounds(o: Options, workshop: Workshop) -> Evidence:
     return Evidence(
         {"bounds": rows},
         [
-            in_every("L20b", "critical ελ₁ over min(2, σ(n/B − 1)^(−½))", over, high=slack),
-            in_every("L20b", "critical ελ₁ over 2σ/(σ + n/B − 1)", under, low=1 / slack),
+            in_every_seed("L20b", "critical ελ₁ over min(2, σ(n/B − 1)^(−½))", over, high=slack),
+            in_every_seed("L20b", "critical ελ₁ over 2σ/(σ + n/B − 1)", under, low=1 / slack),
         ],
     )
 
@@ -183,11 +183,11 @@ def _judge_runs(rows: list[Row]) -> list[Finding]:
     heavy = "heavy tails: few runs carry the mean"
     median = "median ‖w‖² then, at 1.1 of it, from ‖w‖² = 1"
     return [
-        in_mean("L20c", f"{simulated} 0.9 of the critical rate", ratio[0], 0.95, 1.05, spread),
-        in_every("L20c", f"{simulated} 1.1 of it", ratio[1], 0.3, 1.7, heavy),
-        in_median("L20c", f"{exact} 0.9 of the critical rate", growth[0], high=1e-3),
-        in_every("L20c", f"{exact} 1.1 of it", growth[1], low=1e3),
-        in_every("L20c", median, [r["median_at_end"] for r in above], high=0.1),
+        in_the_mean("L20c", f"{simulated} 0.9 of the critical rate", ratio[0], 0.95, 1.05, spread),
+        in_every_seed("L20c", f"{simulated} 1.1 of it", ratio[1], 0.3, 1.7, heavy),
+        in_the_median("L20c", f"{exact} 0.9 of the critical rate", growth[0], high=1e-3),
+        in_every_seed("L20c", f"{exact} 1.1 of it", growth[1], low=1e3),
+        in_every_seed("L20c", median, [r["median_at_end"] for r in above], high=0.1),
     ]
 
 

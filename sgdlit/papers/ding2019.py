@@ -14,7 +14,8 @@ import numpy as np
 from sgdlit.figures.style import COLORS, finish, panels, select
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.over_seeds import all_seeds, generator, interval_of, mean_of, range_of
+from sgdlit.papers.support.seed_findings import all_seeds, interval_of, mean_of, range_of
+from sgdlit.theory.draws import numbered_generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,13 +53,16 @@ def measure(o: Options, workshop: Workshop) -> Evidence:
         return Evidence(notes=["pruning: left out, since there is no folder of data sets (--data)"])
     import torch
 
-    from sgdlit.algorithms.rules.sparse_momentum import GSM, GSMRule, largest
+    from sgdlit.algorithms.largest import largest
+    from sgdlit.algorithms.rules.sparse_momentum import GSM, GSMRule
     from sgdlit.papers.support import stacked_mlps
     from sgdlit.papers.support.fashion import fashion_14x14
 
     images, classes = fashion_14x14(workshop.data, "train")
     test = fashion_14x14(workshop.data, "test")
-    own = np.stack([generator(seed, 3).permutation(len(images))[: o.images] for seed in range(o.seeds)])
+    own = np.stack(
+        [numbered_generator(seed, 3).permutation(len(images))[: o.images] for seed in range(o.seeds)]
+    )
     chosen, tables = torch.from_numpy(own), Tables(pruning=[], kept=[])
     for name, keep in zip(_RULES, (o.keep, 1.0), strict=True):
         group = GSM([torch.zeros(1)], _LR, _BETA, _DECAY, keep).param_groups[0]
@@ -75,7 +79,7 @@ def measure(o: Options, workshop: Workshop) -> Evidence:
             rule.update(parameters, gradient, state, given)
         before = 1 - stacked_mlps.errors(parameters, *test)
         weights = torch.cat([p.flatten(1) for p in parameters[::2]], 1)
-        mask = largest(weights.abs(), round(o.keep * weights.shape[1]))
+        mask = largest(weights.abs(), round(o.keep * weights.shape[1])).float()
         pruned_norm = (weights * (1 - mask)).norm(dim=1) / weights.norm(dim=1)
         layers = mask.split([p[0].numel() for p in parameters[::2]], 1)
         for p, kept in zip(parameters[::2], layers, strict=True):

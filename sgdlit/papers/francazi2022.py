@@ -16,7 +16,7 @@ from sgdlit.figures.style import COLORS, finish, panels, select
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.seeds import band, every_within, mean_within
+from sgdlit.papers.support.seed_findings import band, in_every_seed, in_the_mean, range_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,8 +102,8 @@ def _findings(o: Options, rows: list[Row]) -> list[Finding]:
     rises = {ratio: rise(ratio) for ratio in sorted([o.ratio, *o.other_ratios])}
     name = f"largest loss of the minority in {_RISE} steps of GD over its start"
     findings = [
-        every_within("L40a", f"ratio {o.ratio}: {name}", rises[o.ratio], 1.2, np.inf),
-        mean_within("L40a", f"ratio {o.ratio}: {name}", rises[o.ratio], 1.8, np.inf),
+        in_every_seed("L40a", f"ratio {o.ratio}: {name}", rises[o.ratio], 1.2, np.inf),
+        in_the_mean("L40a", f"ratio {o.ratio}: {name}", rises[o.ratio], 1.8, np.inf),
     ]
     means = {ratio: float(own.mean()) for ratio, own in rises.items()}
     grows = list(means.values()) == sorted(means.values())
@@ -119,13 +119,13 @@ def _findings(o: Options, rows: list[Row]) -> list[Finding]:
         )
     )
     if 1 in rises:
-        findings.append(mean_within("L40a", f"balanced: {name}", rises[1], 0, 1.2))
+        findings.append(in_the_mean("L40a", f"balanced: {name}", rises[1], 0, 1.2))
         statement = f"balanced over ratio {o.ratio}: {name}"
-        findings.append(every_within("L40a", statement, rises[1] / rises[o.ratio], 0, 1))
+        findings.append(in_every_seed("L40a", statement, rises[1] / rises[o.ratio], 0, 1))
     both = [curves("PCNGD", o.ratio, label)[:, : _FALL + 1] for label in ("minority", "majority")]
     largest = np.max([np.diff(own, axis=1).max(1) for own in both], 0)
     statement = f"PCNGD: largest change of either class's loss in one of the first {_FALL} steps"
-    findings.append(every_within("L40b", statement, largest, -np.inf, 0))
+    findings.append(in_every_seed("L40b", statement, largest, -np.inf, 0))
     plain = late("SGD")
     for method, claim, low, high in (
         ("PCNGD", "L40b", 0.0, 0.2),
@@ -141,7 +141,7 @@ def _findings(o: Options, rows: list[Row]) -> list[Finding]:
                 claim,
                 statement,
                 band(low, high),
-                f"{ratio:.3g}, seeds {each.min():.3g} to {each.max():.3g}",
+                f"{ratio:.3g}, seeds {range_of(each)}",
                 low <= ratio <= high,
                 "none: a ratio of means; the range over the seeds is given",
             )

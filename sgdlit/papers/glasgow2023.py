@@ -16,7 +16,7 @@ import numpy as np
 from sgdlit.figures.style import COLORS, finish, panels
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.bands import in_every, in_mean
+from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean
 from sgdlit.papers.support.slopes import log_slopes
 from sgdlit.runs.reading import load_run
 
@@ -147,14 +147,14 @@ def _judge_phases(o: Options, tables: Tables) -> list[Finding]:
         f"d = {dimensions[-1]}: share of Σ‖w_k‖² on the two inputs at 99 %, {2 / dimensions[-1]:.4f} at first"
     )
     return [
-        in_every("L1a", "slope of log samples to 99 % over log d", slopes.each, 1.0, 1.5),
-        in_every("L1a", "samples to 99 % over d", samples / dimensions, 300, 1800),
-        in_every("L1a", f"d = {o.control}, first layer frozen: accuracy after {_STEPS} steps",
+        in_every_seed("L1a", "slope of log samples to 99 % over log d", slopes.each, 1.0, 1.5),
+        in_every_seed("L1a", "samples to 99 % over d", samples / dimensions, 300, 1800),
+        in_every_seed("L1a", f"d = {o.control}, first layer frozen: accuracy after {_STEPS} steps",
                  [r["accuracy"] for r in tables["control"]], 0.47, 0.53),
-        in_every("L1b", "samples to 75 % over samples to 99 %", part, low=1 / 3),
-        in_mean("L1b", "samples to 75 % over samples to 99 %, over dimensions too",
+        in_every_seed("L1b", "samples to 75 % over samples to 99 %", part, low=1 / 3),
+        in_the_mean("L1b", "samples to 75 % over samples to 99 %, over dimensions too",
                 np.reshape(part, (len(dimensions), -1)).mean(0), 0.5, 0.85, "about two thirds"),
-        in_mean("L1b", name, largest, low=0.4),
+        in_the_mean("L1b", name, largest, low=0.4),
     ]  # fmt: skip
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from sgdlit.figures.style import COLORS, binary_ticks, finish, panels, select
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.over_seeds import all_seeds, generator, interval_of, mean_of, range_of
+from sgdlit.papers.support.seed_findings import all_seeds, interval_of, mean_of, range_of
+from sgdlit.theory.draws import numbered_generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +65,9 @@ def measure(o: Options, workshop: Workshop) -> Evidence:
     from sgdlit.papers.support.fashion import fashion_14x14
 
     images, classes = fashion_14x14(workshop.data, "train")
-    own = np.stack([generator(seed, 3).permutation(len(images))[:_IMAGES] for seed in range(o.seeds)])
+    own = np.stack(
+        [numbered_generator(seed, 3).permutation(len(images))[:_IMAGES] for seed in range(o.seeds)]
+    )
     chosen = torch.from_numpy(own)
     tables: Tables = {"last": [], "curves": []}
     for done, k in enumerate(_RULES["scaled"]):
@@ -105,7 +108,10 @@ def _losses(images: Tensor, classes: Tensor, lrs: Array, batch_size: int) -> Arr
     per_epoch = examples // batch_size
     parameters = stacked_mlps.he_normal(_WIDTHS, seeds, rules)
     sizes = torch.from_numpy(lrs).float().repeat_interleave(seeds, 0)
-    lines, drawn = torch.arange(seeds).unsqueeze(1), [generator(s, 4, batch_size) for s in range(seeds)]
+    lines, drawn = (
+        torch.arange(seeds).unsqueeze(1),
+        [numbered_generator(s, 4, batch_size) for s in range(seeds)],
+    )
     found, order = [], torch.empty(0)
     for step in range(steps):
         if step % per_epoch == 0:

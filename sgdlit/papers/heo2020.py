@@ -16,7 +16,8 @@ import numpy as np
 from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, select
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.over_seeds import all_seeds, interval_of, normal, range_of
+from sgdlit.papers.support.seed_findings import all_seeds, interval_of, range_of
+from sgdlit.theory.draws import numbered_generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,13 +65,18 @@ def squared(vector: Array) -> Array:
     return (vector * vector).sum(-1)
 
 
+def _normal(seeds: int, purpose: int, *shape: int) -> Array:
+    """Standard normal numbers of the seeds 0, 1, …, float64 ``[seeds, *shape]``."""
+    return np.stack([numbered_generator(seed, purpose).standard_normal(shape) for seed in range(seeds)])
+
+
 def measure_growth(o: Options, workshop: Workshop) -> Evidence:
     """Tables ``growth``: ‖w‖² over steps, mean over seeds, by momentum and rule; ``ratio``: by β and seed."""
     beta = np.array(_MOMENTA)[:, None]
-    w = np.tile(unit(normal(o.seeds, 1, _D)), (2, len(_MOMENTA), 1, 1))  # SGDM and SGDP
+    w = np.tile(unit(_normal(o.seeds, 1, _D)), (2, len(_MOMENTA), 1, 1))  # SGDM and SGDP
     p, past = np.zeros_like(w), np.zeros((len(_MOMENTA), o.seeds))
     begin, taken, largest = squared(w), np.zeros(w.shape[:-1]), 0.0
-    drawn = normal(o.seeds, 2, o.growth_steps, _D)
+    drawn = _normal(o.seeds, 2, o.growth_steps, _D)
     rows: list[Row] = []
     for step in range(o.growth_steps):
         g = _SIZE * unit(tangential(drawn[:, step], w)) / np.linalg.norm(w, axis=-1, keepdims=True)
@@ -119,7 +125,7 @@ def measure_growth(o: Options, workshop: Workshop) -> Evidence:
 def measure_descent(o: Options, workshop: Workshop) -> Evidence:
     """Table ``descent``: f and ‖w‖ over steps, mean over seeds, by η and rule."""
     lr = np.array(_LRS)[:, None, None]
-    w = np.tile(unit(normal(o.seeds, 3, _D)), (2, len(_LRS), 1, 1))
+    w = np.tile(unit(_normal(o.seeds, 3, _D)), (2, len(_LRS), 1, 1))
     p = np.zeros_like(w)
     rows: list[Row] = []
     for step in range(o.descent_steps + 1):

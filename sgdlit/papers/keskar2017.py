@@ -16,7 +16,8 @@ import numpy as np
 from sgdlit.figures.style import COLORS, finish, panels, select
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.over_seeds import all_seeds, generator, interval_of, range_of
+from sgdlit.papers.support.seed_findings import all_seeds, interval_of, range_of
+from sgdlit.theory.draws import numbered_generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +72,7 @@ class Problems:
 
 def problems(seeds: int) -> Problems:
     """Columns scaled from 1 to 0.2, targets with noise 0.5."""
-    drawn = [generator(seed, 1) for seed in range(seeds)]
+    drawn = [numbered_generator(seed, 1) for seed in range(seeds)]
     x = np.stack([d.standard_normal((_N, _D)) for d in drawn]) * np.geomspace(1, 0.2, _D)
     truth = np.stack([d.standard_normal(_D) for d in drawn])
     y = np.einsum("snd,sd->sn", x, truth) + 0.5 * np.stack([d.standard_normal(_N) for d in drawn])
@@ -81,7 +82,7 @@ def problems(seeds: int) -> Problems:
 
 def batches(seeds: int, steps: int) -> Array:
     """Numbers of the examples of each step, with replacement: ``[steps, S, B]``."""
-    drawn = [generator(seed, 2).integers(0, _N, (steps, _BATCH)) for seed in range(seeds)]
+    drawn = [numbered_generator(seed, 2).integers(0, _N, (steps, _BATCH)) for seed in range(seeds)]
     return np.stack(drawn, 1)
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from sgdlit.figures.style import COLORS, finish, panels, select
 from sgdlit.papers.claim import EXACT, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.over_seeds import generator, interval_of, mean_of
+from sgdlit.papers.support.seed_findings import interval_of, mean_of
+from sgdlit.theory.draws import numbered_generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,7 +113,7 @@ class Instance:
         self, start: Array, variance: float, steps: int, runs: int, seed: int
     ) -> tuple[Array, Array]:
         """w after the steps, of SGD and of accelerated SGD on the same examples: ``[runs, d]`` each."""
-        root, drawn = np.sqrt(self.eigenvalues), generator(seed, 1)
+        root, drawn = np.sqrt(self.eigenvalues), numbered_generator(seed, 1)
         sgd, w, v = (np.tile(start, (runs, 1)) for _ in range(3))
         for _ in range(steps):
             x = drawn.standard_normal((runs, _D)) * root

@@ -15,7 +15,8 @@ import numpy as np
 from sgdlit.figures.style import COLORS, MARKERS, finish, panels, select
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.over_seeds import all_seeds, generator, interval_of, mean_of, range_of
+from sgdlit.papers.support.seed_findings import all_seeds, interval_of, mean_of, range_of
+from sgdlit.theory.draws import numbered_generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,7 @@ _METHODS = ("synchronous", "naive", "delayed", "plain")
 
 def measure_local(o: Options, workshop: Workshop) -> Evidence:
     """Table ``local``: E‖w − w*‖² and bias² after averaging, by workers, H and seed."""
-    drawn = [generator(seed, 1) for seed in range(o.seeds)]
+    drawn = [numbered_generator(seed, 1) for seed in range(o.seeds)]
     h = {"unequal": np.stack([d.uniform(0.5, 1.5, (_M, _D)) for d in drawn])[:, None]}
     c = {"unequal": np.stack([d.standard_normal((_M, _D)) for d in drawn])[:, None]}
     h["equal"], c["equal"] = np.ones_like(h["unequal"]), np.zeros_like(c["unequal"])
@@ -159,7 +160,7 @@ def measure_asynchronous(o: Options, workshop: Workshop) -> Evidence:
 
 def _synchronous(w: Array, outer: Array, seeds: int) -> Array:
     """Rounds of all workers, with Nesterov's momentum."""
-    drawn, v = [generator(seed, 2) for seed in range(seeds)], np.zeros_like(w)
+    drawn, v = [numbered_generator(seed, 2) for seed in range(seeds)], np.zeros_like(w)
     for _ in range(_ARRIVALS // _M):
         g = sum(w - _locally(w, drawn) for _ in range(_M)) / _M
         v = _BETA * v + g
@@ -169,7 +170,7 @@ def _synchronous(w: Array, outer: Array, seeds: int) -> Array:
 
 def _asynchronous(start: Array, outer: Array, seeds: int) -> list[Array]:
     """Naive and delayed momentum, and none; a worker's steps are taken when it arrives, from its start."""
-    drawn = [generator(seed, 3) for seed in range(seeds)]
+    drawn = [numbered_generator(seed, 3) for seed in range(seeds)]
     w = np.stack([start] * 3)
     begun, v, total = [w.copy() for _ in _TIMES], np.zeros_like(w[:2]), np.zeros_like(w[0])
     order = arrivals(_TIMES)

@@ -16,7 +16,7 @@ import numpy as np
 from sgdlit.figures.style import COLORS, finish, panels, select
 from sgdlit.papers.claim import EXACT, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.over_seeds import interval_of, mean_of, range_of
+from sgdlit.papers.support.seed_findings import interval_of, mean_of, range_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,14 +133,16 @@ def measure_networks(o: Options, workshop: Workshop) -> Evidence:
 
     from sgdlit.papers.support import stacked_mlps
     from sgdlit.papers.support.fashion import fashion_14x14
-    from sgdlit.papers.support.over_seeds import generator
+    from sgdlit.theory.draws import numbered_generator
 
     images, classes = fashion_14x14(workshop.data, "train")
     test_images, test_classes = fashion_14x14(workshop.data, "test")
     steps = _NETWORK_ENDS[-1]
     both = np.stack([restarts(_NETWORK_ENDS[0], 2, steps, 0.0, _TOP), cosine(steps, _TOP)])
     rates = torch.from_numpy(both).float().repeat_interleave(o.seeds, 0)
-    own = np.stack([generator(seed, 3).permutation(len(images))[: o.images] for seed in range(o.seeds)])
+    own = np.stack(
+        [numbered_generator(seed, 3).permutation(len(images))[: o.images] for seed in range(o.seeds)]
+    )
     chosen = torch.from_numpy(own).repeat(2, 1)
     parameters = stacked_mlps.he_normal([196, 100, 10], o.seeds, 2)
     buffers = [torch.zeros_like(p) for p in parameters]

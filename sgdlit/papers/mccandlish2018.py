@@ -15,6 +15,7 @@ from sgdlit.figures.style import COLORS, MARKERS, finish, panels, select
 from sgdlit.papers.claim import IN_ERRORS, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, NoOptions, Paper, Row, Tables, Workshop
 from sgdlit.runs.reading import load_run
+from sgdlit.theory.draws import numbered_generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -140,7 +141,7 @@ def measure_steps(o: NoOptions, workshop: Workshop) -> Evidence:
     rows: list[Row] = []
     draws = _DRAWS if workshop.quick else 10 * _DRAWS
     for seed in range(_STARTS):
-        rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5CA1E]))
+        rng = numbered_generator(seed, 0x5CA1E)
         h = 1 / np.arange(1, _D + 1)
         theta = rng.standard_normal(_D)
         rows += [{"seed": seed, **_gain(h, theta, size, draws, rng)} for size in _SIZES]

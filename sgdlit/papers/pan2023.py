@@ -20,7 +20,7 @@ from sgdlit.figures.style import COLORS, MARKERS, finish, panels, select
 from sgdlit.foundations.intervals import t_interval
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean, in_the_median
+from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean, in_the_median, range_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,7 +146,7 @@ def _findings(o: Options, rows: list[Row]) -> list[Finding]:
     for k, step in enumerate(_STEPS[1:], start=1):
         note = (
             f"{o.vocabulary} tokens have {np.median(ratio[:, k]):.2g} at step {step}: fewer rare tokens do "
-            f"lower the ratio; with {_FEW} it is {few[:, k].min():.2g} to {few[:, k].max():.2g}, by seed"
+            f"lower the ratio; with {_FEW} it is {range_of(few[:, k])}, by seed"
         )
         statement = f"{_FEW} tokens: s(gradient)/s(Adam) at step {step}"
         findings.append(in_the_median("L24c", statement, few[:, k], 2, 3, note))

@@ -10,11 +10,11 @@ generators of torch, numpy and Python.
 
 from __future__ import annotations
 
-import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -119,27 +119,18 @@ class Problem:
             return losses / losses[0]
 
 
-class seeded_generators:
+@contextmanager
+def seeded_generators(seed: int) -> Iterator[None]:
     """Inside, the global generators of Python, numpy and torch are seeded; afterwards they are as before."""
+    from sgdlit.foundations.generators import kept
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        import torch
-
-        self._before: Any = (random.getstate(), np.random.get_state(), torch.get_rng_state())
-        random.seed(self.seed)
-        np.random.seed(self.seed)
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *_: object) -> None:
-        import torch
-
-        python, numpy, own = self._before
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(own)
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        with kept([], seed):
+            yield
+    finally:
+        np.random.set_state(before)
 
 
 def _makers() -> dict[str, Callable[[list[Tensor], float], Optimizer]]:

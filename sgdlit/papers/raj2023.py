@@ -16,7 +16,7 @@ import numpy as np
 from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, select
 from sgdlit.papers.claim import EXACT, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Tables, Workshop
-from sgdlit.papers.support.bands import in_every, in_mean
+from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,7 +87,7 @@ def measure_tails(o: Options, workshop: Workshop) -> Evidence:
                 ]  # fmt: skip
         ratio = [r["hill"] / r["exact"] for r in select(evidence.tables["index"], lr=lr)]
         statement = f"{name}: Hill's index of ‖w‖ over the exact α = {exact:.2f}"
-        evidence.findings.append(in_mean("L31a", statement, ratio, 0.85, 1.15))
+        evidence.findings.append(in_the_mean("L31a", statement, ratio, 0.85, 1.15))
         workshop.progress("rates", k + 1, len(_SETTINGS))
     evidence.findings += _exact()
     return evidence
@@ -162,9 +162,9 @@ def measure_gaps(o: Options, workshop: Workshop) -> Evidence:
     seen = ", ".join(f"{value:.3g}" for value in gap["low curvature"].mean(0))
     means = f"low curvature: mean gap over α = {', '.join(map(str, _ALPHAS))}"
     evidence.findings = [
-        in_every("L31b", "low curvature: α of the smallest gap", best["low curvature"], low=2),
+        in_every_seed("L31b", "low curvature: α of the smallest gap", best["low curvature"], low=2),
         Finding("L31b", means, "falls", seen, falls, "none: an order of means"),
-        in_every("L31b", "high curvature: α of the smallest gap", best["high curvature"], high=1.2),
+        in_every_seed("L31b", "high curvature: α of the smallest gap", best["high curvature"], high=1.2),
     ]
     evidence.notes.append(f"gaps: {EXACT.removeprefix('none: ')}: the test mean of |x·w| at each w")
     return evidence

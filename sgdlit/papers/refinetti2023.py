@@ -16,7 +16,7 @@ from sgdlit.figures.style import COLORS, distinct, finish, panels, select
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.seeds import every_within, mean_within
+from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,15 +83,15 @@ def _findings(rows: list[Row]) -> list[Finding]:
     for step in (100, 300):
         name = f"step {step}: |accuracy of true − GP|"
         findings += [
-            every_within("L27a", name, abs(gap("covariance", step)), 0, 0.03),
-            mean_within("L27a", name, abs(gap("covariance", step)), 0, 0.01),
+            in_every_seed("L27a", name, abs(gap("covariance", step)), 0, 0.03),
+            in_the_mean("L27a", name, abs(gap("covariance", step)), 0, 0.01),
         ]
     name = "step 3000: accuracy of true − GP"
-    findings.append(every_within("L27a", name, gap("covariance", 3000), 0.15, 1))
+    findings.append(in_every_seed("L27a", name, gap("covariance", 3000), 0.15, 1))
     for step in (30, 100):
         name = f"step {step}: accuracy of true − iso"
-        findings.append(mean_within("L27b", name, gap("isotropic", step), 0.04, 1))
-    findings.append(every_within("L27b", "step 100: accuracy of true − iso", gap("isotropic", 100), 0.02, 1))
+        findings.append(in_the_mean("L27b", name, gap("isotropic", step), 0.04, 1))
+    findings.append(in_every_seed("L27b", "step 100: accuracy of true − iso", gap("isotropic", 100), 0.02, 1))
     return findings
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from sgdlit.figures.style import COLORS, distinct, finish, panels, select
 from sgdlit.papers.claim import Claim
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.bands import in_every, in_median
+from sgdlit.papers.support.seed_findings import in_every_seed, in_the_median
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,15 +83,15 @@ def _judged(rows: list[Row]) -> Evidence:
     return Evidence(
         {"changes": rows},
         [
-            in_every("L7a", f"E[Δ(L_B − L_A)] over (ε/N) tr 𝒞 {at}", gap[-1], 0.9, 1.1),
-            in_median("L7a", f"{deviation} {halved}", orders[0], 0.85, 1.15),
-            in_median(
+            in_every_seed("L7a", f"E[Δ(L_B − L_A)] over (ε/N) tr 𝒞 {at}", gap[-1], 0.9, 1.1),
+            in_the_median("L7a", f"{deviation} {halved}", orders[0], 0.85, 1.15),
+            in_the_median(
                 "L7b", f"measured/predicted difference of fresh and same batches {at}", two[-1], 0.9, 1.1
             ),
-            in_every(
+            in_every_seed(
                 "L7b", f"|measured − predicted| over (ε²/N)(|tr H̄𝒞| + ½|μ·∇tr 𝒞|) {at}", missed, high=0.4
             ),
-            in_median("L7b", f"{deviation} {halved}", orders[1], 0.85, 1.15),
+            in_the_median("L7b", f"{deviation} {halved}", orders[1], 0.85, 1.15),
         ],
     )
 

@@ -18,7 +18,7 @@ from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, finish, panels, 
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import EXACT, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.seeds import band, mean_within
+from sgdlit.papers.support.seed_findings import band, in_the_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,14 +141,14 @@ def measure_training(o: Options, workshop: Workshop) -> Evidence:
         return np.array([row["loss"] for row in select(rows, sigma=rule, batch_size=b)])
 
     findings = [
-        mean_within("L35b", f"σ = B/64: late training loss at B = {b} over that at B = {first}",
+        in_the_mean("L35b", f"σ = B/64: late training loss at B = {b} over that at B = {first}",
                     losses_at("B/64", b) / losses_at("B/64", first), 0.96, 1.04)
         for b in o.training_batch_sizes if b != first
     ]  # fmt: skip
     if 64 in o.training_batch_sizes:
         ratio = losses_at("8", 64) / losses_at("8", first)
         name = f"σ = 8: late training loss at B = 64 over that at B = {first}"
-        findings.append(mean_within("L35b", name, ratio, 4, np.inf))
+        findings.append(in_the_mean("L35b", name, ratio, 4, np.inf))
     return Evidence({"training": rows}, findings)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from sgdlit.figures.style import COLORS, MARKERS, finish, panels, select
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Progress, Row, Tables, Workshop
-from sgdlit.papers.support.bands import in_mean, inside
+from sgdlit.papers.support.seed_findings import in_the_mean, inside
 from sgdlit.papers.support.slopes import log_slope, log_slopes
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _of_temperature(o: Options, rows: list[Row]) -> list[Finding]:
         w = _by_seed(o, rows, chi, [(t, o.examples_of_temperatures) for t in o.temperatures])
         statement = f"χ = {chi}: exponent of w₁ in T at P = {o.examples_of_temperatures}"
         slopes = log_slopes(np.array(o.temperatures), w)
-        findings.append(in_mean("L26a", statement, slopes.each, 0.94, 1.06))
+        findings.append(in_the_mean("L26a", statement, slopes.each, 0.94, 1.06))
     return findings
 
 

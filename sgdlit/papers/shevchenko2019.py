@@ -13,7 +13,7 @@ from sgdlit.figures.style import COLORS, finish, panels, select
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.bands import in_every, in_mean, in_most, inside
+from sgdlit.papers.support.seed_findings import band, in_every_seed, in_most_seeds, in_the_mean, inside
 from sgdlit.papers.support.slopes import log_slopes
 
 if TYPE_CHECKING:
@@ -169,17 +169,18 @@ def _judge(o: Options, rows: list[Row]) -> list[Finding]:
     below = column("barrier", last) < column("straight_barrier", last)
     apart = [abs(r["path_less_predicted"]) for r in rows]
     return [
-        in_mean("L32a", "slope of log loss gained by dropping half over log N", slopes, -1.1, -0.7),
+        in_the_mean("L32a", "slope of log loss gained by dropping half over log N", slopes, -1.1, -0.7),
         Finding("L32a", f"loss gained by keeping {_KEPT}: N = {last} over N = {middle}, means", "0.6 to 1.4",
                 f"{kept:.3f}", inside(float(kept), 0.6, 1.4), spread),
-        Finding("L32a", f"loss gained by dropping half: N = {middle} over N = {last}, means", "> 2",
-                f"{falls:.2f}", inside(float(falls), 2, None), spread),
-        in_every("L32b", "|highest loss on the path less that of A, C and their halves|", apart, high=1e-5),
-        Finding("L32b", f"barrier of the path: N = {first} over N = {last}, means", "> 2.5", f"{barrier:.2f}",
-                inside(float(barrier), 2.5, None), spread),
+        Finding("L32a", f"loss gained by dropping half: N = {middle} over N = {last}, means", band(low=2),
+                f"{falls:.2f}", inside(float(falls), low=2), spread),
+        in_every_seed("L32b", "|highest loss on the path less that of A, C and their halves|", apart,
+                      high=1e-5),
+        Finding("L32b", f"barrier of the path: N = {first} over N = {last}, means", band(low=2.5),
+                f"{barrier:.2f}", inside(float(barrier), low=2.5), spread),
         Finding("L32b", f"barrier of the straight line: N = {last} over N = {first}, means", "0.6 to 1.4",
                 f"{straight:.3f}", inside(float(straight), 0.6, 1.4), spread),
-        in_most("L32b", f"N = {last}: barrier of the path below that of the straight line", below,
+        in_most_seeds("L32b", f"N = {last}: barrier of the path below that of the straight line", below,
                 -(-4 * o.seeds // 5)),
     ]  # fmt: skip
 

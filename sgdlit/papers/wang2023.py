@@ -14,7 +14,7 @@ import numpy as np
 from sgdlit.figures.style import COLORS, MARKERS, finish, panels, select
 from sgdlit.papers.claim import EXACT, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.over_seeds import all_seeds, interval_of, range_of
+from sgdlit.papers.support.seed_findings import all_seeds, interval_of, range_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,11 +142,13 @@ def measure_networks(o: Options, workshop: Workshop) -> Evidence:
 
     from sgdlit.papers.support import stacked_mlps
     from sgdlit.papers.support.fashion import fashion_14x14
-    from sgdlit.papers.support.over_seeds import generator
+    from sgdlit.theory.draws import numbered_generator
 
     images, classes = fashion_14x14(workshop.data, "train")
     test_images, test_classes = fashion_14x14(workshop.data, "test")
-    chosen = np.stack([generator(seed, 3).permutation(len(images))[: o.images] for seed in range(o.seeds)])
+    chosen = np.stack(
+        [numbered_generator(seed, 3).permutation(len(images))[: o.images] for seed in range(o.seeds)]
+    )
     rows: list[Row] = []
     for batch_size, lrs in _SETTINGS.items():
         settings = [(lr, b) for lr in lrs for b in (0.0, _BETA)]

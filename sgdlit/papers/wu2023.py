@@ -16,7 +16,8 @@ from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, distinct, finish
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.seeds import every_within, mean_within, slope
+from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean, range_of
+from sgdlit.papers.support.slopes import log_slope
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,7 +143,7 @@ def _regression_findings(o: Options, tables: Tables) -> list[Finding]:
         further = single[:, k] - random[:, k]
         name = f"B = {b}: distance from M_GD over ‖M_GD‖, the single shuffle's less reshuffling's"
         note = f"above 0 in {(further > 0).sum()} of {o.seeds} seeds"
-        findings.append(mean_within("L25a", name, further, 0, np.inf, note))
+        findings.append(in_the_mean("L25a", name, further, 0, np.inf, note))
     for name, own in (("single shuffle", single), ("reshuffling", random)):
         means = own.mean(0)
         found = ", ".join(f"{mean:.3f} at {b}" for mean, b in zip(means, o.batch_sizes, strict=True))
@@ -157,17 +158,17 @@ def _regression_findings(o: Options, tables: Tables) -> list[Finding]:
             )
         )
     findings.append(
-        mean_within(
+        in_the_mean(
             "L25a",
             "reshuffling: slope of log distance from M_GD over log B, about −1",
-            slope(o.batch_sizes, random),
+            log_slope(np.array(o.batch_sizes), random),
             -1.4,
             -0.6,
         )
     )
     for k, b in enumerate(o.batch_sizes):
         name = f"B = {b}: angle to M_GD of the single shuffle's optimum over reshuffling's"
-        findings.append(mean_within("L25a", name, angles[:, k], 1.5, np.inf))
+        findings.append(in_the_mean("L25a", name, angles[:, k], 1.5, np.inf))
     shorter = int((values("reshuffling", "length") < 1).sum())
     total = o.seeds * len(o.batch_sizes)
     found = ", ".join(f"{length:.3f} at {b}" for length, b in zip(lengths, o.batch_sizes, strict=True))
@@ -186,7 +187,7 @@ def _regression_findings(o: Options, tables: Tables) -> list[Finding]:
     for order in ("single shuffle", "reshuffling"):
         distances = [row["distance"] for row in select(tables["trained"], order=order)]
         name = f"B = {o.trained_batch_size}, {order}: distance of SGD's M from its optimum, over its length"
-        findings.append(every_within("L25c", name, distances, 0, 0.02))
+        findings.append(in_every_seed("L25c", name, distances, 0, 0.02))
     return findings
 
 
@@ -267,18 +268,18 @@ def _classification_findings(o: Options, rows: list[Row], early: int) -> list[Fi
     beyond = end - 1.5 * least
     length = values(single, "norm", o.hard_epochs) / values(random, "norm", o.hard_epochs)
     return [
-        every_within("L25d", f"{single}: training loss {over}", grown(single, "loss"), 0, 1),
-        every_within("L25d", f"{single}: ‖M‖ {over}", grown(single, "norm"), 1, np.inf),
-        every_within("L25d", f"{single}: full-batch risk {over}", grown(single, "risk"), 1, np.inf),
-        every_within(
+        in_every_seed("L25d", f"{single}: training loss {over}", grown(single, "loss"), 0, 1),
+        in_every_seed("L25d", f"{single}: ‖M‖ {over}", grown(single, "norm"), 1, np.inf),
+        in_every_seed("L25d", f"{single}: full-batch risk {over}", grown(single, "risk"), 1, np.inf),
+        in_every_seed(
             "L25d",
             f"{random}: ‖M‖ {over}",
             grown(random, "norm"),
             0,
             1.5,
-            f"‖M‖ of the single shuffle over reshuffling's: {length.min():.3g} to {length.max():.3g}",
+            f"‖M‖ of the single shuffle over reshuffling's: {range_of(length)}",
         ),
-        every_within(
+        in_every_seed(
             "L25d", f"{random}: full-batch risk less 1.5 times gradient descent's", beyond, -np.inf, 0.2
         ),
     ]

@@ -16,7 +16,8 @@ from sgdlit.figures.style import COLORS, MARKERS, finish, panels, select
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.seeds import every_within, mean_within
+from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean
+from sgdlit.theory.draws import numbered_generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,12 +60,7 @@ def measure(o: Options, workshop: Workshop) -> Evidence:
     from sgdlit.algorithms.transforms import PerExampleClip
     from sgdlit.papers.support.clipping_bias import clipped_root, stationary_mean
 
-    values = np.stack(
-        [
-            np.random.default_rng(np.random.SeedSequence([s, 21])).exponential(size=o.values)
-            for s in range(o.seeds)
-        ]
-    )
+    values = np.stack([numbered_generator(s, 21).exponential(size=o.values) for s in range(o.seeds)])
     predicted = np.array([clipped_root(own, o.threshold) - own.mean() for own in values])
     rows: list[Row] = []
     for k, lr in enumerate(o.lrs):
@@ -94,15 +90,15 @@ def _findings(o: Options, rows: list[Row]) -> list[Finding]:
         ratios = np.array([r["found"] / r["predicted"] for r in own])
         name = f"clipped, η = {lr:g}: w − ā over that of the root of Σ clip(w − a_i, C₁)"
         findings += [
-            mean_within("L21a", name, ratios, 0.97, 1.03),
-            every_within("L21a", name, ratios, 0.88, 1.12),
+            in_the_mean("L21a", name, ratios, 0.97, 1.03),
+            in_every_seed("L21a", name, ratios, 0.88, 1.12),
         ]
     for method in _METHODS[1:]:
         for lr, most in ((o.lrs[0], 0.04), (o.lrs[-1], 0.02)):
             own = select(rows, method=method, lr=lr)
             shares = np.array([abs(r["found"] / r["predicted"]) for r in own])
             findings.append(
-                mean_within("L21b", f"{method}, η = {lr:g}: |w − ā| over clipping's", shares, 0, most)
+                in_the_mean("L21b", f"{method}, η = {lr:g}: |w − ā| over clipping's", shares, 0, most)
             )
     return findings
 

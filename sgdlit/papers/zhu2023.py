@@ -14,7 +14,8 @@ import numpy as np
 from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, select
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.over_seeds import generator, interval_of, mean_of, range_of
+from sgdlit.papers.support.seed_findings import interval_of, mean_of, range_of
+from sgdlit.theory.draws import numbered_generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +54,7 @@ def measure_gradient(o: Options, workshop: Workshop) -> Evidence:
 
     matrix, lrs = ring(_WORKERS).numpy(), np.array(_LRS)
     w = np.tile(np.array([1.0, 0.0]), (len(lrs), o.seeds, _WORKERS, 1))
-    drawn = [generator(seed, 1) for seed in range(o.seeds)]
+    drawn = [numbered_generator(seed, 1) for seed in range(o.seeds)]
     first, second = np.zeros((len(lrs), o.seeds)), np.zeros((len(lrs), o.seeds))
     for step in range(_TO):
         if step >= _FROM:
@@ -99,7 +100,10 @@ def measure_consensus(o: Options, workshop: Workshop) -> Evidence:
 
     evidence = Evidence({"consensus": []})
     for done, workers in enumerate(_SIZES):
-        matrix, drawn = ring(workers).numpy(), [generator(seed, 2, workers) for seed in range(o.seeds)]
+        matrix, drawn = (
+            ring(workers).numpy(),
+            [numbered_generator(seed, 2, workers) for seed in range(o.seeds)],
+        )
         w, trace, square = np.zeros((o.seeds, workers, 2)), np.zeros(o.seeds), np.zeros(o.seeds)
         for step in range(_BURN + o.steps):
             if step % 100 == 0:

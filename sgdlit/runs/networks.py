@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
@@ -10,6 +9,7 @@ from sgdlit.config.axes import apply, namespace
 from sgdlit.config.keys import value_at
 from sgdlit.config.options import Option, find_class
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.generators import kept
 from sgdlit.runs.checkpoint_files import network_state
 
 _KEY = "model.network"
@@ -57,7 +57,7 @@ def _build(given: Any) -> nn.Module:
     parser.add_subclass_arguments(nn.Module, "network")
     instantiate = getattr(parser, "instantiate", parser.instantiate_classes)  # its name since 4.49
     try:
-        with torch.random.fork_rng(devices=[]):  # the random numbers of the caller stay as they are
+        with kept([]):  # the random numbers of the caller stay as they are
             return instantiate(parser.parse_object({"network": given})).network
     except (ArgumentError, TypeError, ValueError) as error:
         raise UserError(f"{_KEY}: {given['class_path']} cannot be built: {error}") from error

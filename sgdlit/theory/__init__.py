@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 # ruff: noqa: F401
 if TYPE_CHECKING:
     from sgdlit.theory.connecting_path import Neurons, corners
-    from sgdlit.theory.draws import generator, normal_matrix
+    from sgdlit.theory.draws import generator, normal_matrix, numbered_generator
     from sgdlit.theory.epoch_orders import all_orders, mean_and_spread, paired_orders, sgd_endpoints
     from sgdlit.theory.first_crossing import Best, best_constant_lr, lr_grid, steps_to_target
     from sgdlit.theory.flow import gradient_flow
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from sgdlit.theory.simulation import simulate
 
 _HOMES = {
-    "draws": ("generator", "normal_matrix"),
+    "draws": ("generator", "normal_matrix", "numbered_generator"),
     "epoch_orders": ("all_orders", "mean_and_spread", "paired_orders", "sgd_endpoints"),
     "connecting_path": ("Neurons", "corners"),
     "first_crossing": ("Best", "best_constant_lr", "lr_grid", "steps_to_target"),

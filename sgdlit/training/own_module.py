@@ -24,6 +24,7 @@ from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.generators import kept
 from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.measure import Measure
 from sgdlit.objectives import Loss, NetworkOutput
@@ -230,8 +231,7 @@ class OwnModule:
             UserError: examples that are more than tensors.
         """
         device = self.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(derive_key(_SEED, "measures").lo)
+        with kept([device], derive_key(_SEED, "measures").lo):
             if isinstance(self.source, KeyedData):
                 batch: Any = self.source.chosen(indices, device)
             else:

@@ -232,6 +232,13 @@ def test_a_resumed_run_goes_on_with_its_state(name, case):
     assert taken(again, at_step(case, name)) == values
 
 
+@pytest.mark.parametrize("kind", ["ClassLosses", "RowAlignment"])
+def test_what_looks_at_classes_refuses_sequences(kind):
+    (name,) = [name for name in MEASURES if name.split()[0] == kind]
+    with pytest.raises(UserError, match=r"class.* per example"):
+        check(MEASURES[name](), "transformer")
+
+
 @pytest.mark.parametrize("name", MEASURES)
 def test_its_file_states_a_formula(name):
     cls = type(MEASURES[name]())

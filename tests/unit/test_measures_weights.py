@@ -116,6 +116,15 @@ def test_angles_between_weights():
     assert math.isnan(angle(right, torch.zeros(2)))
 
 
+@pytest.mark.parametrize("turned", [1e-9, 1e-3, 1.0, math.pi / 2, 3.0])
+def test_a_rotation_by_an_angle_is_that_angle_whatever_the_lengths(turned):
+    torch.manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(12, 2, dtype=torch.float64))[0]
+    w = 3 * basis[:, 0]
+    rotated = 0.1 * (math.cos(turned) * basis[:, 0] + math.sin(turned) * basis[:, 1])
+    assert angle(w.view(3, 4), rotated.view(3, 4)) == pytest.approx(turned, rel=1e-6)
+
+
 def test_scale_invariance_is_tried():
     """Under LayerNorm without, and under BatchNorm in training mode; not what comes last, nor in evaluation
     mode; where it holds, ⟨w, ∂C/∂w⟩ = 0 (Euler), and a step of descent turns w by ε‖∂C/∂w‖/‖w‖."""

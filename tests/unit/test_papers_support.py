@@ -1,11 +1,10 @@
-"""What studies of papers share: exponents of power laws over seeds, and findings about numbers of seeds."""
+"""What studies of papers share: exponents of power laws over seeds."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from sgdlit.foundations.errors import UserError
-from sgdlit.papers.support.bands import in_every, in_mean, in_median, in_most
 from sgdlit.papers.support.slopes import log_slope, log_slopes
 
 
@@ -37,18 +36,3 @@ def test_slopes_of_seeds_against_scipy():
 def test_points_without_a_power_law_are_refused(x, y):
     with pytest.raises(UserError, match="points"):
         log_slopes(np.array(x), np.array(y))
-
-
-def test_findings_hold_inside_their_band_alone():
-    assert in_mean("X", "value", [0.9, 1.0, 1.4], 1.0, 1.2).holds
-    assert not in_mean("X", "value", [0.9, 1.0, 1.4], 1.15, 1.2).holds
-    assert not in_mean("X", "value", [1.0, np.nan], 0.0, 2.0).holds
-    assert in_median("X", "value", [0.0, 1.0, 9.0], 0.9, 1.1).holds
-    assert in_every("X", "value", [[0.5, 1.0], [1.0, 1.5]], 0.5, 1.5).holds
-    assert not in_every("X", "value", [0.5, 1.6], high=1.5).holds
-    assert not in_every("X", "value", [0.5, 1.6], low=0.6).holds
-    assert in_most("X", "value", [True, True, False], 2).holds
-    assert not in_most("X", "value", [True, True, False], 3).holds
-    assert str(in_most("X", "value", [True, False], 1)).endswith(
-        "predicted ≥ 1 of 2; found 1 of 2; holds: yes"
-    )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgdlit.algorithms.largest import largest
 from sgdlit.algorithms.rules.base import Hyperparameters, RuleOptimizer, State, UpdateRule
 from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.penalty import spread
@@ -49,12 +50,6 @@ class GSM(RuleOptimizer):
 
     def rule(self, group: dict[str, Any]) -> UpdateRule:
         return GSMRule([group])
-
-
-def largest(scores: Tensor, count: int) -> Tensor:
-    """1 at the ``count`` largest of the last dimension of ``[..., n]``, 0 elsewhere."""
-    chosen = scores.topk(count, dim=-1, sorted=False).indices
-    return torch.zeros_like(scores).scatter(-1, chosen, 1.0)
 
 
 class GSMRule(UpdateRule):

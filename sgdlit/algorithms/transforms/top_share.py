@@ -1,16 +1,10 @@
 """Only the weights that matter most for the loss receive their gradient."""
 
-import torch
 from torch import Tensor
 
+from sgdlit.algorithms.largest import largest
 from sgdlit.algorithms.transforms.base import Examples, GradientTransform, State
 from sgdlit.foundations.errors import UserError
-
-
-def top_mask(importance: Tensor, count: int) -> Tensor:
-    """Which ``count`` entries of ``[..., P]`` are largest: bool ``[..., P]``."""
-    chosen = importance.topk(count, dim=-1).indices
-    return torch.zeros_like(importance, dtype=torch.bool).scatter(-1, chosen, True)
 
 
 class TopShare(GradientTransform):
@@ -37,4 +31,4 @@ class TopShare(GradientTransform):
         gradient, weights = examples.mean_gradient(), examples.is_weight
         importance = (examples.parameters * gradient).abs().masked_fill(~weights, -1.0)
         count = round(self.share * int(weights.sum()))
-        return gradient * (top_mask(importance, count) | ~weights), state
+        return gradient * (largest(importance, count) | ~weights), state

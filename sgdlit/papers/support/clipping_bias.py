@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from sgdlit.algorithms.transforms import Examples, GradientTransform
+from sgdlit.theory.draws import numbered_generator
 
 
 def clipped_root(values: np.ndarray, threshold: float) -> float:
@@ -33,7 +34,7 @@ def stationary_mean(
     a = torch.from_numpy(values)
     w = a.mean(1, keepdim=True).repeat(1, runs).unsqueeze(-1)
     state, steps = transform.start(w), round(60 / lr)
-    rng = np.random.default_rng(np.random.SeedSequence([22, round(1e9 * lr)]))
+    rng = numbered_generator(22, round(1e9 * lr))
     drawn = torch.from_numpy(rng.integers(0, values.shape[1], (steps, runs * batch_size)))
     total = torch.zeros(len(values), dtype=torch.float64)
     for step, chosen in enumerate(drawn):

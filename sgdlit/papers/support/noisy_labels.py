@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sgdlit.algorithms.transforms import AdaptiveK
 from sgdlit.data.label_errors import DirectedErrors
+from sgdlit.theory.draws import numbered_generator
 
 METHODS = ("SGD", "Adaptive-k", "oracle")
 _CLASSES = 10
@@ -76,7 +77,7 @@ def train(
     network = _Stack(o, images.shape[1])
     rule = AdaptiveK()
     state = rule.start(torch.zeros(o.seeds, 1))
-    rng = [np.random.default_rng(np.random.SeedSequence([seed, 38])) for seed in range(o.seeds)]
+    rng = [numbered_generator(seed, 38) for seed in range(o.seeds)]
     for epoch in range(o.epochs):
         lr = o.lr if epoch < o.drop else o.lr / 5
         order = torch.from_numpy(np.stack([r.permutation(o.examples) for r in rng]))
@@ -107,7 +108,7 @@ class _Stack:
 
     def __init__(self, o: Setting, inputs: int) -> None:
         sizes = ((o.hidden, inputs), (_CLASSES, o.hidden))
-        rng = [np.random.default_rng(np.random.SeedSequence([seed, 39])) for seed in range(o.seeds)]
+        rng = [numbered_generator(seed, 39) for seed in range(o.seeds)]
         drawn = [[r.standard_normal(size) * math.sqrt(2 / size[1]) for size in sizes] for r in rng]
         self.weights = [
             torch.from_numpy(np.stack(own)).float().repeat(len(METHODS), 1, 1)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from sgdlit.algorithms.transforms import Examples, PerExampleClip
+from sgdlit.theory.draws import numbered_generator
 
 _LABEL_NOISE = 0.1
 
@@ -28,13 +29,13 @@ def late_loss(
         steps: in all.
         seeds: 0, 1, ..., this many, whose data do not depend on B and σ.
     """
-    rng = [np.random.default_rng(np.random.SeedSequence([seed, 35])) for seed in range(seeds)]
+    rng = [numbered_generator(seed, 35) for seed in range(seeds)]
     x = torch.from_numpy(np.stack([r.standard_normal((examples, weights)) for r in rng])) / math.sqrt(weights)
     teacher = torch.from_numpy(np.stack([r.standard_normal(weights) for r in rng]))
     extra = torch.from_numpy(np.stack([r.standard_normal(examples) for r in rng]))
     y = (x @ teacher.unsqueeze(2)).squeeze(2) + _LABEL_NOISE * extra
     transform = PerExampleClip(1.0, noise=noise, batch_size=batch_size, seed=35)
-    sampled = [np.random.default_rng(np.random.SeedSequence([seed, 36, batch_size])) for seed in range(seeds)]
+    sampled = [numbered_generator(seed, 36, batch_size) for seed in range(seeds)]
     w, total = torch.zeros(seeds, weights, dtype=torch.float64), torch.zeros(seeds, dtype=torch.float64)
     for step in range(steps):
         error = (x @ w.unsqueeze(2)).squeeze(2) - y

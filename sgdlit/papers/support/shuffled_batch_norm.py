@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sgdlit.theory.batch_norm import in_batches, is_separable, normalised
+from sgdlit.theory.draws import numbered_generator
 
 Array = np.ndarray
 
@@ -20,7 +21,7 @@ class Hard(NamedTuple):
 
 def regression_data(seed: int, examples: int, d: int) -> tuple[Array, Array, np.random.Generator]:
     """y = x·w + noise, all normal: inputs ``[n, d]``, targets ``[n]``, and the generator, to go on."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 25]))
+    rng = numbered_generator(seed, 25)
     x = rng.standard_normal((examples, d))
     return x, x @ rng.standard_normal(d) + rng.standard_normal(examples), rng
 
@@ -59,7 +60,7 @@ def regression_sgd(inputs: Array, targets: Array, orders: Array, batch_size: int
 
 def hard_classification(seed: int, examples: int, d: int, batch_size: int, orders: int) -> Hard:
     """Normal inputs with alternating labels, drawn again until they are :class:`Hard`."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 26]))
+    rng = numbered_generator(seed, 26)
     labels = np.resize([1.0, -1.0], examples)
     for tries in range(1, 10_000):
         x = rng.standard_normal((examples, d))
@@ -104,7 +105,7 @@ def classification_sgd(
     """
     x, y = np.stack([c.inputs for c in cases] * 2), np.stack([c.labels for c in cases] * 2)
     runs, single = len(cases), np.stack([c.order for c in cases])
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 27]))
+    rng = numbered_generator(seed, 27)
     everyone, whole = np.arange(2 * runs)[:, None], normalised(x)
     m, found = np.zeros((2 * runs, x.shape[2])), []
     for epoch in range(1, records[-1] + 1):

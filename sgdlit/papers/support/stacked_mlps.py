@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sgdlit.papers.support.over_seeds import generator
+from sgdlit.theory.draws import numbered_generator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ def he_normal(widths: Sequence[int], seeds: int, settings: int = 1) -> list[Tens
     The runs of one seed start alike; a setting's runs stand together, in the order of their seeds.
     """
     parameters = []
-    drawn = [generator(seed, 1) for seed in range(seeds)]
+    drawn = [numbered_generator(seed, 1) for seed in range(seeds)]
     for fan_in, fan_out in pairwise(widths):
         weights = np.stack([d.standard_normal((fan_out, fan_in)) for d in drawn]) * math.sqrt(2 / fan_in)
         parameters.append(torch.from_numpy(weights).float().repeat(settings, 1, 1))
@@ -89,7 +89,7 @@ def with_replacement(
 ) -> Iterator[Tensor]:
     """Numbers of the examples of each step, ``[settings · seeds, B]``: those of a seed are the same in all
     settings."""
-    drawn = [generator(seed, 2, batch_size) for seed in range(seeds)]
+    drawn = [numbered_generator(seed, 2, batch_size) for seed in range(seeds)]
     for _ in range(steps):
         own = np.stack([d.integers(0, examples, batch_size) for d in drawn])
         yield torch.from_numpy(own).repeat(settings, 1)

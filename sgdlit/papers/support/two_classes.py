@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid
 from sgdlit.algorithms.transforms import Examples, GradientTransform, PerClassNormalisation
 from sgdlit.data.stratified import stratified
 from sgdlit.foundations.philox import derive_key
+from sgdlit.theory.draws import numbered_generator
 
 
 class Setting(NamedTuple):
@@ -81,7 +82,7 @@ class _Mean(GradientTransform):
 
 def run(o: Setting, method: str, counts: tuple[int, int], steps: int) -> np.ndarray:
     """Mean loss of each class before each step and after the last, float64 ``[2, steps + 1, S]``."""
-    rng = [np.random.default_rng(np.random.SeedSequence([seed, 40])) for seed in range(o.seeds)]
+    rng = [numbered_generator(seed, 40) for seed in range(o.seeds)]
     networks = Networks.drawn(rng, o.hidden, o.inputs)
     x, y = (
         torch.from_numpy(np.stack(part))
@@ -92,7 +93,7 @@ def run(o: Setting, method: str, counts: tuple[int, int], steps: int) -> np.ndar
     keys = [derive_key(seed, f"L40 {method}") for seed in range(o.seeds)]
     epoch = torch.arange(steps)
     visits = [stratified(y[s], epoch, key) for s, key in enumerate(keys)] if method == "oversampling" else []
-    draws = [np.random.default_rng(np.random.SeedSequence([seed, 41])) for seed in range(o.seeds)]
+    draws = [numbered_generator(seed, 41) for seed in range(o.seeds)]
     for step in range(steps + 1):
         losses = networks.losses(x, y)
         found.append(torch.stack([losses[:, : counts[0]].mean(1), losses[:, counts[0] :].mean(1)]))

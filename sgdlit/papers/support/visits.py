@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from sgdlit.data.grab import balance, reordered
+from sgdlit.theory.draws import numbered_generator
 
 ORDERS = ("with replacement", "single shuffle", "random reshuffling", "GraB")
 
 
 def problem(seed: int, examples: int, weights: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """a ``[n, d]``, b ``[n]`` and the minimiser w_* ``[d]``: a and w₀ normal, b = a·w₀ + noise."""
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 13]))
+    rng = numbered_generator(seed, 13)
     a = rng.standard_normal((examples, weights))
     b = a @ rng.standard_normal(weights) + rng.standard_normal(examples)
     return a, b, np.linalg.lstsq(a, b, rcond=None)[0]
@@ -55,7 +56,7 @@ class Visits:
     """
 
     def __init__(self, runs: int, examples: int, lr: float) -> None:
-        self.rng = np.random.default_rng(np.random.SeedSequence([1, round(1e9 * lr)]))
+        self.rng = numbered_generator(1, round(1e9 * lr))
         self.runs, self.examples = runs, examples
         self.single, self.grab = self._permutations(), self._permutations()
         self.mean: Tensor | float = 0.0
