@@ -57,7 +57,7 @@ def test_they_are_what_runs_were_that_ended_there(runs):
     assert content["optimizer_states"] == [{"state": {}, "param_groups": groups}]
     x = torch.randn(3, 1, 28, 28)
     assert torch.equal(run.network(step=4)(x), load_run(runs.path("four")).network(checkpoint="resume")(x))
-    with pytest.raises(UserError, match=r"step_000000003.*does not exist|before_000000003.*does not exist"):
+    with pytest.raises(UserError, match="no snapshot of step 3; allowed: 0, 2, 4, 8"):
         run.snapshot(3)
 
 
