@@ -187,8 +187,12 @@ def _say_plan(afterwards: "Afterwards", steps: list[int]) -> None:
     print(f"{len(steps)} steps: {', '.join(map(str, steps))}; {afterwards.examples} examples{members}")
     prices = afterwards.prices()
     for name, price in prices.items():
-        print(f"  {name}: {price:.3g} steps of the run each time")
-    print(f"together as much as {len(steps) * sum(prices.values()):.3g} steps of the run")
+        print(f"  {name}: {_in_steps(price)} steps of the run each time")
+    print(f"together as much as {_in_steps(len(steps) * sum(prices.values()))} steps of the run")
+
+
+def _in_steps(price: float) -> str:
+    return f"{price:.3g}" if price < 999.5 else f"{price:.0f}"
 
 
 def _take(afterwards: "Afterwards", run: Run, steps: list[int], mode: str) -> None:
@@ -197,6 +201,11 @@ def _take(afterwards: "Afterwards", run: Run, steps: list[int], mode: str) -> No
     from sgdlit.runs.measures_file import MeasuresFile
 
     table = MeasuresFile(run.folder, {"examples": afterwards.examples, "mode": mode})
+    for measure in afterwards.measures.measures:
+        settings = {"examples": measure.examples, "mode": measure.mode}
+        own = ", ".join(f"{name}: {value}" for name, value in settings.items() if value is not None)
+        if own:
+            warn(f"{type(measure).__name__} has {own} of its own, which are not those in the table's columns")
     names = [measure.headline for measure in afterwards.measures.measures if measure.headline]
     shown = []
     with Progress("steps measured", len(steps)) as progress:
@@ -205,7 +214,8 @@ def _take(afterwards: "Afterwards", run: Run, steps: list[int], mode: str) -> No
             progress.update(i + 1)
             shown += [_line(step, None if run.alone else k, row, names) for k, row in rows.items()]
     print("\n".join(shown))
-    say(f"{len(steps)} steps measured on {afterwards.examples} examples; written to {table.path}")
+    taken = "1 step" if len(steps) == 1 else f"{len(steps)} steps"
+    say(f"{taken} measured on {afterwards.examples} examples; written to {table.path}")
 
 
 def _line(step: int, member: int | None, row: dict[str, float], names: list[str]) -> str:

@@ -6,6 +6,7 @@ option is never abbreviated; and options that belong to another parser can be ha
 """
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,6 +90,7 @@ class CommandParser:
         from sgdlit.config.mistakes import readable
 
         text = readable(message, arguments, self._options)
+        text = re.sub(r"did you mean --(\w+)", lambda m: f"did you mean {self._flags.get(m[1], m[1])}", text)
         key = text.partition(":")[0]
         flag = self._flags.get(key, f"--{key}")
         written = {argument.partition("=")[0] for argument in arguments}

@@ -44,8 +44,8 @@ _USAGE = """python -m sgdlit reproduce [PAPER | PAPER:CLAIM ...] [--all] [--page
 _ENDED = ("finished", "diverged")
 _LOCK = "papers.lock"
 _FETCH = (
-    "the folder of the data sets is missing, and with it a part of this: python -m sgdlit data fashion-mnist "
-    "--root data fetches Fashion-MNIST; then give --data data, or set SGDLIT_DATA"
+    "the folder of the data sets is missing, and with it a part of this: python -m sgdlit data {name} --root "
+    "data fetches what it trains on; then give --data data, or set SGDLIT_DATA"
 )
 
 
@@ -325,7 +325,8 @@ class Session:
                 raise
             raise UserError(f"{error.name} is missing; install it with: {install}") from error
         if experiment.needs_data and self.data is None:
-            evidence.notes.append(_FETCH)
+            name = "fashion-mnist" if self.quick else experiment.data_at_full
+            evidence.notes.append(_FETCH.format(name=name))
         return evidence
 
     def _keep(

@@ -22,6 +22,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from sgdlit.algorithms.mixing import Mixing
 from sgdlit.cli import reporting
 from sgdlit.cli.main import COMMANDS
+from sgdlit.config.earlier_classes import forget_defaults_of_others
+from sgdlit.config.files import read_settings
 from sgdlit.config.limits import check_values
 from sgdlit.config.parsing import call_nothing_while_parsing
 from sgdlit.data.keyed_data import KeyedData
@@ -129,6 +131,9 @@ class RunCLI(LightningCLI):
             from sgdlit.config.mistakes import readable
 
             raise UserError(readable(str(error), self._arguments, self._options(args[0]))) from error
+        model = self.config[args[0]].get("model")
+        if isinstance(model, Namespace):
+            forget_defaults_of_others(model, read_settings(self._arguments), "model")
         check_values(self.config[args[0]])
         check_classes(self.config[args[0]].get("model"))
 

@@ -144,11 +144,17 @@ def _compare(arguments: Sequence[str]) -> None:
     if len(folders) < 2:
         raise UserError(f"runs compare: {folders[0]} alone; allowed: two runs or more")
     runs = [load_run(folder) for folder in folders]
-    settings = [{k: v for k, v in flat_settings(run.config).items() if k not in _ELSEWHERE} for run in runs]
+    settings = [_settings(run) for run in runs]
     results = [{"state": run.state, "step": run.status["step"], **_reached(run)} for run in runs]
     rows = [_differing("", [{"": str(run.folder)} for run in runs], always=True)]
     rows += [_differing("set", settings), _differing("reached", results, always=True)]
     print("\n".join(_table([row for part in rows for row in part])))
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """What was set, each value once: a list that holds settings of its own stands in its parts."""
+    flat = {k: v for k, v in flat_settings(run.config).items() if k not in _ELSEWHERE}
+    return {k: v for k, v in flat.items() if not (isinstance(v, list) and v and f"{k}.0" in flat)}
 
 
 def _reached(run: Run) -> dict[str, Any]:

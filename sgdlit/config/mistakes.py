@@ -42,6 +42,9 @@ def readable(message: str, arguments: Sequence[str], options: Mapping[str, Optio
         return f"{stray[1]}: not understood; options begin with --, as in --trainer.max_steps 100"
     places = Places(read_settings(arguments), options)
     found = _wrong_name(message, places) or _wrong_value(message, places)
+    unknown = re.match(r"(\w+): there is no such option", found or "")
+    if found and unknown and any(given.partition("=")[0] == f"--{unknown[1]}" for given in arguments):
+        found = re.sub(r"did you mean ", "did you mean --", f"--{found}")
     return found or textwrap.shorten(re.sub("^argument (--)?", "", message), _LONGEST)
 
 

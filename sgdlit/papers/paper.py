@@ -87,6 +87,8 @@ class Experiment:
         measure: options of the paper and a workshop in, evidence out.
         draw: tables in, figures by file name out.
         needs_data: whether a part of it is left out without the folder of the data sets.
+        data_at_full: the set that it trains on at full scale, by its name for the command ``data``; at quick
+            scale it is Fashion-MNIST.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Experiment:
     measure: Callable[[Any, Workshop], Evidence]
     draw: Callable[[Tables], "dict[str, Figure]"]
     needs_data: bool = False
+    data_at_full: str = "fashion-mnist"
 
 
 @dataclass

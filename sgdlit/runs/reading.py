@@ -281,8 +281,11 @@ class Run:
         Raises:
             UserError: there is no snapshot of this step, or it is damaged or carries code.
         """
-        from sgdlit.runs.snapshots import load_snapshot
+        from sgdlit.runs.snapshots import has_snapshot, load_snapshot
 
+        if not has_snapshot(self.folder, step):
+            there = ", ".join(map(str, self.snapshots)) or "none; a run keeps them with checkpoints.snapshots"
+            raise UserError(f"{self.folder}: there is no snapshot of step {step}; allowed: {there}")
         return load_snapshot(self.folder, step)
 
     def network(self, member: int = 0, checkpoint: str | None = None, step: int | None = None) -> "nn.Module":

@@ -95,6 +95,7 @@ class Measures(Callback):
         self._views = {measure: self.view.of(measure) for measure in self.measures}
         self.budget = budget
         self._plan: Plan | None = None
+        self._says_price = False  # a command asks for it; a script's own Trainer does not
         self._timed = _Timed()
         self._arrays = ArraysOfRun({})
         self._members = 1
@@ -147,6 +148,10 @@ class Measures(Callback):
         Raises:
             UserError: naming the measure, what it cannot look at, and what is allowed; or the budget.
         """
+        self._says_price = True
+        self._check(trainer, module, datamodule)
+
+    def _check(self, trainer: Trainer, module: LightningModule, datamodule: Any) -> None:
         if not isinstance(module, Training):
             self._accept_own(trainer, module)
             return
@@ -238,14 +243,14 @@ class Measures(Callback):
 
         plan, before = again(self.measures, self.view), self._plan
         self._plan = plan
-        if plan != before and trainer.is_global_zero and (plan.share or self._optional):
+        if plan != before and self._says_price and trainer.is_global_zero and (plan.share or self._optional):
             say("\n".join(["", *plan.table(), "(steps each: the price in steps of the run)", ""]))
         if self.budget is not None:
             check_budget(self.budget, plan, again, self.view)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            self.check(trainer, pl_module, trainer.datamodule)
+            self._check(trainer, pl_module, trainer.datamodule)
 
     def _look_at(self, trainer: Trainer, module: LightningModule) -> OwnModule:
         """A module of one's own, whose data are known once training begins."""

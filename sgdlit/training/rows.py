@@ -122,7 +122,7 @@ def collect(checkpoint: dict[str, Any], owned: slice, ranks: int) -> None:
     """Put what other ranks know of their members into the checkpoint of the first.
 
     Args:
-        checkpoint: as Lightning made it on this rank.
+        checkpoint: as Lightning made it on this rank; or a snapshot, which has no states of transforms.
         owned: the members of this rank.
         ranks: how many there are.
     """

@@ -57,7 +57,7 @@ def test_they_are_what_runs_were_that_ended_there(runs):
     assert content["optimizer_states"] == [{"state": {}, "param_groups": groups}]
     x = torch.randn(3, 1, 28, 28)
     assert torch.equal(run.network(step=4)(x), load_run(runs.path("four")).network(checkpoint="resume")(x))
-    with pytest.raises(UserError, match=r"step_000000003.*does not exist|before_000000003.*does not exist"):
+    with pytest.raises(UserError, match="no snapshot of step 3; allowed: 0, 2, 4, 8"):
         run.snapshot(3)
 
 
@@ -172,6 +172,15 @@ def test_a_dry_run_writes_nothing_and_says_the_price(copied, capsys):
     assert not (copied / "measures.csv").exists()
 
 
+def test_examples_of_its_own_are_said_since_the_table_has_one_column(copied, capsys):
+    given = ["--measures", "[GradientNorm, {class_path: Trace, init_args: {probes: 3, examples: 20}}]"]
+    assert main(["measure", "--run", str(copied), *given, "--examples", "50", "--at", "last"]) == 0
+    shown = capsys.readouterr().err
+    assert "Trace has examples: 20 of its own" in shown
+    assert "GradientNorm has" not in shown
+    assert "1 step measured on 50 examples" in shown
+
+
 def test_members_are_measured_one_or_all(runs, capsys):
     both = ["--ensemble=[{seed_everything: [0, 3]}]", *SPACED, *with_measures(runs, CHEAP)]
     assert runs.fit("both", *both) == 0
@@ -251,7 +260,7 @@ def test_adams_averages_are_needed_and_said(runs, capsys):
             "--measures: none of them can be taken of this run afterwards",
         ),
         (["--measures", "Trace", "--mode", "tarin"], "--mode"),
-        (["--measure", "Trace"], "did you mean measures?"),
+        (["--measure", "Trace"], "did you mean --measures?"),
         (["--measures", "Trace", "--member", "1"], "member: 1 does not exist"),
     ],
 )

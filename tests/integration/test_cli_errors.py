@@ -135,8 +135,11 @@ def test_wrong_key_of_a_callback_in_a_list(capsys):
 
 
 def test_an_option_that_belongs_elsewhere_is_found(capsys):
-    assert "did you mean model.optimizer.lr?" in refused(capsys, "--config", "cifar.yaml", "--lr", "1")
-    assert "did you mean data.batch_size?" in refused(capsys, "--config", "cifar.yaml", "--batch_size", "1")
+    assert "--lr: there is no such option; did you mean --model.optimizer.lr?" in refused(
+        capsys, "--config", "cifar.yaml", "--lr", "1"
+    )
+    assert "did you mean --data.batch_size?" in refused(capsys, "--config", "cifar.yaml", "--batch_size", "1")
+    assert "did you mean --measures?" in refused(capsys, "--config", "cifar.yaml", "--measurs=basic")
 
 
 WRONG_VALUES = {

@@ -177,6 +177,14 @@ def test_data_that_is_missing_is_made_up_for_later(own, tmp_path, capsys):
     assert "a: two is there already" in capsys.readouterr().err
 
 
+def test_the_set_that_is_needed_at_full_scale_is_named(own, tmp_path, capsys):
+    own("a", "a.began", DATA.replace("needs_data=True", 'needs_data=True, data_at_full="cifar10"'))
+    for scale, name in (("quick", "fashion-mnist"), ("full", "cifar10")):
+        given = ["--missing", "--scale", scale, "--out", str(tmp_path / scale)]
+        assert main(["own.a", *given]) == 0
+        assert f"python -m sgdlit data {name} --root data" in " ".join(capsys.readouterr().out.split())
+
+
 def test_two_processes_do_not_write_one_paper(own, tmp_path, capsys):
     own("a", "a.began")
     out = tmp_path / "out"

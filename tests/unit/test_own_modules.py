@@ -143,6 +143,11 @@ def test_without_losses_of_examples_those_of_means_are_the_same_and_the_others_a
         assert value == pytest.approx(expected[name], rel=1e-4), name
 
 
+def test_prices_are_for_commands_and_not_for_scripts(capsys):
+    trained(Knowing, [GradientNoise()])
+    assert "steps each" not in capsys.readouterr().err
+
+
 def test_what_looks_at_whole_sets_is_named(capsys):
     trained(Knowing, [WeightNorms(), TrainTestGap(), CReg()])
     said = " ".join(capsys.readouterr().err.split())

@@ -31,7 +31,7 @@ MISTAKES = {
     "cifar10 --root x --jobs=2.5": "--jobs: '2.5' is not allowed; allowed: int",
     "cifar10 --root x --launcher slrum": "--launcher: 'slrum' is not allowed; did you mean slurm? "
     "allowed: here, slurm",
-    "cifar10 --root x --launche here": "--launche: there is no such option; did you mean launcher?",
+    "cifar10 --root x --launche here": "--launche: there is no such option; did you mean --launcher?",
     "cifar10 --root x --laun=here": "--laun: there is no such option",
     "cifar10 --root x stray": "stray: not understood; options begin with --",
 }
@@ -46,7 +46,7 @@ def test_a_mistake_is_named_with_what_is_allowed(arguments):
 
 def test_export_reads_its_arguments_with_it():
     for arguments, words in {
-        "--run x --membr 1": "--membr: there is no such option; did you mean member?",
+        "--run x --membr 1": "--membr: there is no such option; did you mean --member?",
         "--run x --member one": "--member: 'one' is not allowed; allowed: int",
         "--member 1": "--run: missing; allowed: str",
     }.items():

@@ -25,7 +25,7 @@ def logs(tmp_path, monkeypatch):
         return str(folder.relative_to(tmp_path))
 
     def model(lr):
-        return {"class_path": "T", "init_args": {"optimizer": {"init_args": {"lr": lr}}}}
+        return {"class_path": "T", "init_args": {"optimizer": {"init_args": {"lr": lr}}, "widths": [8, lr]}}
 
     first = {"state": "finished", "step": 1200, "test/highest_accuracy": 0.75}
     a = run("a", 0, {"name": "a", "model": model(0.1)}, first, 1_000_000)
@@ -65,7 +65,8 @@ def test_what_differs_between_runs_is_shown(logs, capsys):
     assert ["set", "model.optimizer.lr", "0.1", "0.2"] in shown
     assert ["reached", "state", "finished", "diverged"] in shown
     assert ["reached", "test/highest_accuracy", "0.75"] in shown
-    assert not any("name" in line for line in shown)
+    assert ["set", "model.widths.1", "0.1", "0.2"] in shown
+    assert not any("name" in line or "model.widths" in line for line in shown)
 
 
 def test_a_run_is_removed_after_a_question(logs, tmp_path, monkeypatch, capsys):
