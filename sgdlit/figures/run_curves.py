@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS = (
-    ("train/loss", "training loss of minibatches", ""),
-    ("train/C_reg", "C_reg = ¼‖∇Ĉ‖² of minibatches", "y"),
-    ("test/accuracy", "test accuracy", ""),
+    ("train/loss", "training loss of minibatches", "C", ""),
+    ("train/C_reg", "C_reg of minibatches", "C_reg = ¼‖∇Ĉ‖²", "y"),
+    ("test/accuracy", "test accuracy", "share of test examples", ""),
 )
 _WINDOW = 9  # logged rows averaged in a minibatch curve
 _SYMBOLS = {"model.reg_strength": "λ", "model.optimizer.lr": "ε", "data.batch_size": "B", "data.repeats": "n"}
@@ -53,14 +53,14 @@ def draw_runs(folders: Sequence[Path], names: Sequence[str], target: Path, svg: 
 
 def _figure(curves: Sequence[Curve]) -> "Figure":
     figure, axes = style.panels(1, len(PANELS))
-    for ax, (column, title, log) in zip(axes, PANELS, strict=True):
+    for ax, (column, title, label, log) in zip(axes, PANELS, strict=True):
         noisy = column.startswith("train/")
         for k, (name, run, member) in enumerate(curves):
             if column in run.metrics:
                 steps, values = run.column(column, member)
                 _draw(ax, steps, values, name, style.COLORS[k % len(style.COLORS)], noisy)
         title += f" (mean of {_WINDOW} logged)" if noisy else ""
-        style.finish(ax, title, "step", column, legend=any(name for name, *_ in curves), log=log)
+        style.finish(ax, title, "step", label, legend=any(name for name, *_ in curves), log=log)
     return figure
 
 

@@ -69,7 +69,7 @@ class WideResNet(nn.Module):
         width: the factor on the 16, 32 and 64 channels of the three stages.
         num_classes: number of outputs.
         in_channels: 3 for CIFAR, 1 for Fashion-MNIST.
-        image_size: height and width of the images, 32 or 28.
+        image_size: height and width of the images, 32, 28 or 16.
         normalization: ``skipinit``, ``batchnorm``, ``groupnorm`` (8 groups) or ``none``.
         activation: ``relu``, or ``gelu`` where a smooth network is wanted.
 
@@ -137,8 +137,8 @@ def check_arguments(depth: int, width: int, image_size: int, normalization: str)
         raise UserError(f"depth: {depth} is not allowed; give 6k+4, that is 10, 16, 22, 28, 34, 40, ...")
     if width < 1:
         raise UserError(f"width: {width} is not allowed; give 1 or more")
-    if image_size not in (28, 32):
-        raise UserError(f"image_size: {image_size} is not allowed; give 28 or 32")
+    if image_size not in (16, 28, 32):
+        raise UserError(f"image_size: {image_size} is not allowed; give 16, 28 or 32")
     if normalization not in NORMALIZATIONS:
         raise UserError(
             f"normalization: {normalization!r} is not known; allowed are {', '.join(NORMALIZATIONS)}"
