@@ -21,7 +21,8 @@ ONE_STEP += ["--data.eval_batch_size", "20"]
 
 WORLDS = "--ensemble=[{data.shard_size: [256, null], data.evaluate_train: [true, false]}]"
 FEWER = ["--data.train_size=2048"]  # than the official files hold
-SMALLER = {"shapes.yaml": [WORLDS], "gsm.yaml": FEWER, "large_batches.yaml": FEWER}
+PICTURES = ["--data.train_size=64", "--data.test_size=20"]
+SMALLER = {"shapes.yaml": [WORLDS], "gsm.yaml": FEWER, "large_batches.yaml": FEWER, "quick.yaml": PICTURES}
 """What makes data of a config smaller; 78 000 images of shapes are drawn otherwise."""
 
 
@@ -57,10 +58,12 @@ def test_config_takes_a_step(config, tiny_data, tmp_path, monkeypatch):
     assert (folder / "metrics.csv").is_file()
 
 
-def test_quick_is_an_overlay_for_any_config(tiny_data, tmp_path, monkeypatch):
+def test_quick_is_an_overlay_for_the_main_job(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    quick = REPOSITORY / "configs" / "quick.yaml"
-    assert run([REPOSITORY / "configs" / "fashion_mlp.yaml", quick], tiny_data) == 0
+    configs = [REPOSITORY / "configs" / name for name in ("wrn_modified_loss.yaml", "quick.yaml")]
+    arguments = [part for path in configs for part in ("--config", str(path))]
+    assert main(["fit", *arguments, *ONE_STEP, *PICTURES]) == 0
+    assert (tmp_path / "logs" / "quick" / "version_0" / "run_curves.png").is_file()
 
 
 def test_the_saved_config_repeats_the_run(tiny_data, tmp_path, monkeypatch):

@@ -145,7 +145,7 @@ def _leave_out_what_falls_far(ax: Axes, base: float, rows: list[Row]) -> None:
     ax.set_ylim(min(near) - 0.005, max(near) + 0.006)
     for value, mean in means.items():
         if mean <= base - _FAR:
-            ax.annotate(f"{mean:.3f} ↓", (value, min(near) - 0.004), ha="center", fontsize=8)
+            ax.annotate(f"{mean:.3f} ↓", (value, min(near) - 0.004), ha="right", fontsize=8)
 
 
 def _draw_pairs(ax: Axes, rows: list[Row]) -> None:
