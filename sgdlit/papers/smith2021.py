@@ -585,9 +585,8 @@ _PAIRS_QUICK = (
 def _pair_claim(identity: str, statement: str, figure: str, config: str, shows: bool = True) -> Claim:
     prediction = "the 95 % interval of the mean paired difference of the highest test accuracy is above 0"
     full = "an MLP 784–4096–4096–4096–10 on all of Fashion-MNIST, seven seeds"
-    return _figure_claim(
-        identity, statement, figure, prediction, _PAIRS_QUICK, full, f"sweeps/paper/{config}"
-    )
+    path = f"sweeps/paper/{config}"
+    return _figure_claim(identity, statement, figure, prediction, _PAIRS_QUICK, full, path, shows)
 
 
 _PAIRS = Experiment(
