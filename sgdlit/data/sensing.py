@@ -1,5 +1,6 @@
 """Matrix sensing: recover a matrix of low rank from rank-one measurements y = aᵀTb, each seen once."""
 
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -56,15 +57,23 @@ class MatrixSensing(TeacherStream):
         require(0 < gamma < float("inf"), "gamma", gamma, "a number above 0")
         require(0 < density <= 1, "density", density, "above 0, at most 1")
         self.d, self.r, self.gamma, self.distribution, self.density = d, r, gamma, distribution, density
+        self._targets: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         lines = torch.arange(d)
         # T = γ Σ_k left[k] right[k]ᵀ.
         self.left = normal(self.teacher_key, lines, r, substream=0, dtype=self.dtype).T.contiguous()
         self.right = normal(self.teacher_key, lines, r, substream=1, dtype=self.dtype).T.contiguous()
 
-    @property
+    @cached_property
     def target(self) -> Tensor:
         """T, float64 ``[d, d]``."""
         return self.gamma * (self.left.double().T @ self.right.double())
+
+    def target_like(self, matrix: Tensor) -> Tensor:
+        """T in the precision and on the device of a matrix, made once."""
+        kind = (matrix.dtype, matrix.device)
+        if kind not in self._targets:
+            self._targets[kind] = self.target.to(matrix)
+        return self._targets[kind]
 
     @property
     def draws_per_example(self) -> int:

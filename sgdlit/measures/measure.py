@@ -188,7 +188,7 @@ class RunAtStep:
     def target(self) -> Tensor:
         """T, ``[d, d]``, of matrix sensing, as the network's matrix is."""
         assert isinstance(self.data, MatrixSensing)
-        return self.data.target.to(self.matrix)
+        return self.data.target_like(self.matrix)
 
 
 @dataclass(frozen=True)
