@@ -413,15 +413,19 @@ class Measures(Callback):
     ) -> dict[int, tuple[Row, NamedArrays]]:
         """What some measures find of some members at the trainer's step: a row and arrays of each."""
 
+        groups = [(view, those, self._needs(those)) for view, those in self._by_view(due)]
+
         def one(k: int) -> tuple[Row, NamedArrays]:
             row: Row = {}
             arrays: NamedArrays = {}
-            for view, those in self._by_view(due):
-                run = self._run_at_step(trainer, module, k, self._needs(those), view)
+            for view, those, needs in groups:
+                run = self._run_at_step(trainer, module, k, needs, view)
                 with self._looking_at(run, those, view.mode):
                     for measure in self._able(run, those):
                         row |= measure.take(run, k)
-                        arrays |= {n: a.cpu().numpy() for n, a in measure.take_arrays(run, k).items()}
+                        if measure.arrays:
+                            taken = measure.take_arrays(run, k)
+                            arrays |= {name: array.cpu().numpy() for name, array in taken.items()}
             return row, arrays
 
         with torch.inference_mode(False):
@@ -439,8 +443,9 @@ class Measures(Callback):
 
     def _able(self, run: RunAtStep, due: Sequence[Measure]) -> Sequence[Measure]:
         """Those that can be taken: of a network that has diverged, none that looks at examples."""
-        looking = [m for m in due if OF_EXAMPLES & set(m.needs)]
-        return [m for m in due if m not in looking] if looking and not is_finite(run.network) else due
+        if OF_EXAMPLES.isdisjoint(run.needs) or is_finite(run.network):
+            return due
+        return [measure for measure in due if OF_EXAMPLES.isdisjoint(measure.needs)]
 
     def _by_view(self, due: Sequence[Measure]) -> Iterator[tuple[View, list[Measure]]]:
         """Measures that look at the same examples in the same mode share what they need."""
@@ -454,7 +459,7 @@ class Measures(Callback):
         self, run: RunAtStep, those: Sequence[Measure], mode: Mode
     ) -> AbstractContextManager[None]:
         """What the network is in while measures are taken: nothing, where none of them runs it."""
-        if all(measure.needs and OF_PARAMETERS.issuperset(measure.needs) for measure in those):
+        if OF_PARAMETERS.issuperset(run.needs) and all(measure.needs for measure in those):
             return nullcontext()
         return undisturbed(run.network, mode, run.data.seed, run.step)
 
@@ -474,13 +479,13 @@ class Measures(Callback):
             loader = data.evaluation_loader(split, batch_size)
             return (_as_trained(batch, trainer, member) for batch in loader)
 
-        indices = self._chosen[k][: view.count(data.training_size)]
-
-        def chosen(part: slice) -> Batch:
-            return _as_trained(data.chosen(indices[part], device), trainer, member)
-
         examples = None
-        if needs & OF_EXAMPLES:
+        if not OF_EXAMPLES.isdisjoint(needs):
+            indices = self._chosen[k][: view.count(data.training_size)]
+
+            def chosen(part: slice) -> Batch:
+                return _as_trained(data.chosen(indices[part], device), trainer, member)
+
             population = math.inf if data.training_size is None else data.training_size
             examples = Examples(chosen, len(indices), view.chunk_size, population)
         previous = takewhile(bool, (self._kept.get(step - back, {}).get(k) for back in (1, 2)))
