@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -88,12 +88,11 @@ def line(
     batches, found = list(batches), []
     alphas = torch.linspace(0, 1, points, dtype=torch.float64)
     for alpha in alphas.tolist():
-        with moved(network, between(one, other, alpha)):
-            if reestimate:
-                with reestimated(network, batches):
-                    found.append(_cost_and_error(network, loss, batches))
-            else:
-                found.append(_cost_and_error(network, loss, batches))
+        with (
+            moved(network, between(one, other, alpha)),
+            reestimated(network, batches) if reestimate else nullcontext(),
+        ):
+            found.append(_cost_and_error(network, loss, batches))
     costs, errors = torch.tensor(found, dtype=torch.float64).T
     return Line(alphas, costs, errors)
 

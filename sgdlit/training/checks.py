@@ -83,10 +83,8 @@ def _check_member(member: Member, trainer: Any, datamodule: Any) -> None:
 
 def _check_transform(member: Member, trainer: Any, datamodule: Any) -> None:
     """What cannot go with something that looks at the gradients of a step's examples."""
-    transform, learns = (
-        member.transform,
-        isinstance(datamodule, KeyedData) and isinstance(datamodule.order, LearnedOrder),
-    )
+    transform = member.transform
+    learns = isinstance(datamodule, KeyedData) and isinstance(datamodule.order, LearnedOrder)
     if transform is None and not learns:
         return
     key = "data.order" if transform is None else "model.transform"
@@ -98,12 +96,13 @@ def _check_transform(member: Member, trainer: Any, datamodule: Any) -> None:
     if trainer.accumulate_grad_batches * trainer.world_size > 1:
         raise UserError(
             f"{key}: {name} looks at all examples of a step; allowed: one process, "
-            f"trainer.accumulate_grad_batches: 1"
+            "trainer.accumulate_grad_batches: 1"
         )
     if trainer.precision not in ("32-true", "64-true", "32", "64", 32, 64):
-        raise UserError(f"{key}: {name} is not possible with trainer.precision: {trainer.precision}; "
-        f"allowed: 32-true, "
-                        "64-true")  # fmt: skip
+        raise UserError(
+            f"{key}: {name} is not possible with trainer.precision: {trainer.precision}; allowed: 32-true, "
+            "64-true"
+        )
     if transform is None or transform.needs_each:
         check_separable(member.network, name)
 
@@ -251,14 +250,8 @@ def check_classes(model: Any) -> None:
     given = (model.get("init_args") if model else None) or {}
     for key, bases in (("optimizer", (Optimizer,)), ("scheduler", (LRScheduler, ReduceLROnPlateau))):
         value = given.get(key)
-        path = (
-            value
-            if isinstance(value, str)
-            else value.get("class_path")
-            if isinstance(value, Namespace)
-            else None
-        )
-        if path is None:
+        path = value.get("class_path") if isinstance(value, Namespace) else value
+        if not isinstance(path, str):  # the class itself, which is the default, or none
             continue
         found = find_class(path, bases)
         if found is None or not issubclass(found, bases):

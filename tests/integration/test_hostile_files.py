@@ -84,7 +84,7 @@ def test_a_member_calls_nothing_either(runs, tmp_path, capsys):
     assert not place.exists()
 
 
-@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "  ", "a\nb", "n" * 300, 7])
+@pytest.mark.parametrize("name", ["../../evil", "/evil", "  ", "a\nb", "n" * 300, 7])
 def test_a_run_is_written_among_runs_only(runs, tmp_path, name, capsys):
     folder = runs.path("together")
     text = (folder / "config.yaml").read_text()
