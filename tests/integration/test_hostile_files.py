@@ -33,7 +33,27 @@ def runs(tmp_path_factory) -> Runs:
     return runs
 
 
+def make_folder(path):
+    """What no list of forbidden modules names, and whose types nobody knows."""
+    Path(path).mkdir()
+
+
+class MakesFolder:
+    """The same as a class."""
+
+    def __init__(self, parameters: object, path: str) -> None:
+        Path(path).mkdir()
+
+
 CALLS = {
+    "a function of nobody's list": {
+        "class_path": "test_hostile_files.make_folder",
+        "init_args": {"path": "PLACE"},
+    },
+    "a class of nobody's list": {
+        "class_path": "test_hostile_files.MakesFolder",
+        "init_args": {"path": "PLACE"},
+    },
     "a function": {"class_path": "os.mkdir", "init_args": {"path": "PLACE"}},
     "a class": {"class_path": "subprocess.Popen", "init_args": {"args": ["mkdir", "PLACE"]}},
     "a function of torch": {"class_path": "torch.save", "init_args": {"f": "PLACE"}},

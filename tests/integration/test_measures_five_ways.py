@@ -1,14 +1,12 @@
-"""One number, five ways: while a run trains, afterwards from its snapshots, as a member of an ensemble, on
-two ranks, and after a kill. The truth is always the first, of a run that nothing disturbs."""
+"""One number, five ways: while a run trains, afterwards from its snapshots, as a member of an ensemble, after
+a kill, and on two ranks (test_measures_two_ranks.py). The truth is always the first, of a run that nothing
+disturbs."""
 
 import json
-import socket
-from pathlib import Path
 
 import pytest
 from fit_runs import PATIENCE, Runs, differences, processes
 from measured_runs import NETWORKS, SNAPSHOTS, Values, afterwards, apart, during, with_measures
-from two_ranks import TWO
 
 STEPS = ["--trainer.max_steps=6", "--trainer.check_val_every_n_epoch=100"]
 EVERY = [0, 1, 2, 3, 4, 6]
@@ -18,10 +16,7 @@ NAMES = (
     *("hessian_effective_rank", "step_ratio", "update_sharpness", "cosine_of_updates", "weight_norm"),
     *("distance_from_start", "train_test_gap"),
 )
-MODELS = [name for name in NETWORKS if name != "dropout"]
 LOOP = ["--model.engine=loop"]  # the one engine whose numbers do not depend on how many members there are
-# 60 training examples at B = 8 leave a short last minibatch of 4, which is the last step of each epoch.
-RAGGED = ["--data.batch_size=8", "--data.last_batch=short", "--trainer.max_steps=8"]
 
 
 @pytest.fixture(scope="module")
@@ -83,60 +78,3 @@ def test_after_a_kill(runs, whole, name):
     assert runs.resume(f"{name}_killed") == 0
     assert apart(during(folder), whole[name]) == []
     assert apart(afterwards(folder), whole[name]) == []
-
-
-# Two ranks
-
-DIFFERENCES = (
-    *("step_change", "step_ratio", "sharpness_residual", "train_test_gap", "overlap"),
-    *("_low", "_high"),
-)
-PRECISIONS = {"single": [], "double": ["--trainer.precision=64-true"]}
-
-
-def of_ranks(runs: Runs, name: str, precision: str) -> list[str]:
-    return [*RAGGED, *PRECISIONS[precision], *NETWORKS[name], *SNAPSHOTS, *with_measures(runs)]
-
-
-@pytest.fixture(scope="module")
-def two(runs: Runs) -> Runs:
-    """Every network in both precisions, on two processes with gloo."""
-    lists = [
-        runs.arguments(f"{name}_{precision}_two", *of_ranks(runs, name, precision), *TWO)
-        for name in MODELS
-        for precision in PRECISIONS
-    ]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [shared | {"LOCAL_RANK": str(k)} for k in range(2)]
-    command = [str(Path(__file__).parent.parent / "fit_runs.py"), json.dumps(lists)]
-    for process in processes([command, command], ranks, runs.folder):
-        process.wait(PATIENCE)
-    codes = json.loads((runs.folder / "out_0").read_text().splitlines()[-1])
-    assert codes == [0] * len(lists), (runs.folder / "out_0").read_text()
-    return runs
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", MODELS)
-def test_on_two_ranks(two, name, precision):
-    """Of its own snapshots to the last bit; of one process' run up to the rounding of sums of gradients."""
-    found = during(two.path(f"{name}_{precision}_two"))
-    assert apart(afterwards(two.path(f"{name}_{precision}_two")), found) == []
-    assert two.fit(f"{name}_{precision}_one", *of_ranks(two, name, precision)) == 0
-    assert apart_over_ranks(found, during(two.path(f"{name}_{precision}_one")), precision) == []
-
-
-def apart_over_ranks(found: Values, alone: Values, precision: str) -> list[str]:
-    """In float64 all to 1e-12, but the residual, which is rounding itself. In float32 to 1e-6 what is no
-    difference of almost equal numbers, and not of one layer, whose gradient may be 0 up to rounding."""
-    assert found.keys() == alone.keys()
-    if precision == "double":
-        keys = [key for key in found if key[1] != "measure/sharpness_residual"]
-        tolerance = 1e-12
-    else:
-        keys = [key for key in found if key[1].count("/") == 1 and not key[1].endswith(DIFFERENCES)]
-        tolerance = 1e-6
-    return apart({key: found[key] for key in keys}, {key: alone[key] for key in keys}, tolerance)
