@@ -91,6 +91,12 @@ def _wrong_value(message: str, places: Places) -> str | None:
         hint = element_of(option.hint) if in_list else option.hint
         if not (in_list and not classes_in(hint)) and not fits(value, hint):
             return not_allowed(key, value, hint)
+    part = re.search(r"NestedArg\(key='([^']+)'", message)
+    for key in places.settings if part else ():
+        if part and key.endswith(f".{part[1]}"):
+            whole, (name, _, rest) = key.removesuffix(f".{part[1]}"), part[1].partition(".")
+            written = f"--{whole} '{{{name}: {{{rest}: ...}}}}'"
+            return f"{key}: not understood on a command line; allowed: {written}, or a file"
     # A positional argument, or an option whose annotation jsonargparse alone knows.
     found = re.match(r'Parser key "([^"]+)":(?:.|\n)*?(?:Got value|Given value): (.*)', message)
     if found is None:

@@ -5,7 +5,7 @@ import typing
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sgdlit.config.options import alternatives, class_names, classes_in, find_class
+from sgdlit.config.options import alternatives, class_names, classes_in, find_class, value_of
 from sgdlit.foundations.errors import did_you_mean, with_allowed
 from sgdlit.foundations.extras import how_to_install
 
@@ -67,13 +67,19 @@ def allowed_values(hint: Any) -> list[str]:
         elif classes:
             names = class_names(classes)
             words += [*names, f"the class path of {'another' if names else 'some'} {classes[0].__name__}"]
+        elif value_of(part) is not None:
+            words.append(f"NAME: {_name(value_of(part))}, for any names")
         elif part not in (None, type(None)):
             words += ["true", "false"] if part is bool else [_name(part)]
     return [*dict.fromkeys(words), *(["null"] if type(None) in alternatives(hint) else [])]
 
 
 def _name(part: Any) -> str:
-    return part.__name__ if type(part) is type else str(part).replace("typing.", "")
+    return (
+        part.__name__
+        if isinstance(part, type) and not typing.get_args(part)
+        else str(part).replace("typing.", "")
+    )
 
 
 def not_allowed(key: str, value: Any, hint: Any) -> str:

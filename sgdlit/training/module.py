@@ -22,6 +22,7 @@ from sgdlit.algorithms import EngineGroup, EngineName, Machine, Member
 from sgdlit.algorithms.member import Reduction
 from sgdlit.algorithms.mixing import Mixing, consensus
 from sgdlit.algorithms.network_draws import draws_of_step
+from sgdlit.algorithms.parameter_groups import ParameterGroup
 from sgdlit.algorithms.transforms import GradientTransform
 from sgdlit.data.batches import Block
 from sgdlit.data.keyed_data import KeyedData, OnDeviceData
@@ -76,6 +77,8 @@ class Training(LightningModule):
             lasts about a tenth of a second, and one where something in the run acts inside each step
             (clipping, accumulation, several ranks, unknown callbacks). No number depends on it.
         engine: what takes them, see ``sgdlit.algorithms.engines``; ``auto`` chooses.
+        groups: by a name of yours, parameters with a rate or a decay of their own, or frozen, see
+            :class:`ParameterGroup`.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Training(LightningModule):
         transform: GradientTransform | None = None,
         steps_per_call: StepsPerCall = "auto",
         engine: EngineName = "auto",
+        groups: dict[str, ParameterGroup] | None = None,
     ) -> None:
         super().__init__()
         strength = reg_strength if isinstance(reg_strength, Strength) else ConstantStrength(reg_strength)
@@ -104,6 +108,7 @@ class Training(LightningModule):
             reduction,
             channels_last,
             transform,
+            groups=groups or {},
         )
         self.steps_per_call, self.engine = steps_per_call, engine
         self.single_steps: str | None = None

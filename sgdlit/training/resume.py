@@ -77,8 +77,19 @@ def _check_same_optimizers(content: dict[str, Any], model: Training) -> None:
         )
     for member, groups in zip(model.members, kept, strict=True):
         own = member.optimizer  # built if it was not yet, which fills in the settings
+        _check_same_groups(member.settings, groups)
         for here, there in zip(member.settings, groups, strict=False):
             _check_same_settings(here, there, type(own).__name__)
+
+
+def _check_same_groups(here: list[dict[str, Any]], there: list[dict[str, Any]]) -> None:
+    """The same parameters in the same groups of an optimizer."""
+    own, kept = ([settings.get("parameters") for settings in groups] for groups in (here, there))
+    if own != kept:
+        raise UserError(
+            "model.groups: the checkpoint was made with other groups of parameters; a resumed run goes on "
+            "with those that it had"
+        )
 
 
 def _check_same_settings(here: dict[str, Any], there: dict[str, Any], name: str) -> None:

@@ -7,6 +7,7 @@ from fake_trainer import attach
 
 import sgdlit
 from sgdlit.data.arrays import Arrays
+from sgdlit.data.batches import Block
 from sgdlit.foundations.errors import UserError
 
 DRAWS = np.random.default_rng(0)
@@ -84,6 +85,14 @@ def test_a_run_does_not_go_on_with_other_arrays(write):
     state = ready(write(inputs=X, targets=Y), test_size=10).state_dict()
     with pytest.raises(UserError, match="other data"):
         ready(write(inputs=X + 1, targets=Y), test_size=10).load_state_dict(state)
+
+
+def test_a_step_lies_in_memory_where_it_would_lie_in_a_block_of_its_own(write):
+    """Products of matrices round by where they lie, and a resumed run ends with the same bits."""
+    batches = ready(write(inputs=X[:, :3], targets=Y), test_size=10).batches(torch.device("cpu"))
+    for start in range(4):
+        for inputs, _ in Block(start, 5, [batches]).steps(slice(0, 1)):
+            assert inputs.data_ptr() % 64 == 0
 
 
 WRONG = {
