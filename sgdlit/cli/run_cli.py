@@ -148,7 +148,9 @@ class RunCLI(LightningCLI):
             self.config = self._parsed(parser, args)
         except (UserError, UnicodeDecodeError) as error:
             from sgdlit.config.mistakes import readable
+            from sgdlit.training.phases import refuse_composed
 
+            refuse_composed(read_settings(self._arguments).get("model.scheduler"))
             raise UserError(readable(str(error), self._arguments, self._options(args[0]))) from error
         model = self.config[args[0]].get("model")
         if isinstance(model, Namespace):

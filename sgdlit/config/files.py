@@ -69,11 +69,11 @@ def read_settings(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _given(key: str, value: str) -> dict[str, Any]:
     """What the command line gives at a key: each option of a mapping that is written out, or the value."""
-    if value.startswith("{"):
+    if value.startswith(("{", "[{")):
         try:
             content = yaml.safe_load(value)
         except yaml.YAMLError:
             content = None
-        if isinstance(content, dict) and all(isinstance(name, str) for name in content):
-            return flat_settings(content, within=key) or {short_key(key): value}
+        if content and all(isinstance(name, str | dict) for name in content):
+            return flat_settings(content, within=key)
     return {short_key(key): value}

@@ -1,11 +1,12 @@
 """Which values does an option take? Judged by jsonargparse, and said in words."""
 
+import dataclasses
 import pkgutil
 import typing
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sgdlit.config.options import alternatives, class_names, classes_in, find_class, value_of
+from sgdlit.config.options import alternatives, class_names, classes_in, find_class, parameters, value_of
 from sgdlit.foundations.errors import did_you_mean, with_allowed
 from sgdlit.foundations.extras import how_to_install
 
@@ -64,6 +65,8 @@ def allowed_values(hint: Any) -> list[str]:
         classes = classes_in(part)
         if typing.get_origin(part) is typing.Literal:
             words += map(str, typing.get_args(part))
+        elif classes and all(map(dataclasses.is_dataclass, classes)):
+            words += [f"{cls.__name__} with {', '.join(parameters(cls))}" for cls in classes]
         elif classes:
             names = class_names(classes)
             words += [*names, f"the class path of {'another' if names else 'some'} {classes[0].__name__}"]

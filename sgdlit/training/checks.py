@@ -20,6 +20,7 @@ from sgdlit.data.members import AsOneProcess, MembersData
 from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.objective import allowed_sizes
+from sgdlit.training.phases import refuse_composed
 
 if TYPE_CHECKING:
     from sgdlit.training.module import Training
@@ -253,6 +254,8 @@ def check_classes(model: Any) -> None:
         path = value.get("class_path") if isinstance(value, Namespace) else value
         if not isinstance(path, str):  # the class itself, which is the default, or none
             continue
+        if key == "scheduler":
+            refuse_composed(path)
         found = find_class(path, bases)
         if found is None or not issubclass(found, bases):
             allowed = " or ".join(base.__name__ for base in bases)

@@ -36,6 +36,7 @@ from sgdlit.training import checks, rows
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
 from sgdlit.training.clock import advance_clock, share_clock
 from sgdlit.training.evaluation import BestSoFar, EvaluationSums
+from sgdlit.training.phases import run_length, tell_length
 from sgdlit.training.rows import Row, Stopwatch, training_row
 from sgdlit.training.seeds import network_seeds
 
@@ -176,6 +177,7 @@ class Training(LightningModule):
             UserError: naming the key, its value and what is allowed.
         """
         checks.check_optimizers(self.members)
+        tell_length((member.scheduler for member in self.members), run_length(trainer, datamodule))
         if self.mixing is not None:
             checks.check_mixing(self.mixing, self.members, trainer)
         self._plan(trainer, datamodule)
@@ -232,6 +234,7 @@ class Training(LightningModule):
             member.begin_again()  # parameters have their device and precision only now
         optimizers = [member.optimizer for member in self.members]
         schedulers = [member.scheduler for member in self.members if member.scheduler is not None]
+        tell_length(schedulers, self.trainer.estimated_stepping_batches)
         if not self.automatic_optimization or not schedulers:
             return optimizers, schedulers
         plan = {"scheduler": schedulers[0], "interval": "step"}

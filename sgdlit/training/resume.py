@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from sgdlit.foundations.errors import UserError
 from sgdlit.runs.checkpoint_files import PARTS, PARTS_TO_GO_ON, load_checkpoint
 from sgdlit.training.module import Training
+from sgdlit.training.phases import Phases
 
 
 def read_checkpoint(path: Path, model: torch.nn.Module, to_go_on: bool) -> dict[str, Any]:
@@ -75,11 +76,24 @@ def _check_same_optimizers(content: dict[str, Any], model: Training) -> None:
             f"ckpt_path: the checkpoint holds {len(kept)} optimizers and {len(schedules)} schedules, the run "
             f"has {len(model.members)} and {len(expected)}; allowed: a checkpoint of this run"
         )
+    for member, state in zip(expected, schedules, strict=True):
+        if isinstance(member.scheduler, Phases):
+            _check_same_length(member.scheduler, state)
     for member, groups in zip(model.members, kept, strict=True):
         own = member.optimizer  # built if it was not yet, which fills in the settings
         _check_same_groups(member.settings, groups)
         for here, there in zip(member.settings, groups, strict=False):
             _check_same_settings(here, there, type(own).__name__)
+
+
+def _check_same_length(schedule: Phases, state: dict[str, Any]) -> None:
+    """The length of the run, where a schedule follows from it."""
+    there = state.get("run_length")
+    if schedule.run_length != there:
+        raise UserError(
+            f"trainer.max_steps: the run has {schedule.run_length} steps here, {there} in the checkpoint, "
+            f"and model.scheduler follows from that; allowed: {there}, or phases in steps from the beginning"
+        )
 
 
 def _check_same_groups(here: list[dict[str, Any]], there: list[dict[str, Any]]) -> None:
