@@ -22,6 +22,7 @@ _HOMES = {
     "LightningModule": "sgdlit",
     "Logger": "lightning.pytorch.loggers",
     "Callback": "lightning.pytorch.callbacks",
+    "Metric": "torchmetrics",
 }
 
 

@@ -1,6 +1,7 @@
 """Which values does an option take? Judged by jsonargparse, and said in words."""
 
 import dataclasses
+import difflib
 import pkgutil
 import typing
 from functools import cache
@@ -12,6 +13,9 @@ from sgdlit.foundations.extras import how_to_install
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
+
+
+_MOST = 60  # names that a message lists
 
 
 def parsed(value: Any, hint: Any, current: "Namespace | None" = None) -> Any:
@@ -49,13 +53,19 @@ def fits(value: Any, hint: Any) -> bool:
     """Whether an option with an annotation takes a value; a class need not have its own arguments yet."""
     from jsonargparse import ArgumentError
 
-    if value is None or (isinstance(value, str) and find_class(value, classes_in(hint)) is not None):
+    if value is None or (isinstance(value, str) and _names_class(value, classes_in(hint))):
         return value is not None or hint is None or type(None) in alternatives(hint)
     try:
         parsed(value, hint)
     except ArgumentError:
         return False
     return True
+
+
+def _names_class(name: str, classes: list[type]) -> bool:
+    """Whether a name is that of a class which may stand there."""
+    found = find_class(name, classes)
+    return found is not None and (not classes or issubclass(found, tuple(classes)))
 
 
 def allowed_values(hint: Any) -> list[str]:
@@ -97,4 +107,13 @@ def not_allowed(key: str, value: Any, hint: Any) -> str:
             reason = f" ({error}{f'; install it with: {install}' if install else ''})"
     problem = f"{key}: {value!r} is not {'a class that can be imported' if reason else 'allowed'}{reason}"
     meant = did_you_mean(name.rpartition(".")[2], allowed if classes else []) or did_you_mean(name, allowed)
-    return with_allowed(problem + meant, allowed)
+    return with_allowed(problem + meant, _few(name, allowed))
+
+
+def _few(name: str, allowed: list[str]) -> list[str]:
+    """Of very many names those that are spelled most nearly like one, and what else is allowed."""
+    if len(allowed) <= _MOST:
+        return allowed
+    plain = [text for text in allowed if " " not in text]
+    near = difflib.get_close_matches(name.rpartition(".")[2], plain, n=8, cutoff=0.3)
+    return [*near, f"others of {len(plain)}", *(text for text in allowed if " " in text)]

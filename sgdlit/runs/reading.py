@@ -4,6 +4,7 @@
     run.value("model.optimizer.lr")          # 0.1
     steps, values = run.column("test/loss")
     pandas.DataFrame(run.metrics)
+    inputs, targets = run.data().tensors("test")
     run.network()(inputs)
     run.network(step=run.snapshots[0])       # as it was at the start, where the run kept snapshots
 
@@ -28,6 +29,8 @@ from sgdlit.runs.snapshots import snapshot_steps
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from sgdlit.data.keyed_data import KeyedData
 
 _KEYS = ("step", "member")  # the columns that say whose row it is
 _SETTINGS = ("examples", "mode")  # the columns of text in the table of measures
@@ -306,6 +309,21 @@ class Run:
         point = {} if self.alone else self.members[member].point
         content = self.checkpoint(checkpoint) if step is None else self.snapshot(step)
         return trained_network(self.config, point, content, member)
+
+    def data(self, member: int = 0) -> "KeyedData":
+        """The data that it was trained on, read anew: ``data.tensors("test")`` are inputs and targets.
+
+        Args:
+            member: number in the ensemble; 0 for a run trained alone.
+
+        Raises:
+            UserError: there is no such member, the config names no data of sgdlit that can be built, or its
+                files are missing.
+        """
+        from sgdlit.runs.data_of_run import data_of_run
+
+        self.checked_member(member)
+        return data_of_run(self.config, {} if self.alone else self.members[member].point)
 
     def _text(self, name: str) -> str:
         try:

@@ -17,6 +17,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import Metric
 
 from sgdlit.algorithms import EngineGroup, EngineName, Machine, Member
 from sgdlit.algorithms.member import Reduction
@@ -36,6 +37,7 @@ from sgdlit.training import checks, rows
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
 from sgdlit.training.clock import advance_clock, share_clock
 from sgdlit.training.evaluation import BestSoFar, EvaluationSums
+from sgdlit.training.own_metrics import MetricsOfMember, forget_later_matrices, keep_matrices
 from sgdlit.training.phases import run_length, tell_length
 from sgdlit.training.rows import Row, Stopwatch, training_row
 from sgdlit.training.seeds import network_seeds
@@ -80,6 +82,8 @@ class Training(LightningModule):
         engine: what takes them, see ``sgdlit.algorithms.engines``; ``auto`` chooses.
         groups: by a name of yours, parameters with a rate or a decay of their own, or frozen, see
             :class:`ParameterGroup`.
+        metrics: by a name of yours, metrics of torchmetrics that each evaluation takes, see
+            ``sgdlit.training.own_metrics``.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Training(LightningModule):
         steps_per_call: StepsPerCall = "auto",
         engine: EngineName = "auto",
         groups: dict[str, ParameterGroup] | None = None,
+        metrics: dict[str, Metric] | None = None,
     ) -> None:
         super().__init__()
         strength = reg_strength if isinstance(reg_strength, Strength) else ConstantStrength(reg_strength)
@@ -125,6 +130,7 @@ class Training(LightningModule):
         self._pending: dict[str, Tensor] = {}
         self._stopwatch = Stopwatch(0)
         self._latest: dict[int, Row] = {}
+        self.metrics = [metrics or {}]  # of each run
         self._hold([member])
 
     @classmethod
@@ -152,6 +158,7 @@ class Training(LightningModule):
         checks.check_shapes(members)
         first = parts[0]
         first.curves, first.several, first.mixing = curves, True, mixing
+        first.metrics = [metrics for part in parts for metrics in part.metrics]
         first._hold(members)
         return first
 
@@ -162,7 +169,9 @@ class Training(LightningModule):
         self.owned = slice(0, len(members))
         self.diverged_at: list[int | None] = [None] * len(members)
         self.records = [BestSoFar() for _ in members]
-        self.evaluations = EvaluationSums(members)
+        pairs = zip(self.metrics, members, strict=True) if any(self.metrics) else ()
+        own = [MetricsOfMember(metrics, member.loss, self.several) for metrics, member in pairs]
+        self.evaluations = EvaluationSums(members, own)
 
     def here(self) -> list[int]:
         """The members that this process trains and whose losses are finite so far."""
@@ -251,6 +260,8 @@ class Training(LightningModule):
         for member, seed in zip(self.members, seeds, strict=True):
             member.seed = seed
         self._engines, self._noted = None, False
+        if any(self.metrics):
+            forget_later_matrices(self.trainer)
         self._stopwatch = Stopwatch(self.global_step)
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
@@ -415,6 +426,15 @@ class Training(LightningModule):
             self._wait_for_plateau(found)
         found = {k: found[k] for k in self.here() if k in found}
         self.log_rows(found, list(dict.fromkeys(name for row in found.values() for name in row)))
+        self._keep_matrices()
+
+    def _keep_matrices(self) -> None:
+        """What evaluations found that is no number."""
+        if any(self.metrics):
+            own = {k: self.evaluations.matrices.get(k, {}) for k in self.here()}
+            everyone = rows.over_ranks(own, self.trainer) if self.several else own
+            drawn = self.curves or not self.several
+            keep_matrices(everyone, self.metrics[0], self.trainer, self.several, drawn)
 
     def _wait_for_plateau(self, found: Mapping[int, Row]) -> None:
         """Step a schedule that waits for evaluations: before the checkpoint of this step is written."""

@@ -1,4 +1,4 @@
-"""Schedules in phases, against torch's own schedules and closed forms; and their length, with that of the run."""
+"""Schedules in phases, against torch's own schedules and closed forms; and the length of the run."""
 
 import math
 from types import SimpleNamespace
@@ -127,7 +127,7 @@ def test_members_follow_a_schedule_to_the_end_of_their_run(tmp_path, monkeypatch
     run = sgdlit.fit(BASE, schedule, epochs, ensemble=[{"model.optimizer.lr": [0.1, 0.2]}])
     cosine = [0.2 * (1 + math.cos(math.pi * t / 6)) / 2 for t in range(6)]
     assert run.column("train/lr", 1)[1] == pytest.approx([0.0, 0.1, *cosine])
-    with pytest.raises(UserError, match="8 in the checkpoint, and model.scheduler follows from that"):
+    with pytest.raises(UserError, match=r"8 in the checkpoint, and model\.scheduler follows from that"):
         sgdlit.fit({"trainer.max_epochs": 3}, resume=str(run.folder))
     with pytest.raises(UserError, match=r"(?s)SequentialLR is composed .*class_path: Phases"):
         sgdlit.fit(BASE, {"model.scheduler": "torch.optim.lr_scheduler.SequentialLR"})
