@@ -21,7 +21,9 @@ P0: list[Any] = [
 ]
 """Every measure of the first kind that any network has."""
 
-EXAMPLES = 40
+EXAMPLES = {"wrn": 10}
+"""How many are measured, of networks whose convolutions take long in float64; of all others 40."""
+CHUNK_SIZE = {40: 16, 10: 8}
 SNAPSHOTS = ["--checkpoints.snapshots.before=true", "--checkpoints.snapshots.optimizer=true"]
 Values = dict[tuple[int, str], float]
 """By step and name."""
@@ -64,9 +66,10 @@ NETWORKS = {
 }
 
 
-def with_measures(runs: Runs, measures: list[Any] = P0, **init_args: Any) -> list[str]:
+def with_measures(runs: Runs, measures: list[Any] = P0, network: str = "mlp", **init_args: Any) -> list[str]:
     """The arguments of ``fit`` that take measures at log-spaced steps, of some examples in chunks."""
-    init: dict[str, Any] = {"measures": measures, "examples": EXAMPLES, "chunk_size": 16}
+    examples = EXAMPLES.get(network, 40)
+    init: dict[str, Any] = {"measures": measures, "examples": examples, "chunk_size": CHUNK_SIZE[examples]}
     init |= {} if "every_n_steps" in init_args else {"at": {"first": 1, "per_doubling": 2}}
     callback = {"class_path": "sgdlit.training.measuring.Measures", "init_args": init | init_args}
     path = runs.folder / f"measures_{abs(hash(str(callback)))}.yaml"
@@ -79,9 +82,16 @@ def during(folder: Path, member: int | None = None) -> Values:
     return _values(load_run(folder).metrics, member)
 
 
-def afterwards(folder: Path, *arguments: str, measures: list[Any] = P0, member: int | None = None) -> Values:
+def afterwards(
+    folder: Path,
+    *arguments: str,
+    measures: list[Any] = P0,
+    network: str = "mlp",
+    member: int | None = None,
+) -> Values:
     """What ``measure --run`` finds with the same settings."""
-    given = ["--examples", str(EXAMPLES), "--chunk_size", "16", *arguments]
+    examples = EXAMPLES.get(network, 40)
+    given = ["--examples", str(examples), "--chunk_size", str(CHUNK_SIZE[examples]), *arguments]
     assert main(["measure", "--run", str(folder), "--measures", yaml.safe_dump(measures), *given]) == 0
     return _values(load_run(folder).measured, member)
 
