@@ -27,8 +27,12 @@ ENDLESS = [
 
 
 def finish_and_compare(runs: Runs, name: str) -> None:
-    """Resume to 25 steps beyond the checkpoint, and hold that against a run that nothing stopped."""
-    end = f"--trainer.max_steps={runs.checkpoint(name)['global_step'] + 25}"
+    """Resume to 25 steps beyond the checkpoints, and hold that against a run that nothing stopped.
+
+    The best one may be of a later step than the one to resume from.
+    """
+    paths = (runs.path(name) / "checkpoints").glob("*.ckpt")
+    end = f"--trainer.max_steps={max(runs.checkpoint(name, path.stem)['global_step'] for path in paths) + 25}"
     assert runs.resume(name, end) == 0
     assert runs.fit(f"{name}_straight", *ENDLESS, end) == 0
     assert run_differences(runs, f"{name}_straight", name) == []

@@ -21,8 +21,12 @@ P0: list[Any] = [
 ]
 """Every measure of the first kind that any network has."""
 
-EXAMPLES = 40
-SNAPSHOTS = ["--checkpoints.snapshots.before=true", "--checkpoints.snapshots.optimizer=true"]
+EXAMPLES = {"wrn": 10}
+"""How many are measured, of networks whose convolutions take long in float64; of all others 40."""
+CHUNK_SIZE = {40: 16, 10: 8}
+SPACING = {"first": 2, "per_doubling": 1}
+SNAPSHOTS = [f"--checkpoints.snapshots.{key}={value}" for key, value in SPACING.items()]
+SNAPSHOTS += ["--checkpoints.snapshots.before=true", "--checkpoints.snapshots.optimizer=true"]
 Values = dict[tuple[int, str], float]
 """By step and name."""
 
@@ -64,10 +68,11 @@ NETWORKS = {
 }
 
 
-def with_measures(runs: Runs, measures: list[Any] = P0, **init_args: Any) -> list[str]:
+def with_measures(runs: Runs, measures: list[Any] = P0, network: str = "mlp", **init_args: Any) -> list[str]:
     """The arguments of ``fit`` that take measures at log-spaced steps, of some examples in chunks."""
-    init: dict[str, Any] = {"measures": measures, "examples": EXAMPLES, "chunk_size": 16}
-    init |= {} if "every_n_steps" in init_args else {"at": {"first": 1, "per_doubling": 2}}
+    examples = EXAMPLES.get(network, 40)
+    init: dict[str, Any] = {"measures": measures, "examples": examples, "chunk_size": CHUNK_SIZE[examples]}
+    init |= {} if "every_n_steps" in init_args else {"at": SPACING}
     callback = {"class_path": "sgdlit.training.measuring.Measures", "init_args": init | init_args}
     path = runs.folder / f"measures_{abs(hash(str(callback)))}.yaml"
     path.write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))
@@ -79,9 +84,16 @@ def during(folder: Path, member: int | None = None) -> Values:
     return _values(load_run(folder).metrics, member)
 
 
-def afterwards(folder: Path, *arguments: str, measures: list[Any] = P0, member: int | None = None) -> Values:
+def afterwards(
+    folder: Path,
+    *arguments: str,
+    measures: list[Any] = P0,
+    network: str = "mlp",
+    member: int | None = None,
+) -> Values:
     """What ``measure --run`` finds with the same settings."""
-    given = ["--examples", str(EXAMPLES), "--chunk_size", "16", *arguments]
+    examples = EXAMPLES.get(network, 40)
+    given = ["--examples", str(examples), "--chunk_size", str(CHUNK_SIZE[examples]), *arguments]
     assert main(["measure", "--run", str(folder), "--measures", yaml.safe_dump(measures), *given]) == 0
     return _values(load_run(folder).measured, member)
 

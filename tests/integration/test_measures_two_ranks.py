@@ -27,7 +27,7 @@ PRECISIONS = {"single": [], "double": ["--trainer.precision=64-true"]}
 
 
 def of_ranks(runs: Runs, name: str, precision: str) -> list[str]:
-    return [*RAGGED, *PRECISIONS[precision], *NETWORKS[name], *SNAPSHOTS, *with_measures(runs)]
+    return [*RAGGED, *PRECISIONS[precision], *NETWORKS[name], *SNAPSHOTS, *with_measures(runs, network=name)]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def two(runs: Runs) -> Runs:
 def test_on_two_ranks(two, name, precision):
     """Of its own snapshots to the last bit; of one process' run up to the rounding of sums of gradients."""
     found = during(two.path(f"{name}_{precision}_two"))
-    assert apart(afterwards(two.path(f"{name}_{precision}_two")), found) == []
+    assert apart(afterwards(two.path(f"{name}_{precision}_two"), network=name), found) == []
     assert two.fit(f"{name}_{precision}_one", *of_ranks(two, name, precision)) == 0
     assert apart_over_ranks(found, during(two.path(f"{name}_{precision}_one")), precision) == []
 
