@@ -141,6 +141,7 @@ class RunCLI(LightningCLI):
             "measures by name with commas between them, see python -m sgdlit measures",
         )
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.set_defaults({"model": {"class_path": "sgdlit.training.module.Training"}})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self._arguments = args[1:]
@@ -173,7 +174,8 @@ class RunCLI(LightningCLI):
         classes = {"trainer": Trainer, "model": LightningModule, "data": LightningDataModule}
         classes["checkpoints"] = Checkpoints
         names = {key.split(".")[0] for key, _ in self._parser(command).get_defaults().items()}
-        return {name: Option(classes.get(name)) for name in names}
+        defaults = {"model": Training}
+        return {name: Option(classes.get(name), defaults.get(name)) for name in names}
 
     def _parse_ckpt_path(self) -> None:
         """The config decides what is built; Lightning would let the checkpoint overrule it silently."""

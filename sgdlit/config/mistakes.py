@@ -52,7 +52,8 @@ def _wrong_name(message: str, places: Places) -> str | None:
     """An option that there is not, one that is missing, or the options of a class that was not named."""
     required = re.search(r"arguments are required: (.+)", message)
     missing = required[1].strip().split(", ") if required else []
-    if "model" in (name.rpartition(".")[2] for name in missing):
+    needed = {name.rpartition(".")[2] for name in missing}
+    if "model" in needed or ("network" in needed and not places.is_given("model")):
         return _NO_MODEL
     for place in places.all_keys():
         options, chosen = places.options_at(place) or {}, places.class_at(place)

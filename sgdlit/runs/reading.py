@@ -189,12 +189,13 @@ class Run:
     def metrics(self) -> dict[str, np.ndarray]:
         """``metrics.csv`` as columns of equal length, for ``pandas.DataFrame(run.metrics)``.
 
-        ``step`` and, of an ensemble, ``member`` are int64; all others float64, NaN where there is no value.
+        There is one row for each step (and member) at which something was measured. ``step`` and, of an
+        ensemble, ``member`` are int64; all others float64, NaN where nothing was measured.
 
         Raises:
             UserError: the file is not the table of a run.
         """
-        return _as_columns(self._rows)
+        return _as_columns(_one_a_step(self._rows))
 
     @cached_property
     def measured(self) -> dict[str, np.ndarray]:
@@ -332,6 +333,21 @@ class Run:
             raise UserError(f"{self.folder}: not the folder of a run: {name} is missing") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{self.folder / name}: not a text") from error
+
+
+def _one_a_step(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Rows about the same step and member as one, unless they give two values to a column."""
+    merged: list[dict[str, str]] = []
+    latest: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        key = row["step"], row.get("member", "")
+        held = latest.get(key)
+        if held is None or any(row[name] and held[name] for name in row if name not in _KEYS):
+            held = latest[key] = dict(row)
+            merged.append(held)
+        else:
+            held.update({name: value for name, value in row.items() if value})
+    return merged
 
 
 def _as_columns(rows: list[dict[str, str]]) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ Nothing waits for the device except at the steps that are logged.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -33,12 +34,15 @@ from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
 from sgdlit.objectives.penalty import length
+from sgdlit.runs.checkpoint_files import check_same_parameters, load_checkpoint
+from sgdlit.runs.reading import load_run
 from sgdlit.training import checks, rows
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
 from sgdlit.training.clock import advance_clock, share_clock
 from sgdlit.training.evaluation import BestSoFar, EvaluationSums
 from sgdlit.training.own_metrics import MetricsOfMember, forget_later_matrices, keep_matrices
 from sgdlit.training.phases import run_length, tell_length
+from sgdlit.training.rebuilt import rebuilt_modules
 from sgdlit.training.rows import Row, Stopwatch, training_row
 from sgdlit.training.seeds import network_seeds
 
@@ -470,6 +474,36 @@ class Training(LightningModule):
         return [dict(records.best) for records in self.records]
 
     # Checkpoints
+
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: str | Path, map_location: Any = None, **arguments: Any
+    ) -> "Training":
+        """The module of a run with its trained weights, also of an ensemble.
+
+        Args:
+            checkpoint_path: a checkpoint in the folder of a run, whose config says what is built; or that
+                folder, whose best checkpoint counts, or else its last.
+            map_location: device to which the module goes.
+            arguments: of the class, where the file lies in no folder of a run, and other ones of Lightning's
+                method.
+
+        Raises:
+            UserError: there is no such file or run, it is damaged, or is that of another module.
+        """
+        if "network" in arguments:
+            return super().load_from_checkpoint(checkpoint_path, map_location, **arguments)
+        path = Path(checkpoint_path)
+        run = load_run(path if path.is_dir() else path.parent.parent)
+        content = run.checkpoint() if path.is_dir() else load_checkpoint(path, key="checkpoint_path")
+        points = [{}] if run.alone else [member.point for member in run.members]
+        parts = rebuilt_modules(run.config, points, cls)
+        module = parts[0] if run.alone else cls.joined(parts, points)
+        state = content["state_dict"]
+        check_same_parameters(path, state, module.state_dict())
+        dtype = next((value.dtype for value in state.values() if value.is_floating_point()), None)
+        module.to(dtype=dtype).load_state_dict(state)
+        return module if map_location is None else module.to(map_location)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         engines = self._engines.description() if self._engines else self._engines_before

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from sgdlit.foundations.errors import UserError
-from sgdlit.runs.checkpoint_files import PARTS, PARTS_TO_GO_ON, load_checkpoint
+from sgdlit.runs.checkpoint_files import PARTS, PARTS_TO_GO_ON, check_same_parameters, load_checkpoint
 from sgdlit.training.module import Training
 from sgdlit.training.phases import Phases
 
@@ -29,23 +29,6 @@ def read_checkpoint(path: Path, model: torch.nn.Module, to_go_on: bool) -> dict[
     content = load_checkpoint(path, PARTS_TO_GO_ON if to_go_on else PARTS)
     check_same_parameters(path, content["state_dict"], model.state_dict())
     return content
-
-
-def check_same_parameters(path: Path, there: dict[str, Any], own: dict[str, Any]) -> None:
-    """Refuse a file that does not hold just the parameters of a model.
-
-    Raises:
-        UserError: naming the first difference.
-    """
-    differences = [name for name in own if name not in there or there[name].shape != own[name].shape]
-    differences += [name for name in there if name not in own]
-    if differences:
-        name = differences[0]
-        shapes = [str(tuple(state[name].shape)) if name in state else "nothing" for state in (there, own)]
-        raise UserError(
-            f"ckpt_path: {str(path)!r} belongs to another model: {len(differences)} parameters differ, first "
-            f"{name}: {shapes[0]} in the file, {shapes[1]} in the model"
-        )
 
 
 def check_same_run(content: dict[str, Any], model: LightningModule, data: LightningDataModule | None) -> None:
