@@ -44,8 +44,8 @@ def test_students_interval_and_limit_are_scipys(level):
 
 
 def test_the_interval_of_skewed_values_solves_halls_equation():
-    """Its upper end m solves T((mean − m)/error) = −quantile, with T of Hall 1992; the lower one is Student's,
-    as the tail is above. Mirrored values have the mirrored interval."""
+    """Its upper end m solves T((mean − m)/error) = −quantile, with T of Hall 1992; the lower one is
+    Student's, as the tail is above. Mirrored values have the mirrored interval."""
     values = np.random.default_rng(3).exponential(2, 12)
     n, skewness = 12, stats.skew(values, bias=False)
     low, high = skewed_interval(values)
