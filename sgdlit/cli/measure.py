@@ -178,7 +178,7 @@ def _leave_out_unavailable(afterwards: "Afterwards", steps: list[int]) -> None:
             warn(f"{name} is not available afterwards: {whys[0]}")
     if not kept:
         raise UserError("--measures: none of them can be taken of this run afterwards")
-    afterwards.measures.measures = kept
+    afterwards.measures.choice.measures = kept
 
 
 def _say_plan(afterwards: "Afterwards", steps: list[int]) -> None:
