@@ -91,14 +91,14 @@ class Taking:
 
         def batches(split: str, batch_size: int | None) -> Any:
             loader = data.evaluation_loader(split, batch_size)
-            return (_as_trained(batch, trainer, member) for batch in loader)
+            return (as_trained(batch, trainer, member) for batch in loader)
 
         examples = None
         if not OF_EXAMPLES.isdisjoint(needs):
             indices = self.chosen[k][: view.count(data.training_size)]
 
             def chosen(part: slice) -> Batch:
-                return _as_trained(data.chosen(indices[part], device), trainer, member)
+                return as_trained(data.chosen(indices[part], device), trainer, member)
 
             population = math.inf if data.training_size is None else data.training_size
             examples = Examples(chosen, len(indices), view.chunk_size, population)
@@ -132,6 +132,7 @@ def _looking_at(run: RunAtStep, those: Sequence[Measure], mode: Mode) -> Abstrac
     return undisturbed(run.network, mode, run.data.seed, run.step)
 
 
-def _as_trained(batch: Batch, trainer: Trainer | AsOneProcess, member: Member) -> Batch:
+def as_trained(batch: Batch, trainer: Trainer | AsOneProcess, member: Member) -> Batch:
+    """A batch in the precision and the memory format in which the run sees it."""
     inputs, targets = trainer.precision_plugin.convert_input(batch)
     return member.in_memory_format(inputs), targets
