@@ -77,7 +77,7 @@ def draw_plane(
     return figure
 
 
-def _levels(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+def _levels(losses: np.ndarray) -> tuple[np.ndarray, list[float], str]:
     """What is drawn, the levels of its lines, and what it is. The highest tenth, which may be far above the
     rest, has the colour of what is beyond."""
     from matplotlib.ticker import MaxNLocator
@@ -87,7 +87,8 @@ def _levels(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     shown, label = np.ma.masked_invalid(losses), "loss"
     if low > 0 and high > _LOG_FROM * low:
         shown, low, high, label = np.log10(shown), math.log10(low), math.log10(high), "log₁₀ loss"
-    return shown, MaxNLocator(_LEVELS).tick_values(low, high if high > low else low + 1), label
+    levels = MaxNLocator(_LEVELS).tick_values(low, high if high > low else low + 1)
+    return shown, list(levels), label
 
 
 def _looked_at(about: Mapping[str, Any]) -> str:

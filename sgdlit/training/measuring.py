@@ -306,6 +306,8 @@ class Measures(Callback):
         step = trainer.global_step
         passing = [measure for measure in due if measure not in self.choice.by_cadence(step)]
         states = [[m.state(k) for k in range(self._members)] for m in passing]
+        if isinstance(module, Training) and not members:
+            self._taking.help(trainer, module, due)
         found = self._taking.found(trainer, module, members, due)
         for measure, state in zip(passing, states, strict=True):
             measure.restore(state)  # a longer run, which this one may be the start of, would not be here

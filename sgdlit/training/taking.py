@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from sgdlit.training.measure_views import View
 from sgdlit.training.module import Training
 from sgdlit.training.own_module import OwnModule
 from sgdlit.training.rows import Row
+from sgdlit.training.shared_sums import can_share, compute_what_is_asked, shared_sums
 
 
 class Taking:
@@ -57,15 +58,18 @@ class Taking:
         members: Sequence[int],
         due: Sequence[Measure],
     ) -> dict[int, tuple[Row, NamedArrays]]:
-        """What some measures find of some members at the trainer's step: a row and arrays of each."""
-        groups = [(view, those, needs_of(those)) for view, those in self.choice.by_view(due)]
+        """What some measures find of some members at the trainer's step: a row and arrays of each.
+
+        Where ranks share the examples of one run, the others are in ``help`` meanwhile.
+        """
+        groups = self._groups(due)
 
         def one(k: int) -> tuple[Row, NamedArrays]:
             row: Row = {}
             arrays: NamedArrays = {}
             for view, those, needs in groups:
                 run = self._run_at_step(trainer, module, k, needs, view)
-                with _looking_at(run, those, view.mode):
+                with _looking_at(run, those, view.mode), self._sharing(trainer, module, run, view):
                     for measure in _able(run, those):
                         row |= measure.take(run, k)
                         if measure.arrays:
@@ -76,6 +80,31 @@ class Taking:
         with torch.inference_mode(False):
             found = SideBySide(len(members), module.device).map(one, members)
         return dict(zip(members, found, strict=True))
+
+    def help(self, trainer: Trainer, module: Training, due: Sequence[Measure]) -> None:
+        """Compute this rank's part of what the first rank finds of the one run that all of them train."""
+        with torch.inference_mode(False):
+            for view, those, needs in self._groups(due):
+                run = self._run_at_step(trainer, module, 0, needs, view)
+                if _ranks_share(trainer, module, run, view):
+                    with _looking_at(run, those, view.mode):
+                        compute_what_is_asked(run.network, run.loss, run.examples)
+
+    def _groups(self, due: Sequence[Measure]) -> list[tuple[View, list[Measure], set[str]]]:
+        """Measures that are taken together, and what they need."""
+        return [(view, those, needs_of(those)) for view, those in self.choice.by_view(due)]
+
+    @contextmanager
+    def _sharing(
+        self, trainer: Trainer | AsOneProcess, module: Training | OwnModule, run: RunAtStep, view: View
+    ) -> Iterator[None]:
+        """Inside, ranks share the examples, where they can."""
+        if not _ranks_share(trainer, module, run, view):
+            yield
+            return
+        with shared_sums(run.network, run.loss, run.examples) as sums:
+            run.use(sums)
+            yield
 
     def _run_at_step(
         self,
@@ -116,6 +145,14 @@ class Taking:
             self.looked_back.before(step, k, device),
             member.gradient_factor(data.batch_size),
         )
+
+
+def _ranks_share(
+    trainer: Trainer | AsOneProcess, module: Training | OwnModule, run: RunAtStep, view: View
+) -> bool:
+    """Whether all ranks train one run, and share the examples of its measures."""
+    alone = module.several or isinstance(module, OwnModule) or OF_EXAMPLES.isdisjoint(run.needs)
+    return not alone and can_share(view.mode, run.examples.count, trainer.world_size)
 
 
 def _able(run: RunAtStep, due: Sequence[Measure]) -> Sequence[Measure]:
