@@ -105,7 +105,7 @@ def test_permutation_visits_each_once_and_differs_between_substreams():
 
 
 def test_normals_are_those_of_the_formula_to_a_few_last_bits():
-    """Against Box–Muller in 40 digits, also at the ends of what words can be and at every eighth of a turn."""
+    """Against Box–Muller in 40 digits, at the ends of the range of words and each eighth of a turn."""
     eighths = [k * 2**29 + near for k in range(8) for near in (0, 1, 2**29 - 1)]
     drawn = words(derive_key(0, "formula"), torch.arange(100), 2)
     a = torch.cat((torch.tensor([0, 1, 2**31, FULL] * 6), drawn[:, 0]))
