@@ -73,6 +73,8 @@ def allowed_values(hint: Any) -> list[str]:
 
 
 def _name(part: Any) -> str:
+    if part is str:
+        return "some text"
     return part.__name__ if type(part) is type else str(part).replace("typing.", "")
 
 

@@ -9,6 +9,7 @@ from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, distinct, finish
 from sgdlit.foundations.files import read_table
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, NoOptions, Paper, Row, Tables, Workshop
+from sgdlit.papers.support.full_sweeps import drawn_by_sweeps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,12 +23,7 @@ _FULL = ("lecture/g4_fashion_simple_cnn.yaml", "lecture/g4_cifar10_resnet8.yaml"
 def measure(o: NoOptions, workshop: Workshop) -> Evidence:
     """Table ``steps``: the fewest steps by curve and batch size, with the rate that took them."""
     if not workshop.quick:
-        stores = [
-            workshop.sweep(file.split("/")[1].removesuffix(".yaml"), f"sweeps/{file}") for file in _FULL
-        ]
-        return Evidence(
-            notes=[f"table and figures in {store}: to be compared with the paper's" for store in stores]
-        )
+        return drawn_by_sweeps(workshop, *_FULL)
     store = workshop.sweep("targets", "sweeps/quick/teacher_targets.yaml")
     rows: list[Row] = [
         {"curve": row["curve"], "batch_size": int(row["x"]),
@@ -136,6 +132,7 @@ PAPER = Paper(
             ),
             measure,
             draw,
+            data_at_full=("fashion-mnist", "cifar10"),
         ),
     ),
 )

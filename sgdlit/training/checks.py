@@ -169,6 +169,8 @@ def _check_example(member: Member, inputs: Tensor, targets: Tensor) -> None:
         member.loss.check_targets(outputs, targets)
     except UserError as error:
         raise UserError(f"model.loss, model.network: {error}") from error
+    if member.transform is not None:
+        member.transform.check(outputs, targets)
 
 
 # Runs that train together
