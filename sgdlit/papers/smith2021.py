@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sgdlit.figures.style import binary_ticks, finish, panels, select
 from sgdlit.papers.claim import Claim
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Tables, Workshop
-from sgdlit.papers.support import c_reg_over_batch_size, paired_accuracy
+from sgdlit.papers.support import c_reg_over_batch_size, paired_accuracy, training_ends
 from sgdlit.papers.support.centers import STRENGTH, draw_line, drawn_at, finding, lrs, read
 from sgdlit.papers.support.diagonal_curves import DIAGONAL, figure_claim
 from sgdlit.papers.support.epoch_flows import FLOW, SOURCE, Options
@@ -59,20 +59,26 @@ def draw_c_reg(tables: Tables) -> "dict[str, Figure]":
     return {"c_reg": figure}
 
 
-# F6 and F7 by pairs: test accuracy
+# F2, F5, F6 and F7a on images: test accuracy by pairs, and how training ends
 
 
 def measure_pairs(o: Options, workshop: Workshop) -> Evidence:
-    """Tables ``accuracy`` and ``pairs``."""
+    """Tables ``accuracy``, ``pairs`` and ``ends``."""
     if not workshop.quick:
         return drawn_by_sweeps(workshop, "paper/f6_fashion_mlp.yaml", "paper/f7_fashion_mlp.yaml")
     if workshop.data is None:
-        return Evidence(notes=["F6 and F7a left out: no data folder (--data or SGDLIT_DATA)"])
+        return Evidence(notes=["F2, F5, F6 and F7a left out: no data folder (--data or SGDLIT_DATA)"])
     changed = {"grids": paired_accuracy.GRIDS, "figures": {}, "seeds": paired_accuracy.SEEDS}
     root = ["--data.root", str(workshop.data)]
-    return paired_accuracy.evidence(
-        workshop.sweep("pairs", "sweeps/quick/fashion_mlp.yaml", *root, changed=changed)
-    )
+    store = workshop.sweep("pairs", "sweeps/quick/fashion_mlp.yaml", *root, changed=changed)
+    of_pairs, of_ends = paired_accuracy.evidence(store), training_ends.evidence(store)
+    findings = [*of_pairs.findings, *of_ends.findings]
+    return Evidence(of_pairs.tables | of_ends.tables, findings, of_ends.notes, of_pairs.seeds)
+
+
+def draw_pairs(tables: Tables) -> "dict[str, Figure]":
+    """Accuracies and differences of pairs; how training ends."""
+    return paired_accuracy.draw(tables) | training_ends.draw(tables)
 
 
 # C_reg over the batch size: Eq 22 beyond an identity
@@ -117,6 +123,12 @@ def _pair_claim(identity: str, statement: str, figure: str, config: str, shows: 
     return figure_claim(identity, statement, figure, prediction, _PAIRS_QUICK, full, path, shows)
 
 
+def _end_claim(identity: str, statement: str, figure: str, prediction: str) -> Claim:
+    full = "WRN-10-1 on CIFAR-10 over ε and λ"
+    path = "sweeps/paper/f1_f2_f5_wrn10_1.yaml"
+    return figure_claim(identity, statement, figure, prediction, _PAIRS_QUICK, full, path, shows=False)
+
+
 _PAIRS = Experiment(
     "pairs",
     (
@@ -143,9 +155,21 @@ _PAIRS = Experiment(
             "f7_fashion_mlp.yaml",
             shows=False,
         ),
+        _end_claim(
+            "F2",
+            "the rate that is best for the test is larger than the one that is best for the training set",
+            "Fig 2",
+            "one rate is best for training accuracy, and a larger one for test accuracy",
+        ),
+        _end_claim(
+            "F5",
+            "training ends alike in the sweep over ε and in the one over λ",
+            "Fig 5",
+            "at equal values training accuracy within 0.005, training loss within a factor of 1.5",
+        ),
     ),
     measure_pairs,
-    paired_accuracy.draw,
+    draw_pairs,
     needs_data=True,
 )
 _TWO_PARTS = Experiment(
