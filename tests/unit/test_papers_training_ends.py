@@ -12,7 +12,7 @@ RATES, STRENGTHS = [2.0**k for k in range(-7, -2)], [2.0**k for k in range(-4, 1
 
 
 def found(monkeypatch, train, test, loss_of_strength=1.0, lost=()):
-    """Evidence where the rates have these highest accuracies, and losses over λ are so many times those over ε."""
+    """Evidence where rates have these highest accuracies, and losses over λ are some times those over ε."""
     cells: dict[str, list] = {name: [] for name in ("grid", "state", "seed", *training_ends._KEYS.values())}
     cells |= {column: [] for column in training_ends._COLUMNS.values()}
     for grid, places in (("rate", RATES), ("strength", STRENGTHS)):
