@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from sgdlit.algorithms.rules import UpdateRule
 from sgdlit.algorithms.transforms import Examples, GradientTransform, TransformOfRun
+from sgdlit.algorithms.watching import WatchesNetwork
 from sgdlit.objectives import ConstantStrength, Evaluation, ExactPenalty, Loss, Objective, Strength
 
 Reduction = Literal["mean", "sum"]
@@ -71,6 +72,8 @@ class Member:
     def _build(self) -> tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None]:
         if self._built is None:
             optimizer = self.make_optimizer(self.network.parameters())
+            if isinstance(optimizer, WatchesNetwork):
+                optimizer.watch(self.network, self.loss)
             self.settings = [_plain_settings(group) for group in optimizer.param_groups]
             self._built = optimizer, self.make_scheduler(optimizer) if self.make_scheduler else None
         return self._built
