@@ -46,8 +46,10 @@ class Factors:
 
 
 def _inverse(factor: Tensor, shift: Tensor) -> Tensor:
+    """Of a factor plus a multiple of the identity; NaN where it has none, as in a run that has diverged."""
     shifted = factor + shift * torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
-    return torch.cholesky_inverse(torch.linalg.cholesky(shifted))
+    root, failed = torch.linalg.cholesky_ex(shifted)
+    return torch.cholesky_inverse(root) if not failed else torch.full_like(shifted, math.nan)
 
 
 def output_roots(loss: Loss, outputs: Tensor) -> Tensor:

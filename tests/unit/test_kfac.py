@@ -178,6 +178,12 @@ def test_damping_is_shared_out_between_the_factors():
     torch.testing.assert_close(inverse_g, torch.diag(1 / (torch.diag(g) + 0.3 / pi)))
 
 
+def test_what_has_no_inverse_makes_a_run_diverge_and_is_no_crash():
+    network, x = network_of(3, 2), drawn(4, 3)
+    take(network, CROSS_ENTROPY, x * float("inf"), torch.tensor([0, 1, 0, 1]))
+    assert all(p.isnan().all() for p in network.parameters())
+
+
 def test_factors_are_averaged_and_kept_in_the_state():
     network, x, y = network_of(3, 2), drawn(6, 3), torch.tensor([0, 1, 0, 1, 1, 0])
     optimizer = KFAC(network.parameters(), lr=0.3, decay=0.5, every=2)
