@@ -128,6 +128,7 @@ PICTURES = {
             "steps_to_target.png", ("shallue2018:G4", "shallue2018:G5"),
             _SWEEP.format("configs/sweeps/quick/steps_to_target.yaml"),
         ),
+        Picture("second_order.png", ("shallue2018:G5b",), _WITH_DATA.format("shallue2018:G5b")),
         Picture("noise_scale.png", ("mccandlish2018:NS1",)),
         Picture(
             "rate_drop.png", ("grosse2021:G3",),
@@ -152,6 +153,7 @@ PICTURES = {
             "deep_bootstrap.png", ("nakkiran2020:DB1", "nakkiran2020:DB2", "nakkiran2020:DB3"),
             "python -m sgdlit fit --config configs/deep_bootstrap/teacher.yaml",
         ),
+        Picture("deep_bootstrap_images.png", ("nakkiran2020:G16",)),
     ),
     "The program": (
         Picture(
