@@ -109,7 +109,7 @@ def _about_images(finite: dict[int, World], augmented: dict[int | None, World]) 
                 fitted[0] is not None and fitted[0] < (fitted[1] or math.inf),
                 "none: an evaluated step of the mean over seeds",
                 f"at the end of the augmented runs it is {last['train_error']:.2f}, and the bootstrap error "
-                f"{last['gap']:+.2f}, in an interval as wide as {last['gap_low']:.2f} to {last['gap_high']:.2f}"),
+                f"{last['gap']:+.2f}, in an interval from {last['gap_low']:.2f} to {last['gap_high']:.2f}"),
     ]  # fmt: skip
 
 
