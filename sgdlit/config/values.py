@@ -88,6 +88,8 @@ def allowed_values(hint: Any) -> list[str]:
 
 
 def _name(part: Any) -> str:
+    if part is str:
+        return "some text"
     return (
         part.__name__
         if isinstance(part, type) and not typing.get_args(part)

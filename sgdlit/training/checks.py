@@ -14,6 +14,7 @@ from sgdlit.algorithms import Member
 from sgdlit.algorithms.engines import check_engine
 from sgdlit.algorithms.mixing import Mixing
 from sgdlit.algorithms.transforms.base import check_separable
+from sgdlit.algorithms.watching import WatchesNetwork
 from sgdlit.config.options import find_class
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess, MembersData
@@ -75,6 +76,11 @@ def _check_member(member: Member, trainer: Any, datamodule: Any) -> None:
             f"trainer.accumulate_grad_batches: {micro}: multiples of {micro}"
         )
     _check_transform(member, trainer, datamodule)
+    if trainer.world_size > 1 and isinstance(member.optimizer, WatchesNetwork):
+        raise UserError(
+            f"trainer.devices: {type(member.optimizer).__name__} looks at the examples of a step; allowed: "
+            "one process"
+        )
     if not member.is_penalized:
         return
     if trainer.precision in ("16-mixed", "16-true"):
@@ -175,6 +181,8 @@ def _check_example(member: Member, inputs: Tensor, targets: Tensor) -> None:
         member.loss.check_targets(outputs, targets)
     except UserError as error:
         raise UserError(f"model.loss, model.network: {error}") from error
+    if member.transform is not None:
+        member.transform.check(outputs, targets)
 
 
 def _check_metrics(metrics: Metrics, member: Member, datamodule: Any) -> None:
