@@ -6,9 +6,8 @@ one comes; where a newer one comes before the row it writes the older not at all
 step, or by an evaluation, it writes at the step before.
 
 Here a number that is logged in training is written at once, at ``trainer.global_step``: the updates that the
-parameters have had. A number that comes at every step is thinned after its first value to
-``log_every_n_steps``, by Lightning itself where ``training_step`` logs it. This file looks inside Lightning's
-logging; a test pins what is used of it.
+parameters have had. One that comes at every step is thinned, after its first value, to the multiples of
+``log_every_n_steps``. This file looks inside Lightning's logging; a test pins what is used of it.
 """
 
 import inspect
@@ -20,11 +19,13 @@ from lightning.pytorch.trainer.connectors.logger_connector.fx_validator import _
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from sgdlit.runs.metrics_file import MetricsFile
+
 _LOG = inspect.signature(LightningModule.log)
 
 
 class LoggedOnce:
-    """Takes the place of a module's ``log`` and ``log_dict``, before ``trainer.fit`` gives them to callbacks.
+    """Takes the place of a module's ``log``, before ``trainer.fit`` gives it to callbacks.
 
     Args:
         trainer: of the run.
@@ -34,46 +35,26 @@ class LoggedOnce:
     def __init__(self, trainer: Trainer, module: LightningModule) -> None:
         self._trainer, self._module = trainer, module
         self._latest: dict[str, int] = {}  # step of the latest value, by name
-        self._together: dict[str, float] | None = None  # what one call of log_dict stores
         self._log: Callable[..., None] = module.log
-        self._log_dict: Callable[..., None] = module.log_dict
-        module.__dict__.update(log=self._store, log_dict=self._store_dict)
+        module.__dict__["log"] = self._store
         connector = trainer._logger_connector
-        connector.__dict__.update(
-            log_metrics=_at_the_step_of_evaluations(trainer, connector.log_metrics),
-            on_batch_start=_forgetting(trainer, connector.on_batch_start),
-        )
+        connector.__dict__["log_metrics"] = _at_the_step_of_evaluations(trainer, connector.log_metrics)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "LoggedOnce":
         """A copy of a module logs where the module does."""
         return self
 
-    # What module.log and module.log_dict do
-
     def _store(self, *args: Any, **kwargs: Any) -> None:
+        """What ``module.log`` does."""
         given = _LOG.bind(self._module, *args, **kwargs)
         given.apply_defaults()
         values = dict(given.arguments)
         del values["self"]
         if self._is_own(values):
-            step, latest = self._trainer.global_step, self._latest.get(values["name"])
-            self._latest[values["name"]] = step
-            each_step = latest is not None and step - latest <= 1
-            if not (each_step and self._module._current_fx_name == "training_step"):
-                every = self._trainer.log_every_n_steps
-                if every and not (each_step and step % every):
-                    self._write(values)
-                values["logger"] = False  # progress bar and callbacks have it from Lightning
+            if self._is_due(values["name"]):
+                self._write(values)
+            values["logger"] = False  # progress bar and callbacks have it from Lightning
         self._log(**values)
-
-    def _store_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._together = {}
-        try:
-            self._log_dict(*args, **kwargs)  # calls module.log for each
-            row = self._together
-        finally:
-            self._together = None
-        self._write_row(row)
 
     def _is_own(self, values: Mapping[str, Any]) -> bool:
         """Whether a number belongs to a step of training, or to the end of an epoch: others are averaged."""
@@ -81,29 +62,40 @@ class LoggedOnce:
         if self._trainer.state.fn != TrainerFn.FITTING or self._trainer.sanity_checking or hook is None:
             return False
         number = isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1)
-        if not number or values["logger"] is False or hook == "validation_step":
+        if not number or values["logger"] is False:
             return False
         on_step, on_epoch = _FxValidator.check_logging_and_get_default_levels(
             hook, values["on_step"], values["on_epoch"]
         )
-        return on_step != on_epoch and (on_step or hook.endswith("epoch_end"))
+        return on_step != on_epoch and (
+            hook.endswith("epoch_end") if on_epoch else not hook.startswith(("validation", "on_validation"))
+        )
+
+    def _is_due(self, name: str) -> bool:
+        """Whether a number is kept: not between rows, if it comes at every step."""
+        step, latest, every = (
+            self._trainer.global_step,
+            self._latest.get(name),
+            self._trainer.log_every_n_steps,
+        )
+        self._latest[name] = step
+        each_step = latest is not None and step - latest <= 1
+        return every > 0 and not (each_step and step % every)
 
     def _write(self, values: Mapping[str, Any]) -> None:
-        name, value = values["name"], values["value"]
+        value, step = values["value"], self._trainer.global_step
         if isinstance(value, Tensor):
             value = value.detach()
-        if values["sync_dist"] and isinstance(value, Tensor) and self._trainer.world_size > 1:
-            given = values["reduce_fx"]
-            by = given if isinstance(given, str) else given.__name__
-            value = self._trainer.strategy.reduce(value.clone(), reduce_op=by)
-        if self._together is None:
-            self._write_row({name: float(value)})
-        else:
-            self._together[name] = float(value)
-
-    def _write_row(self, row: dict[str, float]) -> None:
-        for logger in self._trainer.loggers if row else []:
-            logger.log_metrics(row, step=self._trainer.global_step)
+            if values["sync_dist"] and self._trainer.world_size > 1:
+                given = values["reduce_fx"]
+                by = given if isinstance(given, str) else given.__name__
+                value = self._trainer.strategy.reduce(value.clone(), reduce_op=by)
+        row = {values["name"]: float(value)}
+        for logger in self._trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.add_metrics(row, step)
+            else:
+                logger.log_metrics(row, step=step)
 
 
 def _at_the_step_of_evaluations(trainer: Trainer, log_metrics: Callable[..., None]) -> Callable[..., None]:
@@ -118,19 +110,3 @@ def _at_the_step_of_evaluations(trainer: Trainer, log_metrics: Callable[..., Non
             log_metrics({"epoch": trainer.current_epoch, **metrics}, step=trainer.global_step)
 
     return write
-
-
-def _forgetting(trainer: Trainer, on_batch_start: Callable[..., None]) -> Callable[..., None]:
-    """Lightning's begin of a batch, at which what was logged at the last step is forgotten.
-
-    It would be written again at the next row. The progress bar and callbacks still have it.
-    """
-
-    def begin(*args: Any, **kwargs: Any) -> None:
-        if trainer.training:
-            for result in (trainer._results or {}).values():
-                if result.meta.logger:
-                    result._forward_cache = None
-        on_batch_start(*args, **kwargs)
-
-    return begin

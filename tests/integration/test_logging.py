@@ -54,7 +54,7 @@ def test_a_number_of_a_callback_is_stored_once_where_it_was_measured(runs, every
     assert found["own/epoch"] == {step: step for step in (6, 12, 18, 20)}
     assert found["own/validation"] == {step: step for step in (6, 12, 18, 20)}
     together = [row for row in runs.rows(name) if row["own/later"]]
-    assert all(row["own/twice"] for row in together)
+    assert all(row["own/twice"] and row["own/now"] for row in together)
     shown = charts(runs.path(name))
     assert {n: v for n, v in found.items() if any(v.values())} == {
         n: pytest.approx(v) for n, v in shown.items() if n != "train/steps_per_second"
@@ -68,8 +68,15 @@ def test_a_module_of_ones_own(runs):
     assert sorted(found["val/loss"]) == [7, 14, 20]
     assert found["own/gradient"] == {step: step for step in [0, *range(2, 20, 2)]}
     assert found["own/sometimes"] == {step: step for step in range(0, 20, 4)}
-    assert sorted(found["train/loss"]) == [0, *range(1, 20, 2)]  # Lightning's, but for the first
-    del seen.values["epoch"]  # in several rows of a step
+    assert sorted(found["train/loss"]) == list(range(0, 20, 2))
+    assert len([row for row in runs.rows("foreign") if row["train/loss"]]) == 10
+    assert all(
+        row["train/accuracy"] and row["own/gradient"] for row in runs.rows("foreign") if row["train/loss"]
+    )
+    del (
+        seen.values["own"],
+        seen.values["epoch"],
+    )  # the module's to its first logger; in several rows of a step
     assert seen.values == {name: pytest.approx(values) for name, values in found.items()}
 
 
