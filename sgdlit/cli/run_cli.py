@@ -34,6 +34,7 @@ from sgdlit.runs.folder import CONFIG, checkpoint_path, locked, versions
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.checks import ChecksRun, check_classes
 from sgdlit.training.divergence import DivergenceGuard
+from sgdlit.training.logged_once import LoggedOnce
 from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
 from sgdlit.training.ranks import MembersOverRanks
@@ -360,6 +361,7 @@ class RunCLI(LightningCLI):
             )
 
     def before_fit(self) -> None:
+        LoggedOnce(self.trainer, self.model)
         self.keeper = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
         self.trainer.loggers = [DummyLogger()]  # other ranks, too, may have callbacks that ask for a logger
         if self.trainer.fast_dev_run:
@@ -369,7 +371,7 @@ class RunCLI(LightningCLI):
             self._until_the_end.enter_context(locked(self.folder))
             rows = self._checkpoint["rows"] if self.resumed else 0
             purge = self._checkpoint["step"] + 1 if self.resumed else None
-            self.trainer.loggers = reporting.loggers(self.folder, self._loggers, rows, purge)
+            self.trainer.loggers = reporting.loggers(self.folder, self._loggers, rows, purge, self.config.fit)
             text = self._parser("fit").dump(self.config.fit, skip_none=False)
             reporting.begin(self.folder, text, self._checkpoint["step"], self.model, self.trainer)
             if self._origin is not None:

@@ -26,18 +26,17 @@ def _name(result: Result) -> str:
 
 
 def _write(target: Path, result: Result) -> None:
-    from torch.utils.tensorboard.summary import hparams, scalar
+    from torch.utils.tensorboard.summary import scalar
     from torch.utils.tensorboard.writer import FileWriter
 
-    values = {
-        key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in result.point.items()
-    }
+    from sgdlit.runs.charts import table_line
+
     metrics = {name: numbers["final"] for name, numbers in result.metrics.items()}
     partial = target.with_name(f".{target.name}")
     shutil.rmtree(partial, ignore_errors=True)
     writer = FileWriter(str(partial))
-    given = values | {"seed": result.seed, "state": result.state}
-    for summary in hparams(given, dict.fromkeys(metrics, 0.0)):
+    given = result.point | {"seed": result.seed, "state": result.state}
+    for summary in table_line(given, list(metrics)):
         writer.add_summary(summary)
     for name, value in metrics.items():
         writer.add_summary(scalar(name, float("nan") if value is None else value), result.step)
