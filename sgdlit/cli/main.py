@@ -99,7 +99,11 @@ def _run(command: str, arguments: list[str]) -> int:
         problem = f"there is no command {command!r}{did_you_mean(command, COMMANDS)}"
         raise UserError(with_allowed(problem, list(COMMANDS)))
     from sgdlit.config.shipped import with_paths
+    from sgdlit.foundations.late_imports import load_late
+    from sgdlit.foundations.threads import sleep_while_waiting
 
+    load_late()
+    sleep_while_waiting()
     where, _ = COMMANDS[command]
     function = pkgutil.resolve_name(where)
     if sys.path[0] != "":
