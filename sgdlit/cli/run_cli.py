@@ -31,6 +31,7 @@ from sgdlit.data.members import MembersData
 from sgdlit.foundations.console import warn
 from sgdlit.foundations.definitions import defined_in
 from sgdlit.foundations.errors import UserError, with_allowed
+from sgdlit.foundations.threads import share_cores
 from sgdlit.runs.folder import CONFIG, checkpoint_path, locked, versions
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.checks import ChecksRun, check_classes
@@ -268,6 +269,7 @@ class RunCLI(LightningCLI):
                     f"trainer.strategy: {config.strategy} cannot share out an ensemble; allowed: auto, ddp"
                 )
             config.strategy = MembersOverRanks()
+        share_cores(_processes(config) // config.num_nodes)
         self._loggers = config.logger
         config.callbacks, config.plugins = own + given, [*plugins, AtomicCheckpointIO()]
         config.logger = False

@@ -48,6 +48,22 @@ def threads_for(processes: int) -> int:
     return max(1, usable_cores() // max(1, processes))
 
 
+def share_cores(processes: int, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Bound the threads of this process, one of some on this machine that train together.
+
+    Those that it starts inherit the bound. Nothing happens where the user set ``OMP_NUM_THREADS``, and for
+    ranks that SLURM or torchrun started: each of those has cores of its own.
+    """
+    import torch
+
+    own = 1 if "LOCAL_RANK" in environment or "SLURM_NTASKS" in environment else processes
+    if "OMP_NUM_THREADS" in environment:
+        return
+    torch.set_num_threads(min(torch.get_num_threads(), threads_for(own)))
+    if own > 1:
+        environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+
+
 def _quota(groups: Path, own: Path) -> float:
     """The least quota of the process's cgroups and of those above them, in cores; infinity without one."""
     quota = float("inf")

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from sgdlit.foundations import threads
-from sgdlit.foundations.threads import SPINS, sleep_while_waiting, threads_for, usable_cores
+from sgdlit.foundations.threads import SPINS, share_cores, sleep_while_waiting, threads_for, usable_cores
 
 
 @pytest.fixture
@@ -66,6 +66,26 @@ def test_so_do_affinity_and_slurm(machine, monkeypatch):
 def test_processes_share_them(monkeypatch):
     monkeypatch.setattr(threads, "usable_cores", lambda: 6)
     assert [threads_for(processes) for processes in (0, 1, 2, 4, 9)] == [6, 6, 3, 1, 1]
+
+
+def test_ranks_on_this_machine_share_them(monkeypatch):
+    import torch
+
+    threads_now = [8]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads_now[-1])
+    monkeypatch.setattr(torch, "set_num_threads", threads_now.append)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 6)
+    given = [{}, {"SLURM_NTASKS": "2"}, {"LOCAL_RANK": "1"}, {"OMP_NUM_THREADS": "4"}]
+    for environment in given:
+        threads_now[:] = [8]
+        share_cores(2, environment)
+        environment["found"] = str(threads_now[-1])
+    assert given == [
+        {"OMP_NUM_THREADS": "3", "found": "3"},
+        {"SLURM_NTASKS": "2", "found": "6"},
+        {"LOCAL_RANK": "1", "found": "6"},
+        {"OMP_NUM_THREADS": "4", "found": "8"},
+    ]
 
 
 def test_threads_sleep_unless_the_user_chose(monkeypatch):
