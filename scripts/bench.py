@@ -3,9 +3,9 @@
     python scripts/bench.py                  # everything, about an hour on two cores
     python scripts/bench.py --only fit data  # some groups: see --help
 
-Each figure is the median of several interleaved rounds, and each ratio the median of the rounds' ratios, so
-that a slow moment of the machine falls on both sides. It runs on the GPU where there is one. Of a time, "limit"
-is the part that the machine needs at least, see scripts/benchmarks/limits.py. Every run leaves a JSON in
+Each figure is the median of several interleaved rounds, and each ratio the median of the rounds' ratios: a
+slow moment of the machine falls on both sides. It runs on the GPU where there is one. Of a time, "limit" is
+the part that the machine needs at least, see scripts/benchmarks/limits.py. Every run leaves a JSON in
 logs/bench; "before" is the time over that of the last run on the same machine.
 
 The group jax compares with JAX, which is an extra: pip install sgdlit[bench].

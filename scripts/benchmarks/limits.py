@@ -1,8 +1,8 @@
 """What the machine does at most: bytes a second in a copy, and operations a second in a matrix product.
 
 The limit of a work is the time for the operations that it cannot do without at the rate of a matrix product,
-or for the bytes that it has to move at the rate of a copy, whichever is longer. Both are counted, not measured
-on the work itself.
+or for the bytes that it has to move at the rate of a copy, whichever is longer. Both are counted, and nothing
+is measured on the work itself.
 """
 
 from collections.abc import Callable
