@@ -19,6 +19,7 @@ from sgdlit.algorithms.parameter_groups import (
 )
 from sgdlit.algorithms.rules import UpdateRule
 from sgdlit.algorithms.transforms import Examples, GradientTransform, TransformOfRun
+from sgdlit.algorithms.watching import WatchesNetwork
 from sgdlit.objectives import ConstantStrength, Evaluation, ExactPenalty, Loss, Objective, Strength
 
 Reduction = Literal["mean", "sum"]
@@ -83,6 +84,8 @@ class Member:
     def _build(self) -> tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None]:
         if self._built is None:
             optimizer = self._make_optimizer()
+            if isinstance(optimizer, WatchesNetwork):
+                optimizer.watch(self.network, self.loss)
             self.settings = [_plain_settings(group) for group in optimizer.param_groups]
             for settings, (_, names) in zip(self.settings, self._groups_of_optimizer(), strict=False):
                 settings["parameters"] = names

@@ -6,7 +6,7 @@ by ``sgdlit.training.joining``; what is written and said about a run is the busi
 """
 
 import importlib
-import pkgutil
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,14 @@ from sgdlit.config.parsing import call_nothing_while_parsing
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
 from sgdlit.foundations.console import say, warn
+from sgdlit.foundations.definitions import defined_in
 from sgdlit.foundations.errors import UserError, with_allowed
+from sgdlit.foundations.threads import share_cores
 from sgdlit.runs.folder import CONFIG, checkpoint_path, locked, versions
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.checks import ChecksRun, check_classes
 from sgdlit.training.divergence import DivergenceGuard
+from sgdlit.training.logged_once import LoggedOnce
 from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
 from sgdlit.training.ranks import MembersOverRanks
@@ -160,11 +163,12 @@ class RunCLI(LightningCLI):
         check_classes(self.config[args[0]].get("model"))
 
     def _parsed(self, parser: LightningArgumentParser, args: Any) -> Namespace:
-        """The config. Classes may go by their bare names, for which all of them are imported, if need be."""
+        """The config. Classes may go by their bare names: those are imported, or all of them, if need be."""
         try:
+            _import_classes(set(re.findall(r"\w+", str(read_settings(self._arguments)))))
             return parser.parse_args(args)
         except (UserError, UnicodeDecodeError):
-            _import_all_classes()
+            _import_classes(None)
             return parser.parse_args(args)
 
     def _options(self, command: str) -> dict[str, Any]:
@@ -289,6 +293,7 @@ class RunCLI(LightningCLI):
                     f"trainer.strategy: {config.strategy} cannot share out an ensemble; allowed: auto, ddp"
                 )
             config.strategy = MembersOverRanks()
+        share_cores(_processes(config) // config.num_nodes)
         self._loggers = config.logger
         config.callbacks, config.plugins = own + given, [*plugins, AtomicCheckpointIO()]
         config.logger = False
@@ -360,6 +365,7 @@ class RunCLI(LightningCLI):
             )
 
     def before_fit(self) -> None:
+        LoggedOnce(self.trainer, self.model)
         self.keeper = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
         self.trainer.loggers = [DummyLogger()]  # other ranks, too, may have callbacks that ask for a logger
         if self.trainer.fast_dev_run:
@@ -369,7 +375,7 @@ class RunCLI(LightningCLI):
             self._until_the_end.enter_context(locked(self.folder))
             rows = self._checkpoint["rows"] if self.resumed else 0
             purge = self._checkpoint["step"] + 1 if self.resumed else None
-            self.trainer.loggers = reporting.loggers(self.folder, self._loggers, rows, purge)
+            self.trainer.loggers = reporting.loggers(self.folder, self._loggers, rows, purge, self.config.fit)
             text = self._parser("fit").dump(self.config.fit, skip_none=False)
             reporting.begin(self.folder, text, self._checkpoint["step"], self.model, self.trainer)
             if self._origin is not None:
@@ -458,13 +464,14 @@ def parse_fit(arguments: list[str]) -> Namespace:
     return config
 
 
-def _import_all_classes() -> None:
-    """Import every class of the package that a config may name."""
+def _import_classes(names: set[str] | None) -> None:
+    """Import the classes of the package that a config may name: all, or those with some names."""
     import sgdlit
 
     for room in ("data", "data.finite", "algorithms.rules", "measures", "models", "objectives", "training"):
-        for module in pkgutil.iter_modules([str(Path(sgdlit.__path__[0], *room.split(".")))]):
-            importlib.import_module(f"sgdlit.{room}.{module.name}")
+        homes = defined_in(Path(sgdlit.__path__[0], *room.split(".")))
+        for module in {home for name, home in homes.items() if names is None or name in names}:
+            importlib.import_module(f"sgdlit.{room}.{module}")
 
 
 def _take_option(option: str, arguments: list[str]) -> tuple[str | None, list[str]]:

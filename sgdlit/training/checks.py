@@ -1,6 +1,8 @@
 """What a training cannot do: found before it leaves a trace, and said with key, value and what is allowed."""
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +16,7 @@ from sgdlit.algorithms import Member
 from sgdlit.algorithms.engines import check_engine
 from sgdlit.algorithms.mixing import Mixing
 from sgdlit.algorithms.transforms.base import check_separable
+from sgdlit.algorithms.watching import WatchesNetwork
 from sgdlit.config.options import find_class
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess, MembersData
@@ -75,6 +78,11 @@ def _check_member(member: Member, trainer: Any, datamodule: Any) -> None:
             f"trainer.accumulate_grad_batches: {micro}: multiples of {micro}"
         )
     _check_transform(member, trainer, datamodule)
+    if trainer.world_size > 1 and isinstance(member.optimizer, WatchesNetwork):
+        raise UserError(
+            f"trainer.devices: {type(member.optimizer).__name__} looks at the examples of a step; allowed: "
+            "one process"
+        )
     if not member.is_penalized:
         return
     if trainer.precision in ("16-mixed", "16-true"):
@@ -163,7 +171,7 @@ def _check_example(member: Member, inputs: Tensor, targets: Tensor) -> None:
     dtype = next((p.dtype for p in network.parameters()), inputs.dtype)
     training = network.training
     try:
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        with torch.no_grad(), _nothing_compiled():
             network.eval()
             outputs = member.outputs(inputs.to(dtype) if inputs.is_floating_point() else inputs)
     except (UserError, RuntimeError, ValueError) as error:
@@ -175,6 +183,8 @@ def _check_example(member: Member, inputs: Tensor, targets: Tensor) -> None:
         member.loss.check_targets(outputs, targets)
     except UserError as error:
         raise UserError(f"model.loss, model.network: {error}") from error
+    if member.transform is not None:
+        member.transform.check(outputs, targets)
 
 
 def _check_metrics(metrics: Metrics, member: Member, datamodule: Any) -> None:
@@ -191,6 +201,11 @@ def _check_metrics(metrics: Metrics, member: Member, datamodule: Any) -> None:
         outputs = member.outputs(inputs.to(dtype) if inputs.is_floating_point() else inputs)
         member.network.train(training)
     check_metrics(metrics, member.loss, outputs, targets)
+
+
+def _nothing_compiled() -> AbstractContextManager:
+    """Nothing is compiled in it. Importing the compiler takes a second, and who compiled something has."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 # Runs that train together

@@ -104,12 +104,12 @@ def test_the_sweep_reference_names_every_option():
     parts = {
         options.SweepOptions: [section],
         options.Metric: [section["metric"]],
-        options.Statistic: [section["statistic"]],
+        options.Statistic: [section["statistic"], figures["pairs"]["statistic"]],
         options.Figure: panels,
         options.Curve: curves,
         options.Line: lines,
     }
-    left_out = {"value", "x", "metric"}  # written within when; a curve's and a line's, in comments
+    left_out = {"value", "x", "metric", "sweep"}  # within when; a curve's and a line's, in comments
     for cls, given in parts.items():
         named = {name for part in given for name in part}
         missing = {field.name for field in dataclasses.fields(cls)} - named

@@ -1,4 +1,4 @@
-"""docs/cluster.md: two ranks that torchrun starts give the numbers of one process; they go on after SIGTERM.
+"""docs/cluster.md: two ranks that torchrun starts give the numbers of one process, and go on when stopped."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from docs_pages import blocks
+from docs_blocks import blocks
 from fine_tuning import write_own_arrays
 from fit_runs import PATIENCE, wait_until
 

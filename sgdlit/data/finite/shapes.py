@@ -275,6 +275,18 @@ def _expose(image: Tensor, exposure: Tensor, noise: Tensor, difficulty: float) -
     return (image * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
+def check(difficulty: float, pool: int) -> None:
+    """Refuse a difficulty outside of 0 to 1, and squares of pixels whose side is not 1, 2 or 4.
+
+    Raises:
+        UserError: one of these.
+    """
+    if not 0 <= difficulty <= 1:
+        raise UserError(f"difficulty: {difficulty} is not allowed; allowed: 0 to 1")
+    if pool not in (1, 2, 4):
+        raise UserError(f"pool: {pool} is not allowed; allowed: 1, 2 or 4")
+
+
 class Shapes(ImageShards):
     """A finite shard of the built-in image distribution (:func:`draw`), 3x32x32, ten classes.
 
@@ -310,10 +322,7 @@ class Shapes(ImageShards):
         **shard: Any,
     ) -> None:
         super().__init__(train_size=train_size, **shard)
-        if not 0 <= difficulty <= 1:
-            raise UserError(f"difficulty: {difficulty} is not allowed; allowed: 0 to 1")
-        if pool not in (1, 2, 4):
-            raise UserError(f"pool: {pool} is not allowed; allowed: 1, 2 or 4")
+        check(difficulty, pool)
         self.test_size, self.data_seed, self.difficulty, self.pool = test_size, data_seed, difficulty, pool
 
     @property

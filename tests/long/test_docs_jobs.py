@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from docs_pages import run_page
+from docs_blocks import run_page
 from official_formats import write_fashion_mnist
 
 _COMMANDS = ("sweep", "figure", "fit")
