@@ -80,13 +80,13 @@ class Plan:
         grids: the cells of each grid, a point's seeds beside each other; grids may share cells.
         settings: every value of the config without axes, under its short key.
         inputs: fingerprint of what the plan was made from.
-        together: most cells that are trained in one call.
+        together: most cells that are trained in one call; None: as :mod:`sgdlit.sweeps.calls` says.
     """
 
     grids: dict[str, list[Cell]]
     settings: dict[str, Any]
     inputs: str
-    together: int = 1
+    together: int | None = 1
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -251,8 +251,17 @@ def groups(plan: Plan) -> list[list[Cell]]:
         if point not in kinds:
             kinds[point] = _kind(cell)
         alike.setdefault(kinds[point], []).append(cell)
-    size = plan.together
-    return [cells[i : i + size] for cells in alike.values() for i in range(0, len(cells), size)]
+    calls = []
+    for cells in alike.values():
+        size = plan.together or _as_many_as_pay(cells[0])
+        calls += [cells[i : i + size] for i in range(0, len(cells), size)]
+    return calls
+
+
+def _as_many_as_pay(cell: Cell) -> int:
+    from sgdlit.sweeps.calls import runs_in_a_call  # which imports torch
+
+    return runs_in_a_call(cell.config)
 
 
 def _kind(cell: Cell) -> str:
