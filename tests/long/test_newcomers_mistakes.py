@@ -43,6 +43,7 @@ OPTIONS = {
 OVERLAYS = {
     "model: {groups: {a: {match: layers.0, frozen: true}}}": "model.groups.a.match: 'layers.0' matches no pa",
     "model: {groups: {a: {mach: layers.1}}}": "model.groups.a.mach: there is no such option of ParameterGrou",
+    "model: {groups: {a: {match: layers.1, rate: fast}}}": "model.groups.a.rate: 'fast' is not allowed",
     "model: {groups: {match: layers.1, frozen: true}}": "model.groups.match: 'layers.1' is not allowed; allo",
     "model: {groups: [{match: layers.1}]}": "is not allowed; allowed: NAME: ParameterGroup, for any names, n",
     "model: {groups: {a: {match: '*', frozen: true}}}": "model.groups: all parameters are frozen; allowed: a",
