@@ -11,7 +11,6 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from sgdlit.algorithms.parameter_groups import (
     Groups,
-    ParameterGroup,
     freeze,
     param_groups,
     set_apart,
