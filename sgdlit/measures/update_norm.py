@@ -84,9 +84,7 @@ class UpdateNorm(Measure):
         if size:
             found["measure/relative_update_norm"] = length / size
         layers = by_layer(run.network, squares)
-        found |= {
-            f"measure/update_norm/{layer}": sum(own.values()) ** 0.5 for layer, own in layers.items()
-        }
+        found |= {f"measure/update_norm/{layer}": sum(own.values()) ** 0.5 for layer, own in layers.items()}
         if not both:
             return found
         cosines = {f"/{layer}": _sum(both[n] for n in own).cosine for layer, own in layers.items()}
