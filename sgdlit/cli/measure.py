@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sgdlit.training.afterwards import Afterwards
 
 _CALLBACK = "sgdlit.training.measuring.Measures"
+_TOLD = 3  # numbers of a step whose measures have no headline
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -209,7 +210,10 @@ def _take(afterwards: "Afterwards", run: Run, steps: list[int], mode: str) -> No
 
 
 def _line(step: int, member: int | None, row: dict[str, float], names: list[str]) -> str:
-    """A step in words: the headlines of its measures."""
+    """A step in words: the headlines of its measures, or, where none has one, the first few numbers."""
     whose = "" if member is None else f" member {member}"
-    found = [f"{name.partition('/')[2].replace('_', ' ')} {row[name]:.4g}" for name in names if name in row]
-    return f"step {step}{whose}: {', '.join(found) or f'{len(row)} values'}"
+    chief = [name for name in names if name in row]
+    told = chief or list(row)[:_TOLD]
+    found = [f"{name.partition('/')[2].replace('_', ' ')} {row[name]:.4g}" for name in told]
+    more = "" if chief or len(row) <= _TOLD else f", and {len(row) - _TOLD} more in the table"
+    return f"step {step}{whose}: {', '.join(found) or 'no number'}{more}"

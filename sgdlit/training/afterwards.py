@@ -16,14 +16,14 @@ from torch import Tensor
 from sgdlit.data.members import AsOneProcess, data_of
 from sgdlit.foundations.errors import UserError, with_allowed
 from sgdlit.measures.measure import Measure, Parameters
-from sgdlit.runs.checkpoint_files import load_checkpoint, network_state
+from sgdlit.runs.checkpoint_files import check_same_parameters, load_checkpoint, network_state
 from sgdlit.runs.folder import checkpoint_path
 from sgdlit.runs.snapshots import has_snapshot, load_snapshot, snapshot_path, snapshot_steps
 from sgdlit.training.divergence import finite_members
 from sgdlit.training.measure_plan import plan_of
 from sgdlit.training.measuring import Measures
 from sgdlit.training.module import Training
-from sgdlit.training.resume import check_same_parameters
+from sgdlit.training.phases import run_length
 from sgdlit.training.rows import Row
 
 
@@ -129,7 +129,7 @@ class Afterwards:
         self.stored, self.measures, self.module = stored, measures, module
         self.datamodule, self.trainer, self.members = datamodule, trainer, list(members)
         module.to(trainer.strategy.root_device)
-        module.configure_optimizers()
+        module.begin_again(run_length(trainer, datamodule))
         measures.accept(self._at(0), module, datamodule)
         self._taking = measures.begin(self._at(0), module)
 
