@@ -135,8 +135,8 @@ def test_the_price_is_said_before_and_the_time_after(runs, capsys):
     assert head < begun
     row = next(line for line in lines if line.startswith("BatchSharpness"))
     assert "from 1 on, 1 per doubling" in row
-    # A gradient and a product of 10 times 10 examples, at B = 10. Of the layers 784-16 and 16-10 a product takes
-    # 2·784·16 + 6·16·10 multiplications for an example, a gradient 2·784·16 + 3·16·10: 1.02 times as many.
+    # A gradient and a product of 10 times 10 examples, at B = 10. Of the layers 784-16 and 16-10 a product
+    # takes 2·784·16 + 6·16·10 multiplications for an example, a gradient 2·784·16 + 3·16·10: nearly as many.
     assert row.split()[-5:] == ["7", "60", "20", "707", "%"]
     last = runs.rows("priced")[-1]
     assert float(last["measures/time_share"]) > 0
