@@ -39,7 +39,8 @@ from sgdlit.measures.sharpness import Sharpness
 from sgdlit.measures.trace import Trace
 from sgdlit.measures.update_norm import UpdateNorm
 from sgdlit.models import MLP, WideResNet
-from sgdlit.training.measure_plan import View, planned_share
+from sgdlit.training.measure_plan import planned_share
+from sgdlit.training.measure_views import View
 from sgdlit.training.measuring import Measures
 from sgdlit.training.module import Training
 

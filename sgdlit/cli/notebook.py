@@ -48,5 +48,7 @@ def _written(value: Any) -> str:
     return (
         value
         if isinstance(value, str)
-        else yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
+        else yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6)
+        .removesuffix("\n...\n")
+        .strip()
     )

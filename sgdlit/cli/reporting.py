@@ -9,8 +9,9 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger
-from torch import Tensor
+from torch import Tensor, nn
 
+from sgdlit.algorithms.parameter_groups import shortened
 from sgdlit.config.keys import flat_settings, short_key
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
@@ -75,9 +76,16 @@ def begin(folder: Path, config: str, step: int, model: LightningModule, trainer:
     run_folder.write_status(folder, "running", step)
     networks = networks_of(model)
     size = f"{sum(p.numel() for p in networks[0].parameters()):,}".replace(",", " ")
-    what = f"{type(networks[0]).__name__}, {size} parameters"
+    what = f"{type(networks[0]).__name__}, {size} parameters{_frozen(networks[0])}"
     what = f"ensemble of {len(networks)}: {what} each" if len(networks) > 1 else what
     say(f"{what}, on {trainer.strategy.root_device}; writing to {folder}")
+
+
+def _frozen(network: nn.Module) -> str:
+    """Which parameters take no gradient, in words; empty where all do."""
+    frozen = {name: p.numel() for name, p in network.named_parameters() if not p.requires_grad}
+    size = f"{sum(frozen.values()):,}".replace(",", " ")
+    return f" ({size} of them frozen: {shortened(list(frozen))})" if frozen else ""
 
 
 def end(

@@ -23,7 +23,7 @@ from sgdlit.config.keys import flat_settings, short_key
 from sgdlit.config.mistakes import no_such_option
 from sgdlit.config.options import Option, Places, arguments_of_callable, classes_in, find_class, parameters
 from sgdlit.config.values import not_allowed, parsed
-from sgdlit.foundations.errors import UserError, nearest
+from sgdlit.foundations.errors import UserError, did_you_mean, nearest, with_allowed
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -194,6 +194,9 @@ def _set(config: "Namespace", key: str, value: Any, places: Places) -> bool:
             holder = holder[int(parts[n])]
             continue
         part = parts[n]
+        if isinstance(holder, dict):
+            holder = _of_mapping(part, holder, place, n == len(parts) - 1)
+            continue
         if not isinstance(holder, Namespace):
             first = f"; name a class for {place} first" if classes_in(places.option(place).hint) else ""
             shown = "null" if holder is None else holder
@@ -209,6 +212,22 @@ def _set(config: "Namespace", key: str, value: Any, places: Places) -> bool:
         raise UserError(f"{key}: not one value; name an option of it, such as {key}.{min(vars(current))}")
     holder[parts[-1]] = _checked(key, value, current, options[parts[-1]].hint)
     return any(isinstance(value, Namespace | list) for value in (current, holder[parts[-1]]))
+
+
+def _of_mapping(name: str, holder: dict[str, Any], place: str, last: bool) -> Any:
+    """What stands under a name that the user has given.
+
+    Raises:
+        UserError: there is no such name, or the key ends with it.
+    """
+    if name not in holder:
+        near = did_you_mean(name, list(holder))
+        raise UserError(
+            with_allowed(f"{place}.{name}: there is no {name} in this config{near}", list(holder))
+        )
+    if last:
+        raise UserError(f"{place}.{name}: not one value; name an option of it, {place}.{name}.OPTION")
+    return holder[name]
 
 
 def _number_of(name: str, entries: Sequence[Any], place: str) -> str:

@@ -22,6 +22,7 @@ _HOMES = {
     "LightningModule": "sgdlit",
     "Logger": "lightning.pytorch.loggers",
     "Callback": "lightning.pytorch.callbacks",
+    "Metric": "torchmetrics",
 }
 
 
@@ -91,6 +92,14 @@ def element_of(hint: Any) -> Any:
     return hint
 
 
+def value_of(hint: Any) -> Any:
+    """What stands under each name of a mapping, of an annotation that allows one; None of others."""
+    for part in alternatives(hint):
+        if typing.get_origin(part) in (dict, Mapping) and typing.get_args(part):
+            return typing.get_args(part)[1]
+    return None
+
+
 def find_class(name: str, bases: Sequence[type]) -> type | None:
     """The class of a class path, or of the bare name of an imported subclass."""
     if "." not in name:
@@ -153,9 +162,13 @@ class Places:
         return dict(list(parameters(chosen).items())[filled:])
 
     def option(self, key: str) -> Option | None:
-        """The option that a key names; that of the list where the key is a place in one."""
+        """The option that a key names; that of the list or the mapping where the key is a place in one."""
         parent, _, name = key.rpartition(".")
-        return self.option(parent) if name.isdigit() else (self.options_at(parent) or {}).get(name)
+        if name.isdigit():
+            return self.option(parent)
+        holder = self.option(parent) if parent else None
+        value = value_of(holder.hint) if holder else None
+        return Option(value) if value is not None else (self.options_at(parent) or {}).get(name)
 
     def class_at(self, key: str) -> type | None:
         """The class that was chosen for a key, else the one that stands there by default."""

@@ -94,13 +94,16 @@ def _build(cell: Cell) -> Any:
 
 def _cut(data: Any, cell: Cell, others: Sequence[Any]) -> None:
     """Cut the training set into minibatches; images whose number is not known are read for that, once."""
-    from sgdlit.data.image_shards import ImageShards
+    from sgdlit.data.arrays import Arrays
+    from sgdlit.data.image_shards import ImagesFromFiles, ImageShards
 
     if not isinstance(data, ImageShards):
         return
     try:
-        if data.train_size is not None:
+        if data.train_size is not None and not data.selection.description:
             data.make_itinerary(data.train_size)
+            return
+        if not isinstance(data, ImagesFromFiles | Arrays):  # made, which takes long
             return
         same = (o for o in others if type(o) is type(data) and o.subsets and o.source == data.source)
         held = next(same, None)
@@ -124,6 +127,7 @@ def _check_metrics(wanted: Wanted, cell: Cell, splits: Sequence[str]) -> None:
     known += [f"{split}/{name}" for split in splits for name in _OF_SETS]
     known += [f"test/{name}_at_best_val" for name in ("loss", "accuracy")] if "val" in splits else []
     for where, name in wanted:
-        measured = bool(paths) and name.partition("/")[0] not in ("train", "val", "test")
-        if not measured:
+        part = name.partition("/")[0]
+        of_metric = part in splits and bool(config.model.init_args.get("metrics"))
+        if not (of_metric or (paths and part not in ("train", "val", "test"))):
             check_name(name, known, where, f"no run logs {name!r}")

@@ -24,7 +24,8 @@ from sgdlit.sweeps.store import Store
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-_DECIDING = ("model", "data", "trainer", "init_seed")  # and seed_everything, which stands beside the hash
+# And seed_everything, which stands beside the hash.
+_DECIDING = ("model", "data", "trainer", "init_seed", "init_from", "init_fresh", "init_member")
 _NOT_DECIDING = (
     # where it runs
     "accelerator", "devices", "num_nodes", "strategy", "plugins", "use_distributed_sampler",

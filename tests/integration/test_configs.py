@@ -11,6 +11,7 @@ from official_formats import write_cifar10, write_fashion_mnist
 from sgdlit.cli.main import main
 from sgdlit.config.options import find_class, parameters
 from sgdlit.sweeps import options
+from sgdlit.training.module import Training
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 RUNS = [path for path in CONFIGS if {"model", "sweep"} & yaml.safe_load(path.read_text()).keys() == {"model"}]
@@ -79,7 +80,8 @@ def test_the_saved_config_repeats_the_run(tiny_data, tmp_path, monkeypatch):
 def test_the_reference_config_names_every_field():
     config = yaml.safe_load((REPOSITORY / "configs" / "reference.yaml").read_text())
     model, data = config["model"], config["data"]
-    for part in (model, model["init_args"]["network"], model["init_args"]["objective"], data):
+    assert set(model) == set(parameters(Training))
+    for part in (model["network"], model["objective"], data):
         cls = find_class(part["class_path"], [])
         assert set(part["init_args"]) == set(parameters(cls)), part["class_path"]
 
