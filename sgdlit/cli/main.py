@@ -107,7 +107,11 @@ def _run(command: str, arguments: list[str]) -> int:
     from sgdlit.cli.help import asks_for_all, short_help
     from sgdlit.config.shipped import with_paths
     from sgdlit.foundations.console import quiet
+    from sgdlit.foundations.late_imports import load_late
+    from sgdlit.foundations.threads import sleep_while_waiting
 
+    load_late()
+    sleep_while_waiting()
     where, _ = COMMANDS[command]
     if where == _LIGHTNING:
         text = short_help(command, arguments)

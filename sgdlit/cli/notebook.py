@@ -26,6 +26,9 @@ def fit(*configs: str | Path | Mapping[str, Any], **overrides: Any) -> Run:
         UserError: a mistake in a config or a value.
         KeyboardInterrupt: a signal stopped it; ``fit(resume=FOLDER)`` goes on.
     """
+    from sgdlit.foundations.late_imports import load_late
+
+    load_late()
     from sgdlit.cli.fit import train
     from sgdlit.cli.run_cli import RunCLI
 

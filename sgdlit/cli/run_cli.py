@@ -6,7 +6,7 @@ by ``sgdlit.training.joining``; what is written and said about a run is the busi
 """
 
 import importlib
-import pkgutil
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from sgdlit.config.parsing import call_nothing_while_parsing
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
 from sgdlit.foundations.console import say, warn
+from sgdlit.foundations.definitions import defined_in
 from sgdlit.foundations.errors import UserError, with_allowed
+from sgdlit.foundations.threads import share_cores
 from sgdlit.runs.folder import CONFIG, checkpoint_path, locked, versions
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.checks import ChecksRun, check_classes
@@ -161,11 +163,12 @@ class RunCLI(LightningCLI):
         check_classes(self.config[args[0]].get("model"))
 
     def _parsed(self, parser: LightningArgumentParser, args: Any) -> Namespace:
-        """The config. Classes may go by their bare names, for which all of them are imported, if need be."""
+        """The config. Classes may go by their bare names: those are imported, or all of them, if need be."""
         try:
+            _import_classes(set(re.findall(r"\w+", str(read_settings(self._arguments)))))
             return parser.parse_args(args)
         except (UserError, UnicodeDecodeError):
-            _import_all_classes()
+            _import_classes(None)
             return parser.parse_args(args)
 
     def _options(self, command: str) -> dict[str, Any]:
@@ -290,6 +293,7 @@ class RunCLI(LightningCLI):
                     f"trainer.strategy: {config.strategy} cannot share out an ensemble; allowed: auto, ddp"
                 )
             config.strategy = MembersOverRanks()
+        share_cores(_processes(config) // config.num_nodes)
         self._loggers = config.logger
         config.callbacks, config.plugins = own + given, [*plugins, AtomicCheckpointIO()]
         config.logger = False
@@ -460,13 +464,14 @@ def parse_fit(arguments: list[str]) -> Namespace:
     return config
 
 
-def _import_all_classes() -> None:
-    """Import every class of the package that a config may name."""
+def _import_classes(names: set[str] | None) -> None:
+    """Import the classes of the package that a config may name: all, or those with some names."""
     import sgdlit
 
     for room in ("data", "data.finite", "algorithms.rules", "measures", "models", "objectives", "training"):
-        for module in pkgutil.iter_modules([str(Path(sgdlit.__path__[0], *room.split(".")))]):
-            importlib.import_module(f"sgdlit.{room}.{module.name}")
+        homes = defined_in(Path(sgdlit.__path__[0], *room.split(".")))
+        for module in {home for name, home in homes.items() if names is None or name in names}:
+            importlib.import_module(f"sgdlit.{room}.{module}")
 
 
 def _take_option(option: str, arguments: list[str]) -> tuple[str | None, list[str]]:

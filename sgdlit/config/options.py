@@ -9,6 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import yaml
@@ -34,9 +35,10 @@ class Option(NamedTuple):
     required: bool = False
 
 
-def parameters(cls: type) -> dict[str, Option]:
+@cache
+def parameters(cls: type) -> Mapping[str, Option]:
     """What a class accepts, with what ``**kwargs`` hands on to its bases."""
-    found: dict[str, Option] = {}
+    found: dict[str, Option] = {}  # the same for everyone who asks: nobody changes it
     for base in cls.__mro__:
         constructor = vars(base).get("__init__")
         if constructor is None or base is object:
@@ -147,11 +149,15 @@ class Places:
 
     def __init__(self, settings: Mapping[str, Any], options: Mapping[str, Option]) -> None:
         self.settings, self.options = settings, options
+        self._found: dict[str, Mapping[str, Option] | None] = {"": options}
 
     def options_at(self, key: str) -> Mapping[str, Option] | None:
         """The options of the class at a key; None where no class is known there."""
-        if not key:
-            return self.options
+        if key not in self._found:
+            self._found[key] = self._options_at(key)
+        return self._found[key]
+
+    def _options_at(self, key: str) -> Mapping[str, Option] | None:
         chosen, option = self.class_at(key), self.option(key)
         if chosen is None:
             return None

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import pkgutil
 import typing
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sgdlit.config.options import alternatives, class_names, classes_in, find_class, parameters, value_of
@@ -33,6 +33,12 @@ def parsed(value: Any, hint: Any, current: "Namespace | None" = None) -> Any:
 
     base = Namespace(value=current) if current is not None else None
     return _parser(hint).parse_object({"value": value}, base).value
+
+
+@lru_cache(maxsize=10_000, typed=True)
+def parsed_number(value: bool | int | float, hint: Any) -> Any:
+    """:func:`parsed` of a number, which the points of a grid have in common."""
+    return parsed(value, hint)
 
 
 @cache

@@ -2,7 +2,8 @@
 
 Logarithm, sine and cosine are polynomials in float64, evaluated in sums, products, quotients and roots, which
 IEEE 754 rounds alike everywhere; a library's own functions differ in the last bit. ``native/philox.c``
-does the same operations in the same order, and is compiled without fused products and sums.
+does the same operations in the same order, and is compiled without fused products and sums. No GPU was at
+hand to compare with.
 
 With words a and b in [0, 2³²): u = (a + ½)/2³², r = √(−2 ln u), and (r cos 2πb/2³², r sin 2πb/2³²).
 """

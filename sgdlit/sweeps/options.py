@@ -272,6 +272,7 @@ class SweepOptions:
         statistic: what the table shows of the runs of a point, and figures that name no other.
         figures: pictures by name.
         together: most runs of equal shape that are trained in one call, as an ensemble; as memory allows.
+            None: 16, and more where the steps of 16 runs take less than a call itself.
     """
 
     grids: dict[str, Any]
@@ -279,11 +280,11 @@ class SweepOptions:
     seeds: Any = None
     statistic: Statistic = Statistic()
     figures: dict[str, Figure] = field(default_factory=dict)
-    together: int = 16
+    together: int | None = None
 
     def __post_init__(self) -> None:
-        if self.together < 1:
-            raise UserError(f"together: {self.together} is not allowed; allowed: 1 or more")
+        if self.together is not None and self.together < 1:
+            raise UserError(f"together: {self.together} is not allowed; allowed: 1 or more, or null")
 
 
 def read_options(section: Any, own_seed: int) -> SweepOptions:

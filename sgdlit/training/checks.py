@@ -1,6 +1,8 @@
 """What a training cannot do: found before it leaves a trace, and said with key, value and what is allowed."""
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -169,7 +171,7 @@ def _check_example(member: Member, inputs: Tensor, targets: Tensor) -> None:
     dtype = next((p.dtype for p in network.parameters()), inputs.dtype)
     training = network.training
     try:
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        with torch.no_grad(), _nothing_compiled():
             network.eval()
             outputs = member.outputs(inputs.to(dtype) if inputs.is_floating_point() else inputs)
     except (UserError, RuntimeError, ValueError) as error:
@@ -199,6 +201,11 @@ def _check_metrics(metrics: Metrics, member: Member, datamodule: Any) -> None:
         outputs = member.outputs(inputs.to(dtype) if inputs.is_floating_point() else inputs)
         member.network.train(training)
     check_metrics(metrics, member.loss, outputs, targets)
+
+
+def _nothing_compiled() -> AbstractContextManager:
+    """Nothing is compiled in it. Importing the compiler takes a second, and who compiled something has."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 # Runs that train together

@@ -170,9 +170,9 @@ def _prices(
 
 
 def price_of_example_gradient(member: Member) -> float:
-    """The price of the norm of the gradient of one example: with linear layers alone it comes with that of
-    the mean, see :mod:`sgdlit.measures.example_gradients`."""
-    return 1.5 if linear_layers(member.network) is None else 1.3
+    """The price of the norm of the gradient of one example: with linear layers alone it takes a pass to their
+    outputs, see :mod:`sgdlit.measures.example_gradients`, and one with the weights for the first chunk."""
+    return 1.5 if linear_layers(member.network) is None else 1.0
 
 
 def _sizes(view: View, member: Member, data: KeyedData) -> Sizes:

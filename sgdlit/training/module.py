@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
@@ -242,12 +243,16 @@ class Training(LightningModule):
 
     # What is optimized
 
-    def configure_optimizers(self) -> Any:
+    def begin_again(self, steps: float | None) -> tuple[list[Optimizer], list[Any]]:
+        """Optimizers and schedulers of a run of so many steps, made anew for the parameters as they are."""
         for member in self.members:
             member.begin_again()  # parameters have their device and precision only now
-        optimizers = [member.optimizer for member in self.members]
         schedulers = [member.scheduler for member in self.members if member.scheduler is not None]
-        tell_length(schedulers, self.trainer.estimated_stepping_batches)
+        tell_length(schedulers, steps)
+        return [member.optimizer for member in self.members], schedulers
+
+    def configure_optimizers(self) -> Any:
+        optimizers, schedulers = self.begin_again(self.trainer.estimated_stepping_batches)
         if not self.automatic_optimization or not schedulers:
             return optimizers, schedulers
         plan = {"scheduler": schedulers[0], "interval": "step"}
