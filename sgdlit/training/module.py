@@ -243,7 +243,7 @@ class Training(LightningModule):
 
     # What is optimized
 
-    def begin_again(self, steps: float | None) -> tuple[list[Optimizer], list[Any]]:
+    def begin_again(self, steps: int | None) -> tuple[list[Optimizer], list[Any]]:
         """Optimizers and schedulers of a run of so many steps, made anew for the parameters as they are."""
         for member in self.members:
             member.begin_again()  # parameters have their device and precision only now
@@ -252,7 +252,7 @@ class Training(LightningModule):
         return [member.optimizer for member in self.members], schedulers
 
     def configure_optimizers(self) -> Any:
-        optimizers, schedulers = self.begin_again(self.trainer.estimated_stepping_batches)
+        optimizers, schedulers = self.begin_again(run_length(self.trainer, self.trainer.datamodule))
         if not self.automatic_optimization or not schedulers:
             return optimizers, schedulers
         plan = {"scheduler": schedulers[0], "interval": "step"}

@@ -198,7 +198,10 @@ def refuse_composed(class_path: object) -> None:
 
 
 def run_length(trainer: Trainer, datamodule: Any) -> int | None:
-    """Steps of a run, as far as can be said before its trainer has its data; None where it never ends."""
+    """Steps of a run; None where it never ends, or other data than sgdlit's says how long its epochs are.
+
+    Lightning's own number makes a loader, and with it the batches of a step, before a checkpoint is read.
+    """
     known = [trainer.max_steps] if trainer.max_steps >= 0 else []
     epochs = trainer.max_epochs
     if isinstance(datamodule, KeyedData | MembersData) and epochs is not None and epochs >= 0:
@@ -210,9 +213,8 @@ def run_length(trainer: Trainer, datamodule: Any) -> int | None:
     return min(known) if known else None
 
 
-def tell_length(schedulers: Iterable[Any], length: float | None) -> None:
+def tell_length(schedulers: Iterable[Any], length: int | None) -> None:
     """Tell the schedules in phases, among others, how long the run is."""
-    known = None if length is None or math.isinf(length) else int(length)
     for scheduler in schedulers:
         if isinstance(scheduler, Phases):
-            scheduler.begin(known)
+            scheduler.begin(length)
