@@ -17,7 +17,17 @@ from sgdlit.data.augmentation import CropAndFlip
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.official_files import OfficialFiles
-from sgdlit.data.shards import PerChannel, PerImage, Shard, Storage, Subset, shard_from_arrays, split, whole
+from sgdlit.data.shards import (
+    PerChannel,
+    PerImage,
+    Shard,
+    Storage,
+    Subset,
+    first_of_classes,
+    shard_from_arrays,
+    split,
+    whole,
+)
 from sgdlit.foundations.errors import UserError
 
 _PIXELS = 2**20  # made in one call for several steps: temporaries that fit the cache
@@ -157,22 +167,32 @@ class ImagesFromFiles(ImageShards):
 
     Args:
         root: folder that holds the files, or one of the folders in which they are published.
+        class_counts: of each class, how many training examples are kept, for a training set in which some
+            classes are rarer than others; None keeps all. Validation and test sets stay as they are.
         shard: see :class:`ImageShards`.
     """
 
     files: ClassVar[OfficialFiles]
 
-    def __init__(self, root: str = "data", **shard: Any) -> None:
+    def __init__(self, root: str = "data", class_counts: list[int] | None = None, **shard: Any) -> None:
         super().__init__(**shard)
-        self.root = root
+        self.root, self.class_counts = root, class_counts
 
     @property
     def source(self) -> dict[str, Any]:
-        return super().source | {"root": self.root}
+        own = {"root": self.root}
+        return (
+            super().source | own | ({} if self.class_counts is None else {"class_counts": self.class_counts})
+        )
 
     def read_splits(self) -> dict[str, Subset]:
         train, test = (self.shard(*self.files.read(Path(self.root), train)) for train in (True, False))
-        return self.split_pool(train, test)
+        subsets = self.split_pool(train, test)
+        if self.class_counts is not None:
+            indices = subsets["train"].indices
+            kept = first_of_classes(indices, train.targets[indices], self.class_counts)
+            subsets["train"] = Subset(train, kept)
+        return subsets
 
     def shard(self, images: np.ndarray, labels: np.ndarray) -> Shard:
         """The examples of one split from what was read."""

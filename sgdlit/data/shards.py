@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -160,9 +161,39 @@ def split(
 
 def _interleave_classes(indices: Tensor, labels: Tensor) -> Tensor:
     """Reorder so that every prefix holds the classes in equal numbers, as far as they last."""
+    return indices[torch.argsort(_place_in_class(labels), stable=True)]
+
+
+def _place_in_class(labels: Tensor) -> Tensor:
+    """How many of the same class come before each example, int64 ``[N]``."""
     by_class = torch.argsort(labels, stable=True)
     counts = torch.bincount(labels)
     first = torch.cumsum(counts, 0) - counts
-    rank = torch.empty_like(labels)
-    rank[by_class] = torch.arange(len(labels)) - first[labels[by_class]]
-    return indices[torch.argsort(rank, stable=True)]
+    place = torch.empty_like(labels)
+    place[by_class] = torch.arange(len(labels)) - first[labels[by_class]]
+    return place
+
+
+def first_of_classes(indices: Tensor, labels: Tensor, counts: Sequence[int]) -> Tensor:
+    """The first so many examples of each class, in the order in which they stand.
+
+    Args:
+        indices: int64 ``[N]``.
+        labels: of these examples, int64 ``[N]``.
+        counts: of each class, in the order of the labels.
+
+    Raises:
+        UserError: another number of classes, or more examples of a class than there are.
+    """
+    there = torch.bincount(labels).tolist()
+    if len(counts) != len(there) or min(counts) < 0 or not sum(counts):
+        raise UserError(
+            f"data.class_counts: {list(counts)} is not possible; allowed: {len(there)} numbers from 0 "
+            "upwards, one for each class, not all of them 0"
+        )
+    for label, (count, most) in enumerate(zip(counts, there, strict=True)):
+        if count > most:
+            raise UserError(
+                f"data.class_counts: {count} examples of class {label} are not there; allowed: 0 to {most}"
+            )
+    return indices[_place_in_class(labels) < torch.tensor(counts)[labels]]
