@@ -9,6 +9,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from sgdlit.algorithms.parameter_groups import (
+    Groups,
+    freeze,
+    param_groups,
+    set_apart,
+    trained,
+)
 from sgdlit.algorithms.rules import UpdateRule
 from sgdlit.algorithms.transforms import Examples, GradientTransform, TransformOfRun
 from sgdlit.algorithms.watching import WatchesNetwork
@@ -36,6 +43,7 @@ class Member:
             follows from them; None for nobody.
         point: what distinguishes the run from others that train with it, by key of the config.
         seed: with the step it decides what the network itself draws, as dropout does.
+        groups: parameters that are trained in another way, or not at all, by the name of their group.
     """
 
     network: nn.Module
@@ -50,14 +58,18 @@ class Member:
     learn: Callable[[int, Tensor], None] | None = None
     point: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    groups: Groups = field(default_factory=dict)
     settings: list[dict[str, Any]] = field(default_factory=list, init=False)
     """Of each group of the optimizer, as they were given: in plain types, before a schedule moved any."""
+    _factor: float = field(default=1.0, init=False)  # of the rate in the optimizer's first group
     _built: tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None] | None = None
 
     def __post_init__(self) -> None:
         self.transformed = None if self.transform is None else TransformOfRun(self.transform)
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.groups:
+            freeze(self.network, self.groups)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -71,12 +83,24 @@ class Member:
 
     def _build(self) -> tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None]:
         if self._built is None:
-            optimizer = self.make_optimizer(self.network.parameters())
+            optimizer = self._make_optimizer()
             if isinstance(optimizer, WatchesNetwork):
                 optimizer.watch(self.network, self.loss)
             self.settings = [_plain_settings(group) for group in optimizer.param_groups]
+            groups = trained(self.network, self.groups) if self.groups else []
+            for settings, (_, names) in zip(self.settings, groups, strict=False):
+                settings["parameters"] = names
+            first = groups[0][0] if groups else None
+            self._factor = first.rate if first is not None and first.rate else 1.0
             self._built = optimizer, self.make_scheduler(optimizer) if self.make_scheduler else None
         return self._built
+
+    def _make_optimizer(self) -> Optimizer:
+        if not self.groups:
+            return self.make_optimizer(self.network.parameters())
+        optimizer = self.make_optimizer(param_groups(self.network, self.groups))
+        set_apart(optimizer, self.network, self.groups)
+        return optimizer
 
     def begin_again(self) -> None:
         """Forget the optimizer with its state; the next one is new."""
@@ -84,8 +108,8 @@ class Member:
 
     @property
     def lr(self) -> float:
-        """The present learning rate."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """The present learning rate, of parameters in no group."""
+        return float(self.optimizer.param_groups[0]["lr"]) / self._factor
 
     @property
     def is_penalized(self) -> bool:

@@ -13,11 +13,12 @@ Report = Callable[[float, str], None]
 
 _report: Report | None = None  # who has the terminal instead
 _warned: set[str] = set()
+_quiet = False
 
 
 def say(text: str) -> None:
-    """Print a line, unless the terminal is lent."""
-    if _report is None:
+    """Print a line, unless the terminal is lent, or nothing is to be said."""
+    if _report is None and not _quiet:
         print(text, file=sys.stderr, flush=True)
 
 
@@ -26,6 +27,22 @@ def warn(text: str) -> None:
     if _report is None or text not in _warned:
         print(f"sgdlit: warning: {text}", file=sys.stderr, flush=True)
     _warned.add(text)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Only warnings and mistakes are told meanwhile, and no progress is shown."""
+    global _quiet
+    before, _quiet = _quiet, True
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
+def is_quiet() -> bool:
+    """Whether only warnings and mistakes are told."""
+    return _quiet
 
 
 @contextmanager

@@ -159,8 +159,8 @@ def _findings(rows: list[Row], seeds: int) -> list[Finding]:
     found.append(
         Finding("L29b", "k = 16: seeds in which warm-up ends below none", f"≥ {_part(seeds, 8)}", str(better),
                 better >= _part(seeds, 8), all_seeds(warm),
-                f"median loss {np.median(warm):.3f} with warm-up, {np.median(cold):.3f} without; the count "
-                f"of other seeds differs by {math.sqrt(better * (seeds - better) / seeds):.1f} (one error)")
+                f"median loss {np.median(warm):.3f} with warm-up, {np.median(cold):.3f} without; the "
+                f"standard error of the count is {math.sqrt(better * (seeds - better) / seeds):.1f}")
     )  # fmt: skip
     fails = {
         (rule, k): int(_failed(_last(rows, rule, k)).sum())

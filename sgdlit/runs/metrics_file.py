@@ -25,6 +25,8 @@ class MetricsFile(Logger):
         self.path = folder / METRICS
         self.columns, self.rows = ["step"], 0
         self._file: TextIO | None = None
+        self._added: dict[str, float] = {}  # the last row, where it was added
+        self._last_row = 0  # where it begins in the file
         if self.path.exists():
             self._keep(keep)
 
@@ -47,14 +49,34 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": step, **{k: v if isinstance(v, int) else float(v) for k, v in metrics.items()}}
+        self._write(row)
+        self.rows += 1
+        self._added = {}
+
+    @rank_zero_only
+    def add_metrics(self, metrics: dict[str, float], step: int) -> None:
+        """As ``log_metrics``, into the last row if that was added at this step and has none of these."""
+        last = self._added
+        if last.get("step") != step or last.keys() & metrics.keys():
+            self.log_metrics(metrics, step)
+            self._added = {"step": step, **metrics}
+            return
+        table = self._file or self._open_again()
+        table.seek(self._last_row)
+        table.truncate()
+        self._added = {**last, **metrics}
+        self._write(self._added)
+
+    def _write(self, row: dict[str, Any]) -> None:
+        """At the end of the file."""
         new = [name for name in row if name not in self.columns]
         table = self._file
         if new or table is None:
             self.columns += new
             table = self._open_again()
+        self._last_row = table.tell()
         csv.DictWriter(table, self.columns, lineterminator="\n").writerow(row)
         table.flush()
-        self.rows += 1
 
     def _open_again(self) -> TextIO:
         """Write the table with its present columns, and go on at its end."""

@@ -93,13 +93,18 @@ def missing_cells(plan: Plan, store: Store) -> list[Cell]:
 
 def worker_ended(done: Done, plan: Plan, store: Store) -> int:
     """Say how a worker ended; the exit code."""
+    if done.seconds:
+        beside = clock_face(done.seconds), 1 - done.training / done.seconds
+        say("{} in calls of fit, of which {:.0%} to begin and to end them".format(*beside))
     if done.elsewhere:
         say(f"in flight elsewhere: {done.elsewhere}; give the command again when they are done")
     if not done.failed:
         return 0
     if not done.ran:
         say("the first run failed, so no other was tried")
-    say(f"{len(done.failed)} of {len(plan.cells)} runs failed; the others are stored in {store.folder}")
+    stored = sum(store.has(cell.key) for cell in plan.cells)
+    kept = f"{stored} are stored in {store.folder}" if stored else "none is stored"
+    say(f"{len(done.failed)} of {len(plan.cells)} runs failed; {kept}")
     return 1
 
 

@@ -24,10 +24,12 @@ from sgdlit.foundations import console
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.locks import Locks
 from sgdlit.foundations.progress import Progress
-from sgdlit.runs.folder import ENDED, STATUS, BeingWritten, checkpoint_path
+from sgdlit.runs.folder import CONFIG, ENDED, STATUS, BeingWritten, checkpoint_path
 from sgdlit.runs.outcomes import Outcome
 from sgdlit.runs.reading import Run
 from sgdlit.sweeps import plan as plans
+from sgdlit.sweeps.first_look import Wanted, check_logged
+from sgdlit.sweeps.in_flight import InFlight
 from sgdlit.sweeps.plan import Cell, Plan
 from sgdlit.sweeps.store import Result, Store, summary_of
 
@@ -54,17 +56,23 @@ class Done:
     """What a worker did.
 
     Args:
+        wanted: metrics that the next run that is stored is asked for.
         ran: how many cells it ran and stored.
+        seconds: that its calls of ``fit`` took.
+        training: of these, from the folder of a run to its end.
         failed: what went wrong, by the key of the cell.
         elsewhere: cells that other processes have in flight.
     """
 
+    wanted: Wanted = ()
     ran: int = 0
+    seconds: float = 0.0
+    training: float = 0.0
     failed: dict[str, str] = field(default_factory=dict)
     elsewhere: int = 0
 
 
-def work(plan: Plan, store: Store, fit: Fit) -> Done:
+def work(plan: Plan, store: Store, fit: Fit, wanted: Wanted = ()) -> Done:
     """Run every cell of the plan that is not in the store and that no other process runs.
 
     A cell that fails is named and left out. Where the very first one fails no other is tried, since all are
@@ -74,11 +82,13 @@ def work(plan: Plan, store: Store, fit: Fit) -> Done:
         plan: the cells, with their configs.
         store: where results are kept.
         fit: the command ``fit``: arguments to exit code.
+        wanted: metrics that every run is to log, which the first one that is stored shows.
 
     Raises:
         Stopped: a signal came.
+        UserError: the first run that is stored has not logged a metric that is wanted.
     """
-    done = Done()
+    done = Done(wanted=wanted)
     locks = Locks(store.folder / "cells.lock")
     try:
         with Progress("runs", len(_missing(plan, store, done))) as progress:
@@ -137,6 +147,9 @@ def _store(results: Sequence[tuple[Result, Outcome]], store: Store, folder: Path
             store.write(result, outcome.columns)
             done.ran += 1
     shutil.rmtree(folder)
+    wanted, done.wanted = done.wanted, ()
+    for result, _ in results:
+        check_logged(result, wanted)
 
 
 def _missing(plan: Plan, store: Store, done: Done) -> list[Cell]:
@@ -156,8 +169,14 @@ def _taken(cell: Cell, store: Store, locks: Locks, done: Done) -> bool:
 def _run_and_store(cells: Sequence[Cell], store: Store, fit: Fit, progress: Progress, done: Done) -> None:
     folder, before = work_folder(store, cells), progress.done
     try:
-        with console.lent_to(lambda part, text: progress.update(before + part * len(cells), text)):
-            results = run_group(cells, store, fit, folder)
+        with InFlight(store, len(cells)) as here:
+
+            def tell(part: float, text: str) -> None:
+                here.tell(part)
+                progress.update(before + part * len(cells), text)
+
+            with console.lent_to(tell):
+                results = run_group(cells, store, fit, folder)
     except Stopped:
         raise
     except BeingWritten as error:  # by a fit --resume of somebody's own
@@ -175,6 +194,8 @@ def _run_and_store(cells: Sequence[Cell], store: Store, fit: Fit, progress: Prog
     except Exception as error:  # one that runs out of memory, say: the others may not
         _remember(cells, f"{type(error).__name__}: {error}{_keep_traceback(folder)}", done)
     else:
+        done.seconds += sum(result.seconds for result, _ in results)
+        done.training += sum(result.seconds * result.made_by["training"] for result, _ in results)
         _store(results, store, folder, done)
     progress.update(before + len(cells))
 
@@ -222,7 +243,9 @@ def run_group(cells: Sequence[Cell], store: Store, fit: Fit, folder: Path) -> li
 
 def _results(cells: Sequence[Cell], run: Path, seconds: float) -> list[tuple[Result, Outcome]]:
     """What came out of the run of some cells, in their order."""
+    training = (run / STATUS).stat().st_mtime - (run / CONFIG).stat().st_mtime  # of its last call
     facts = made_by(cells[0].config.trainer.accelerator) | {"together": len(cells)}
+    facts["training"] = round(min(1.0, max(0.0, training / max(seconds, 1e-9))), 3)
     outcomes = zip(cells, Run(run).members, strict=True)
     return [(_result(cell, outcome, seconds / len(cells), facts), outcome) for cell, outcome in outcomes]
 

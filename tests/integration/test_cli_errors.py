@@ -162,7 +162,8 @@ WRONG_VALUES = {
     "--model.network theirs.nets.Net": "model.network: 'theirs.nets.Net' is not a class that can be imported "
     "(No module named 'theirs')",
     "--model.network torch.nn.Linear": "model.network.in_features: missing, Linear needs it; allowed: int",
-    "--data.order FixedList": "data.order.indices: missing, FixedList needs it; allowed: list[int], str",
+    "--data.order FixedList": "data.order.indices: missing, FixedList needs it; allowed: list[int], "
+    "some text",
     "--model.scheduler StepLR": "model.scheduler.step_size: missing, StepLR needs it; allowed: int",
     "--model.objective.penalty_batch_size 5": "model.objective: missing, the class comes before its "
     "options; allowed: ExactPenalty, ",
@@ -231,6 +232,10 @@ IMPOSSIBLE = {
     "--model.scheduler torch.optim.lr_scheduler.ReduceLROnPlateau": (
         "model.scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau",
         "lightning.pytorch.cli.ReduceLROnPlateau",
+    ),
+    "--model.transform PerClassNormalisation --model.transform.classes 3": (
+        "model.transform.classes: 3",
+        "allowed: 10",
     ),
     "--data null": ("data: missing", "configs/"),
 }
@@ -302,7 +307,7 @@ def test_a_constructor_of_another_package_that_refuses_is_quoted_with_its_place(
     text = refused(
         capsys, "--config", "cifar.yaml", "--model.network", "elsewhere.Net", "--model.network.size", "3"
     )
-    assert text.startswith("size 3 is odd\n(ValueError at ")
+    assert text.startswith("model.network: size 3 is odd\n(ValueError at ")
     assert "elsewhere.py:5" in text
 
 

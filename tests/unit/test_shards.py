@@ -12,16 +12,7 @@ from torch._subclasses import FakeTensorMode
 from sgdlit.data.batches import Batches, Block
 from sgdlit.data.loaders import BlockLoader, EvaluationLoader, StepLoader, check_loaders
 from sgdlit.data.orders import ForwardThenReversed, Itinerary, RandomReshuffling
-from sgdlit.data.shards import (
-    PerChannel,
-    PerImage,
-    Shard,
-    Subset,
-    first_of_classes,
-    shard_from_arrays,
-    split,
-    whole,
-)
+from sgdlit.data.shards import PerChannel, PerImage, Shard, Subset, shard_from_arrays, split, whole
 from sgdlit.foundations.errors import UserError
 
 
@@ -65,26 +56,6 @@ def test_smaller_training_sets_are_nested_and_validation_stays():
     assert torch.equal(large[:200], small)
     assert torch.equal(labels[small].bincount(), torch.full((10,), 20))
     assert not torch.equal(small, split(labels, 100, 200, 1, True)[0])
-
-
-def test_classes_are_kept_in_the_numbers_that_are_asked_for():
-    labels = torch.arange(1000) % 10
-    indices, _ = split(labels, 100, None, 0, False)
-    counts = [3, 0, 50, 1, 2, 3, 4, 5, 6, 7]
-    kept = first_of_classes(indices, labels[indices], counts)
-    assert labels[kept].bincount(minlength=10).tolist() == counts
-    place = {int(i): k for k, i in enumerate(indices)}
-    assert [place[int(i)] for i in kept] == sorted(place[int(i)] for i in kept)
-    for label, count in enumerate(counts):  # the first of each class, so that sets of more examples hold them
-        own = [i for i in indices.tolist() if labels[i] == label]
-        assert [i for i in kept.tolist() if labels[i] == label] == own[:count]
-    for wrong, words in (
-        ([1, 2], "10 numbers"),
-        ([0] * 10, "not all of them 0"),
-        ([101] + [1] * 9, "class 0"),
-    ):
-        with pytest.raises(UserError, match=words):
-            first_of_classes(torch.arange(1000), labels, wrong)
 
 
 @pytest.mark.parametrize(("val", "train"), [(-1, 5), (5, 6), (10, None), (0, 0)])

@@ -339,17 +339,32 @@ class Shapes(ImageShards):
             raise UserError(
                 "data.balanced: true is not possible with Shapes, whose labels are drawn; allowed: false"
             )
+        self.check_classes(len(CLASS_NAMES))
         return {name: whole(self._draw(name, size)) for name, size in sizes.items()}
 
     def _draw(self, name: str, size: int) -> Shard:
         key = derive_key(self.data_seed, f"shapes {name}")
-        chunks = torch.arange(size, device=self.device).split(2000)
+        chunks = self._chosen(name, size, key).split(2000)
         made = track(chunks, f"drawing {size} {name} images")
         images, labels = zip(*(draw(key, chunk, self.difficulty) for chunk in made), strict=True)
         whole_images = torch.cat(images)
         if self.pool > 1:
             whole_images = averaged(whole_images, self.pool)
-        return Shard(whole_images, torch.cat(labels))
+        return Shard(whole_images, self.selection.relabelled(torch.cat(labels)))
+
+    def _chosen(self, name: str, size: int, key: Key) -> Tensor:
+        """The first examples of the classes that there are to be, thinned out where they train: int64
+        ``[size]``."""
+        looked_at = size
+        while True:
+            index = torch.arange(looked_at, device=self.device)
+            if not self.selection.description:
+                return index
+            labels = self.selection.relabelled(_labels(key, index))
+            kept = index[self.selection.thinned(labels) if name == "train" else labels >= 0]
+            if len(kept) >= size:
+                return kept[:size]
+            looked_at *= 2
 
     def state_dict(self) -> dict[str, Any]:
         own = {"data_seed": self.data_seed, "difficulty": self.difficulty, "pool": self.pool}
