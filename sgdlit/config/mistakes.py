@@ -113,7 +113,7 @@ def _wrong_value(message: str, places: Places) -> str | None:
             return with_allowed(
                 f"{place}: a mapping is not allowed, but a list of them", allowed_values(holder.hint)
             )
-    part = re.search(r"NestedArg\(key='([^']+)'", message)
+    part = re.search(r"NestedArg\(key='([^'.]+\.[^']+)'", message)
     for key in places.settings if part else ():
         if part and key.endswith(f".{part[1]}"):
             whole, (name, _, rest) = key.removesuffix(f".{part[1]}"), part[1].partition(".")

@@ -198,10 +198,7 @@ def refuse_composed(class_path: object) -> None:
 
 
 def run_length(trainer: Trainer, datamodule: Any) -> int | None:
-    """Steps of a run; None where it never ends, or other data than sgdlit's says how long its epochs are.
-
-    Lightning's own number makes a loader, and with it the batches of a step, before a checkpoint is read.
-    """
+    """Steps of a run, as far as can be said before its trainer has its data; None where it never ends."""
     known = [trainer.max_steps] if trainer.max_steps >= 0 else []
     epochs = trainer.max_epochs
     if isinstance(datamodule, KeyedData | MembersData) and epochs is not None and epochs >= 0:
@@ -213,8 +210,22 @@ def run_length(trainer: Trainer, datamodule: Any) -> int | None:
     return min(known) if known else None
 
 
-def tell_length(schedulers: Iterable[Any], length: int | None) -> None:
+def length_in_flight(trainer: Trainer, datamodule: Any, schedulers: Sequence[Any]) -> float | None:
+    """:func:`run_length`, once a trainer has its data.
+
+    To know the length of an epoch Lightning loads data, before a resumed run is where it goes on: that is
+    asked for only where a schedule needs it, of data that do not know their steps.
+    """
+    length = run_length(trainer, datamodule)
+    counted = length is not None or isinstance(datamodule, KeyedData | MembersData)
+    if counted or not any(isinstance(scheduler, Phases) for scheduler in schedulers):
+        return length
+    return trainer.estimated_stepping_batches
+
+
+def tell_length(schedulers: Iterable[Any], length: float | None) -> None:
     """Tell the schedules in phases, among others, how long the run is."""
+    known = None if length is None or math.isinf(length) else int(length)
     for scheduler in schedulers:
         if isinstance(scheduler, Phases):
-            scheduler.begin(length)
+            scheduler.begin(known)
