@@ -29,10 +29,10 @@ SMALLER = {"shapes.yaml": [WORLDS], "gsm.yaml": FEWER, "large_batches.yaml": FEW
 
 @pytest.fixture(scope="module")
 def tiny_data(tmp_path_factory) -> Path:
-    """Files in the official formats, with room for the configs' validation sets of about 5 000."""
+    """Files in the official formats, with room for validation sets of 5 000 and minibatches of 8 192."""
     root = tmp_path_factory.mktemp("data")
-    write_cifar10(root, per_file=1104, test=20)
-    write_fashion_mnist(root, train=5280, test=20)
+    write_cifar10(root, per_file=2640, test=20)
+    write_fashion_mnist(root, train=13216, test=20, gz=False)
     return root
 
 
