@@ -9,10 +9,10 @@ from sgdlit.data.batches import Block
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Strength, loss_by_name
 
 
-def machine(dtype=torch.float64, steps=10**6):
+def machine(dtype=torch.float64):
     """Where engines compute in these tests."""
     precision = DoublePrecision() if dtype == torch.float64 else Precision()
-    return Machine(precision=precision, last_step=steps)
+    return Machine(precision=precision)
 
 
 def member(
@@ -41,7 +41,7 @@ def batches(data):
 
 def train(engine, members, data, cuts, dtype=torch.float64):
     """Take the blocks that the steps ``cuts`` end; costs and losses ``[steps, members]``, and the engines."""
-    engines, costs, losses = EngineGroup(members, engine, machine(dtype, cuts[-1])), [], []
+    engines, costs, losses = EngineGroup(members, engine, machine(dtype)), [], []
     for start, end in zip([0, *cuts], cuts, strict=False):
         found = engines.run(Block(start, end - start, data))
         costs.append(found.cost)

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from pathlib import Path
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -10,6 +11,7 @@ from sgdlit.cli.run_cli import RunCLI
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.memory import keep_freed_memory
 
+_BY_THE_FIRST_RANK = "pytorch.utilities.rank_zero"  # the logger of what one rank says for all
 _MONITOR = "Early stopping conditioned on metric"  # which no evaluation has: so Lightning's message begins
 
 
@@ -46,3 +48,11 @@ def settle_process() -> None:
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32; trainer.precision offers bf16-mixed
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("pytorch.profilers", "pytorch.callbacks", _BY_THE_FIRST_RANK):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.INFO)
+    logging.getLogger(f"lightning.{_BY_THE_FIRST_RANK}").addFilter(_asked_for)
+
+
+def _asked_for(record: logging.LogRecord) -> bool:
+    """Whether a callback of the config says something, and not Lightning by itself."""
+    return record.levelno >= logging.WARNING or "callbacks" in Path(record.pathname).parts

@@ -35,6 +35,7 @@ from sgdlit.training import checks, rows
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
 from sgdlit.training.clock import advance_clock, share_clock
 from sgdlit.training.evaluation import BestSoFar, EvaluationSums
+from sgdlit.training.lightnings_own import check_lightnings_own, check_monitors
 from sgdlit.training.rows import Row, Stopwatch, training_row
 from sgdlit.training.seeds import network_seeds
 
@@ -170,11 +171,15 @@ class Training(LightningModule):
         Raises:
             UserError: naming the key, its value and what is allowed.
         """
+        check_lightnings_own(trainer)
         checks.check_optimizers(self.members)
         if self.mixing is not None:
             checks.check_mixing(self.mixing, self.members, trainer)
         self._plan(trainer, datamodule)
         checks.check_members(self, trainer, datamodule)
+        checks.check_schedules_last(self.members, trainer, datamodule)
+        if type(self) is Training and isinstance(datamodule, OnDeviceData):
+            check_monitors(trainer, datamodule.evaluation_splits)
 
     def setup(self, stage: str) -> None:
         datamodule = self.trainer.datamodule
@@ -290,7 +295,6 @@ class Training(LightningModule):
             self.trainer.strategy.root_device,
             precision,
             isinstance(precision, MixedPrecision),
-            self.trainer.estimated_stepping_batches,
         )
         return EngineGroup(self.members[self.owned], self.engine, machine, self._engines_before, self.mixing)
 

@@ -40,10 +40,6 @@ def library_path(name: str, *defines: str) -> Path:
     return Path(base) / f"{name}_{digest}.so"
 
 
-def is_built(name: str, *defines: str) -> bool:
-    return library_path(name, *defines).is_file()
-
-
 @cache
 def library(name: str, *defines: str) -> ctypes.CDLL:
     """The compiled functions of ``name.c``.
