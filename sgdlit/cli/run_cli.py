@@ -32,6 +32,7 @@ from sgdlit.data.members import MembersData
 from sgdlit.foundations.console import warn
 from sgdlit.foundations.errors import UserError, with_allowed
 from sgdlit.runs.folder import CONFIG, checkpoint_path, locked, versions
+from sgdlit.runs.metrics_file import check_table
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.checks import ChecksRun, check_classes
 from sgdlit.training.divergence import DivergenceGuard
@@ -301,6 +302,8 @@ class RunCLI(LightningCLI):
             }
             if resuming:
                 check_same_run(content, self.model, self.datamodule)
+            if resuming and self.resumed is not None:
+                check_table(self.resumed, self._checkpoint["rows"], content.get("sgdlit_table"))
 
     def _check_callbacks(self) -> None:
         for callback in self.trainer.callbacks:
