@@ -10,6 +10,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from sgdlit.cli.run_cli import RunCLI
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.memory import keep_freed_memory
+from sgdlit.training.ranks import LOST, lost_a_rank
 
 _BY_THE_FIRST_RANK = "pytorch.utilities.rank_zero"  # the logger of what one rank says for all
 _MONITOR = "Early stopping conditioned on metric"  # which no evaluation has: so Lightning's message begins
@@ -32,6 +33,10 @@ def train(command: str, arguments: list[str]) -> RunCLI:
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
     except RuntimeError as error:
+        if lost_a_rank(error):
+            raise UserError(
+                f"trainer.devices: {LOST}; go on with: python -m sgdlit fit --resume DIR"
+            ) from error
         if not str(error).startswith(_MONITOR):
             raise
         raise UserError(f"trainer.callbacks, monitor: {error}") from error

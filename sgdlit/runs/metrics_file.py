@@ -57,8 +57,13 @@ class MetricsFile(Logger):
         if new or table is None:
             self.columns += new
             table = self._open_again()
-        csv.DictWriter(table, self.columns, lineterminator="\n").writerow(row)
-        table.flush()
+        try:
+            csv.DictWriter(table, self.columns, lineterminator="\n").writerow(row)
+            table.flush()
+        except OSError as error:
+            raise OSError(
+                error.errno, f"row of step {step} not written ({error.strerror})", str(self.path)
+            ) from error
         self.rows, self.digest = self.rows + 1, digest_of([row], self.digest)
 
     @rank_zero_only
@@ -76,8 +81,8 @@ class MetricsFile(Logger):
 
     def _close(self) -> None:
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            file.close()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -116,9 +121,11 @@ def check_table(folder: Path, count: int, digest: str | None) -> None:
     path = folder / METRICS
     rows = read_table(path)[:count] if path.is_file() else []
     if len(rows) < count or digest not in (None, digest_of(rows)):
-        what = f"it has {len(rows)} of {count} rows" if len(rows) < count else f"one of its {count} rows changed"
+        what = (
+            f"it has {len(rows)} of {count} rows" if len(rows) < count else f"one of its {count} rows changed"
+        )
         raise UserError(
-            f"{path}: not as the checkpoint left it: {what}; allowed: the table of the run, or a new run that "
-            f"goes on from the checkpoint (fit --config {folder / CONFIG} --ckpt_path "
+            f"{path}: not as the checkpoint left it: {what}; allowed: the table of the run, or a new run "
+            f"that goes on from the checkpoint (fit --config {folder / CONFIG} --ckpt_path "
             f"{checkpoint_path(folder, 'resume')})"
         )
