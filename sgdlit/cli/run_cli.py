@@ -128,6 +128,7 @@ class RunCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self._arguments = args[1:]
+        read_settings(self._arguments)  # refuses what is wrong with a file, before the parser takes it
         try:
             self.config = self._parsed(parser, args)
         except (UserError, UnicodeDecodeError) as error:

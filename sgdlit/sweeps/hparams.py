@@ -1,5 +1,6 @@
 """The runs of a sweep in TensorBoard's table of hyper-parameters: ``--logdir STORE/tensorboard``."""
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,7 +34,7 @@ def _write(target: Path, result: Result) -> None:
         key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in result.point.items()
     }
     metrics = {name: numbers["final"] for name, numbers in result.metrics.items()}
-    partial = target.with_name(f".{target.name}")
+    partial = target.with_name(f".{target.name}.{os.getpid()}")  # several sweeps may end at once
     shutil.rmtree(partial, ignore_errors=True)
     writer = FileWriter(str(partial))
     given = values | {"seed": result.seed, "state": result.state}
@@ -42,4 +43,7 @@ def _write(target: Path, result: Result) -> None:
     for name, value in metrics.items():
         writer.add_summary(scalar(name, float("nan") if value is None else value), result.step)
     writer.close()
-    partial.rename(target)
+    try:
+        partial.rename(target)
+    except OSError:  # another process was first
+        shutil.rmtree(partial, ignore_errors=True)

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from sgdlit.config.sections import check_name
+from sgdlit.foundations.console import warn
 from sgdlit.sweeps.layout import Layout, by_point, layouts, tuned_values
 from sgdlit.sweeps.options import FilledPanel, Metric, Statistic
 from sgdlit.sweeps.plan import Cell, Plan
 from sgdlit.sweeps.statistics import Choice, Summary, choose, summarise
-from sgdlit.sweeps.store import Result, Store
+from sgdlit.sweeps.store import DamagedCurve, Result, Store
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,11 @@ class SweepResults:
             return None
         if result.state == "diverged":
             return RunValue(cell.seed, "diverged", None)
-        value = self._value(result, metric)
+        try:
+            value = self._value(result, metric)
+        except DamagedCurve as error:
+            self._leave_out(cell, error)
+            return None
         return RunValue(cell.seed, "finished" if value is not None else "not reached", value)
 
     def _value(self, result: Result, metric: Metric) -> float | None:
@@ -105,9 +110,18 @@ class SweepResults:
         runs = [run for cell in cells if (run := self.run(cell, metric)) is not None]
         return self.of_runs(runs, cells, metric, statistic, x)
 
-    def curve(self, cell: Cell, name: str) -> dict[int, float]:
-        """A metric of a stored run by step, where it is finite."""
-        steps, values = self.store.curve(cell.key, name)
+    def _leave_out(self, cell: Cell, error: DamagedCurve) -> None:
+        """Go on without a run whose curves are damaged, as if it had not been run; and say so."""
+        warn(f"{error}; it is left out")
+        del self.by_key[cell.key]
+
+    def curve(self, cell: Cell, name: str) -> dict[int, float] | None:
+        """A metric of a stored run by step, where it is finite; None where its file is damaged."""
+        try:
+            steps, values = self.store.curve(cell.key, name)
+        except DamagedCurve as error:
+            self._leave_out(cell, error)
+            return None
         return {int(s): float(v) for s, v in zip(steps, values, strict=True) if math.isfinite(v)}
 
     def at_step(self, cell: Cell, curve: dict[int, float], step: int) -> RunValue | None:
@@ -157,7 +171,8 @@ def _over_steps(results: SweepResults, layout: Layout, statistic: Statistic) -> 
     """A point per step at which every run that did not diverge has a value."""
     ((_, (cells,)),) = layout.places
     stored = [cell for cell in cells if cell.key in results.by_key]
-    curves = [(cell, results.curve(cell, layout.metric.name)) for cell in stored]
+    read = [(cell, results.curve(cell, layout.metric.name)) for cell in stored]
+    curves = [(cell, curve) for cell, curve in read if curve is not None]
     fixed = {key: results.plan.value(cells[0], key) for key in layout.x.keys}
     points = []
     for step in sorted({step for _, curve in curves for step in curve}):
