@@ -19,6 +19,11 @@ def check_values(config: "Namespace") -> None:
     Raises:
         UserError: naming the key, its value and what is allowed.
     """
+    from jsonargparse import Namespace
+
+    for section in ("trainer", "checkpoints"):
+        if not isinstance(config.get(section, Namespace()), Namespace | Mapping):
+            raise UserError(f"{section}: {config[section]!r} is not allowed; allowed: options, KEY: VALUE")
     trainer, name = config["trainer"], config["name"]
     for key, least in (("accumulate_grad_batches", 1), ("log_every_n_steps", 1), ("gradient_clip_val", 0)):
         if trainer[key] is not None and trainer[key] < least:
