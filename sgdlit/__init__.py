@@ -1,6 +1,7 @@
 """sgdlit: experiments on how SGD trains networks.
 
-``fit(config)`` trains a run, ``load_run(folder)`` and ``load_sweep(folder)`` read what a run or a sweep left.
+``fit(config)`` trains a run, ``load_run(folder)`` and ``load_sweep(folder)`` read what a run or a sweep left,
+``save_arrays(path, inputs, targets)`` writes one's own data as ``sgdlit.data.arrays.Arrays`` reads it.
 Nothing heavy is imported here, so that ``python -m sgdlit --help`` answers at once.
 """
 
@@ -9,13 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sgdlit.cli.notebook import fit
+    from sgdlit.data.array_file import save_arrays
     from sgdlit.runs.reading import Run, load_run
     from sgdlit.sweeps.reading import Sweep, load_sweep
 
 __version__ = "0.1.0"
-__all__ = ["Run", "Sweep", "fit", "load_run", "load_sweep"]
+__all__ = ["Run", "Sweep", "fit", "load_run", "load_sweep", "save_arrays"]
 
-_PLACES = {"fit": "cli.notebook", "Sweep": "sweeps.reading", "load_sweep": "sweeps.reading"}
+_PLACES = {
+    "fit": "cli.notebook",
+    "save_arrays": "data.array_file",
+    "Sweep": "sweeps.reading",
+    "load_sweep": "sweeps.reading",
+}
 
 
 def __getattr__(name: str) -> Any:

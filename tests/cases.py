@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from official_formats import write_official
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ import sgdlit.objectives
 from sgdlit.algorithms.rules import UpdateRule, rule_classes
 from sgdlit.algorithms.transforms import GradientTransform
 from sgdlit.config.options import is_abstract
+from sgdlit.data.array_file import save_arrays
+from sgdlit.data.arrays import Arrays
+from sgdlit.data.corruptions import Corruption
 from sgdlit.data.image_shards import ImagesFromFiles, ImageShards
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.label_errors import LabelErrors
@@ -80,11 +84,20 @@ STREAMS = {
 }
 
 
+def own_arrays(folder: Path) -> Path:
+    """Bytes of 40 training and 12 test images in ten classes, as a person would store them."""
+    draws = np.random.default_rng(0)
+    images, labels = draws.integers(0, 256, (52, 1, 6, 6), dtype=np.uint8), np.arange(52) % 10
+    return save_arrays(folder / "own.npz", images[:40], labels[:40], images[40:], labels[40:])
+
+
 def finite_set(cls: type[ImageShards], small: dict[str, Any], folder: Path, **given: Any) -> ImageShards:
     """A small finite set of 20 training examples, whose files, where it has any, are made in ``folder``."""
     sizes = {"batch_size": 8, "val_size": 12, "train_size": 20, "seed": 3, "last_batch": "short"}
     if issubclass(cls, ImagesFromFiles):
         small = {"root": str(write_official(cls.files, folder / cls.__name__)), **small}
+    if issubclass(cls, Arrays):
+        small = {"path": str(own_arrays(folder)), **small}
     return cls(**{**small, **sizes, **given})
 
 
@@ -228,6 +241,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = small_ones(Objective)
 MEASURES: dict[str, Callable[[], Measure]] = small_ones(Measure)
 TRANSFORMS: dict[str, Callable[..., GradientTransform]] = small_ones(GradientTransform)
 LABEL_ERRORS: dict[str, Callable[..., LabelErrors]] = small_ones(LabelErrors)
+CORRUPTIONS: dict[str, Callable[..., Corruption]] = small_ones(Corruption)
 RULES: dict[type[torch.optim.Optimizer], type[UpdateRule]] = rule_classes()
 
 

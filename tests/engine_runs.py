@@ -1,4 +1,10 @@
-"""Runs without a Trainer: engines on real networks and data, and how their results are compared."""
+"""Runs without a Trainer: engines on real networks and data, and how their results are compared.
+
+They compute on the CPU, or on the device that ``SGDLIT_TEST_DEVICE`` names: ``scripts/gpu_check.sh`` runs the
+tests of the engines on a GPU.
+"""
+
+import os
 
 import torch
 from fake_trainer import attach
@@ -8,11 +14,13 @@ from sgdlit.algorithms import EngineGroup, Machine, Member
 from sgdlit.data.batches import Block
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Strength, loss_by_name
 
+DEVICE = torch.device(os.environ.get("SGDLIT_TEST_DEVICE", "cpu"))
+
 
 def machine(dtype=torch.float64):
     """Where engines compute in these tests."""
     precision = DoublePrecision() if dtype == torch.float64 else Precision()
-    return Machine(precision=precision)
+    return Machine(DEVICE, precision)
 
 
 def member(
@@ -23,7 +31,7 @@ def member(
     torch.manual_seed(seed)
     strength = reg_strength if isinstance(reg_strength, Strength) else ConstantStrength(reg_strength)
     return Member(
-        network().to(dtype), loss_by_name(loss), optimizer or sgd(0.01), scheduler,
+        network().to(DEVICE, dtype), loss_by_name(loss), optimizer or sgd(0.01), scheduler,
         objective or ExactPenalty(), strength, **run,
     )  # fmt: skip
 
@@ -33,10 +41,10 @@ def sgd(lr, **settings):
 
 
 def batches(data):
-    """What each step of a data module sees, on the CPU."""
-    attach(data)
+    """What each step of a data module sees."""
+    attach(data).trainer.strategy.root_device = DEVICE
     data.setup()
-    return data.batches(torch.device("cpu"))
+    return data.batches(DEVICE)
 
 
 def train(engine, members, data, cuts, dtype=torch.float64):

@@ -24,7 +24,9 @@ P0: list[Any] = [
 EXAMPLES = {"wrn": 10}
 """How many are measured, of networks whose convolutions take long in float64; of all others 40."""
 CHUNK_SIZE = {40: 16, 10: 8}
-SNAPSHOTS = ["--checkpoints.snapshots.before=true", "--checkpoints.snapshots.optimizer=true"]
+SPACING = {"first": 2, "per_doubling": 1}
+SNAPSHOTS = [f"--checkpoints.snapshots.{key}={value}" for key, value in SPACING.items()]
+SNAPSHOTS += ["--checkpoints.snapshots.before=true", "--checkpoints.snapshots.optimizer=true"]
 Values = dict[tuple[int, str], float]
 """By step and name."""
 
@@ -70,7 +72,7 @@ def with_measures(runs: Runs, measures: list[Any] = P0, network: str = "mlp", **
     """The arguments of ``fit`` that take measures at log-spaced steps, of some examples in chunks."""
     examples = EXAMPLES.get(network, 40)
     init: dict[str, Any] = {"measures": measures, "examples": examples, "chunk_size": CHUNK_SIZE[examples]}
-    init |= {} if "every_n_steps" in init_args else {"at": {"first": 1, "per_doubling": 2}}
+    init |= {} if "every_n_steps" in init_args else {"at": SPACING}
     callback = {"class_path": "sgdlit.training.measuring.Measures", "init_args": init | init_args}
     path = runs.folder / f"measures_{abs(hash(str(callback)))}.yaml"
     path.write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))

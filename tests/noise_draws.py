@@ -3,12 +3,16 @@
 import math
 from itertools import combinations
 
+import numpy as np
 import torch
 
 from sgdlit.foundations.philox import derive_key
-from sgdlit.measures import curvature_noise, noise_of_batch, noise_of_steps, train_test_gap
+from sgdlit.measures import HessianProducts, curvature_noise, noise_of_batch, noise_of_steps, train_test_gap
 from sgdlit.measures.batch_sharpness import batch_sharpness, drawn_minibatches
+from sgdlit.measures.estimate import mean_of, ratio_of_means
 from sgdlit.measures.gradient_noise import NoiseScale, gradient_noise
+from sgdlit.measures.spectral_density import spectral_density_of
+from sgdlit.measures.trace import trace_of
 from sgdlit.models.quadratic import Quadratic
 from sgdlit.objectives import loss_by_name
 
@@ -95,6 +99,52 @@ def coverage_of_batch_sharpness(draws: int, minibatches: int = 50) -> tuple[floa
         for k, (estimate, expected) in enumerate(zip((found.mean, found.of_means), truths, strict=True)):
             hits[k] += estimate.low <= expected <= estimate.high
     return hits[0] / draws, hits[1] / draws
+
+
+def coverage_of_ratio(seed: int, minibatches: int, draws: int = 2000) -> float:
+    """How often the interval of E ĝᵀĤĝ/E‖ĝ‖² holds it, for minibatches of two of 12 examples of least squares
+    that ``seed`` decides."""
+    random = np.random.default_rng(seed)
+    x, y = random.normal(size=(12, 3)), random.normal(size=12)
+    pairs = np.array(list(combinations(range(12), 2)))
+    gradients = (x[pairs] * (x[pairs].sum(-1, keepdims=True) / 2 - y[pairs, None])).mean(1)
+    bent = np.einsum("kbd,kd->kb", x[pairs], gradients)
+    along, length = (torch.from_numpy(each) for each in ((bent**2).mean(1), (gradients**2).sum(1)))
+    chosen, truth = torch.from_numpy(random.integers(0, len(pairs), (draws, minibatches))), along.mean()
+    found = [ratio_of_means(along[k], length[k]) for k in chosen]
+    return sum(each.low <= float(truth / length.mean()) <= each.high for each in found) / draws
+
+
+def hessian(size: int) -> HessianProducts:
+    """That of least squares with correlated inputs, by ``size`` weights."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(20, size, generator=generator, dtype=torch.float64) + 0.5
+    y = torch.zeros(20, dtype=torch.float64)
+    network = torch.nn.Linear(size, 1, bias=False).double()
+    return HessianProducts(network, loss_by_name("half_squared_error"), [(x, y)])
+
+
+def coverage_of_trace(draws: int, probes: int = 12) -> tuple[float, float]:
+    """How often the intervals of tr H and of ‖H‖²_F over random signs hold the truth."""
+    matrix, hits = hessian(8), [0, 0]
+    dense = matrix @ torch.eye(8, dtype=torch.float64)
+    truths = float(dense.trace()), float(dense.square().sum())
+    for draw in range(draws):
+        found = trace_of(matrix, probes, draw)
+        for k, (estimate, expected) in enumerate(zip((found.trace, found.squared_norm), truths, strict=True)):
+            hits[k] += estimate.low <= expected <= estimate.high
+    return hits[0] / draws, hits[1] / draws
+
+
+def coverage_of_share(draws: int, starts: int = 10) -> float:
+    """How often the interval of the share of eigenvalues below a number holds it: 4 of 5."""
+    matrix, hits = hessian(5), 0
+    values = torch.linalg.eigvalsh(matrix @ torch.eye(5, dtype=torch.float64))
+    below = float(values[-2:].mean())
+    for draw in range(draws):
+        found = mean_of(spectral_density_of(matrix, 5, starts, draw).share_below(below))
+        hits += found.low <= 0.8 <= found.high
+    return hits / draws
 
 
 def coverage_of_gap(draws: int, examples: int = 200) -> float:

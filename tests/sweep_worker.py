@@ -37,6 +37,7 @@ def fit(arguments: list[str]) -> int:
     rate, seed = config["model"]["lr"], config["seed_everything"]
     folder = Path(options["--logs"]) / options["--name"] / "version_0"
     folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(json.dumps(config))
     rows = ["step,train/loss,test/loss", "10,0.5,", f"10,,{rate + 1}", f"20,0.25,{rate + seed / 10}"]
     (folder / "metrics.csv").write_text("\n".join(rows[:2] if rate == 1 else rows) + "\n")
     state = {"state": "diverged", "step": 7} if rate == 1 else {"state": "finished", "step": 20}

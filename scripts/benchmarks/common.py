@@ -1,9 +1,10 @@
 """What all benchmarks share: interleaved timing, ratios, and a fit under the Trainer of the command line."""
 
 import argparse
+import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,15 +22,41 @@ DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device(
 WARM_UP = 10  # steps at the start that are not timed
 
 
+class Timing(float):
+    """The median of what some interleaved rounds measured, in seconds; they are in ``rounds``."""
+
+    rounds: tuple[float, ...]
+
+    def __new__(cls, rounds: Sequence[float]) -> "Timing":
+        made = super().__new__(cls, statistics.median(rounds))
+        made.rounds = tuple(rounds)
+        return made
+
+    def over(self, base: float) -> float:
+        """The ratio to another: the median over the rounds, where both were measured in the same ones."""
+        if isinstance(base, Timing) and len(base.rounds) == len(self.rounds):
+            return statistics.median(a / b for a, b in zip(self.rounds, base.rounds, strict=True))
+        return self / base
+
+
 class Row(NamedTuple):
-    """One timing; ``ratio`` is to the first of its group, or a count, and holds where it is at most
-    ``target``."""
+    """One timing.
+
+    Args:
+        group: what is compared with each other.
+        work: what was timed.
+        seconds: of one call, or of one step.
+        ratio: to the first of its group, or a count.
+        target: what the ratio is to be at most.
+        limit: the seconds that the machine needs at least, see ``limits.py``.
+    """
 
     group: str
     work: str
     seconds: float
     ratio: float
     target: float | None = None
+    limit: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -61,29 +88,41 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def best_of(work: dict[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, float]:
-    """Seconds per call of each piece of work: the best of ``rounds`` interleaved rounds, after a warm-up."""
+def median_of(work: dict[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, Timing]:
+    """Seconds per call of each piece of work: over ``rounds`` interleaved rounds, after a warm-up."""
     for call in work.values():
         call()
 
     def repeated(call: Callable[[], object]) -> float:
         return seconds_of(lambda: [call() for _ in range(calls)]) / calls
 
-    return best_measured({name: lambda c=call: repeated(c) for name, call in work.items()}, rounds)
+    return medians({name: lambda c=call: repeated(c) for name, call in work.items()}, rounds)
 
 
-def best_measured(work: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """What each piece of work measured of itself: the least of ``rounds`` interleaved rounds."""
-    best = dict.fromkeys(work, float("inf"))
+def medians(work: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Timing]:
+    """What each piece of work measured of itself, over ``rounds`` interleaved rounds."""
+    found: dict[str, list[float]] = {name: [] for name in work}
     for _ in track(range(rounds), "timing"):
         for name, call in work.items():
-            best[name] = min(best[name], call())
-    return best
+            found[name].append(call())
+    return {name: Timing(measured) for name, measured in found.items()}
 
 
-def relative_to_first(seconds: dict[str, float], group: str) -> list[Row]:
+def relative_to_first(
+    seconds: Mapping[str, Timing], group: str, limit: float | None = None, targets: Mapping[str, float] = {}
+) -> list[Row]:
+    """A row for each work.
+
+    Args:
+        seconds: of the works.
+        group: their heading.
+        limit: the least seconds of each, where the machine says one.
+        targets: of some of the works.
+    """
     base = next(iter(seconds.values()))
-    return [Row(group, name, value, value / base) for name, value in seconds.items()]
+    return [
+        Row(group, name, value, value.over(base), targets.get(name), limit) for name, value in seconds.items()
+    ]
 
 
 class Stopwatch(Callback):

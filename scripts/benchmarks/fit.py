@@ -5,16 +5,18 @@ import sys
 import time
 
 import torch
+from torch.nn import functional as F
 
 from benchmarks.common import (
     WARM_UP,
     Row,
-    best_measured,
-    best_of,
+    median_of,
+    medians,
     relative_to_first,
     seconds_in_fit,
     synchronize,
 )
+from benchmarks.limits import limit_of_step
 from benchmarks.networks import (
     CASES,
     LOG_EVERY,
@@ -35,13 +37,17 @@ def start_up(rounds: int, compiled: bool) -> list[Row]:
     commands = {
         "python -c 'import lightning.pytorch'": ["-c", "import lightning.pytorch"],
         "sgdlit --help": ["-m", "sgdlit", "--help"],
+        "sgdlit configs": ["-m", "sgdlit", "configs"],
+        "sgdlit measures": ["-m", "sgdlit", "measures"],
+        "sgdlit reproduce": ["-m", "sgdlit", "reproduce"],
+        "sgdlit figure --help": ["-m", "sgdlit", "figure", "--help"],
         "sgdlit fit --help": ["-m", "sgdlit", "fit", "--help"],
     }
     work = {
         name: lambda c=command: subprocess.run([sys.executable, *c], capture_output=True, check=True)
         for name, command in commands.items()
     }
-    return relative_to_first(best_of(work, rounds, 1), "start-up")
+    return relative_to_first(median_of(work, rounds, 1), "start-up")
 
 
 def data_path(rounds: int, compiled: bool) -> list[Row]:
@@ -53,7 +59,7 @@ def data_path(rounds: int, compiled: bool) -> list[Row]:
             "plain step on a ready batch": lambda n=network, o=optimizer, b=ready: plain_step(n, o, b),
             "gather, augment, standardise a batch": lambda b=batch, s=steps: b(next(s)),
         }
-        rows += relative_to_first(best_of(work, rounds, 20), f"data, {case.name}")
+        rows += relative_to_first(median_of(work, rounds, 20), f"data, {case.name}")
     return rows
 
 
@@ -66,8 +72,14 @@ def through_fit(rounds: int, compiled: bool) -> list[Row]:
                 f"fit, {name}": lambda c=case, s=strength: fit_step(c, s),
                 f"fit, {name}, one step per call": lambda c=case, s=strength: fit_step(c, s, 1),
             }
-            rows += relative_to_first(best_measured(work, rounds), f"fit, {case.name}")
+            limit = limit_of_step(case.make(), F.cross_entropy, *example(case), penalty=bool(strength))
+            rows += relative_to_first(medians(work, rounds), f"fit, {case.name}", limit)
     return rows
+
+
+def example(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch, on the CPU."""
+    return torch.rand(case.batch_size, *case.image), torch.randint(0, 10, (case.batch_size,))
 
 
 def bare_step(case: Case, strength: float) -> float:

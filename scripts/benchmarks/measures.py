@@ -15,8 +15,8 @@ from benchmarks.common import (
     DEVICE,
     WARM_UP,
     Row,
-    best_measured,
-    best_of,
+    median_of,
+    medians,
     relative_to_first,
     seconds_in_fit,
     seconds_of,
@@ -39,7 +39,8 @@ from sgdlit.measures.sharpness import Sharpness
 from sgdlit.measures.trace import Trace
 from sgdlit.measures.update_norm import UpdateNorm
 from sgdlit.models import MLP, WideResNet
-from sgdlit.training.measure_plan import View, planned_share
+from sgdlit.training.measure_plan import planned_share
+from sgdlit.training.measure_views import View
 from sgdlit.training.measuring import Measures
 from sgdlit.training.module import Training
 
@@ -108,7 +109,7 @@ def products(name: str, steps: int, size: int, rounds: int) -> list[Row]:
         "product with the Gauss-Newton matrix": lambda: bent @ v,
         "further one, graph kept": lambda: bent_kept @ v,
     }
-    found = relative_to_first(best_of(work, rounds, 5), f"products, {name}, {size} examples")
+    found = relative_to_first(median_of(work, rounds, 5), f"products, {name}, {size} examples")
     targeted = {"product with H": 3.3, "further product with H, graph kept": 2.2}
     return [row._replace(target=targeted.get(row.work)) for row in found]
 
@@ -122,7 +123,7 @@ def norms(name: str, steps: int, most: float, rounds: int) -> list[Row]:
         "gradient": gradient(network, batches),
         "norms of the gradients of examples": lambda: example_norms(network, LOSS, batches),
     }
-    base, row = relative_to_first(best_of(work, rounds, 5), f"examples, {name}, {len(inputs)} examples")
+    base, row = relative_to_first(median_of(work, rounds, 5), f"examples, {name}, {len(inputs)} examples")
     return [base, row._replace(target=most)]
 
 
@@ -187,7 +188,7 @@ def in_a_run(case: Case, most: float, rounds: int) -> list[Row]:
         "distance and updates, every 10th step": ([Distance(), UpdateNorm()], 10),
     }
     work = {name: lambda m=taken, e=every: fit_seconds(case, m, e) for name, (taken, every) in given.items()}
-    rows = relative_to_first(best_measured(work, rounds), f"measures in fit, {case.name}")
+    rows = relative_to_first(medians(work, rounds), f"measures in fit, {case.name}")
     limits = [None, 1.03, 1.03, 1.03, most]
     return [row._replace(target=limit) for row, limit in zip(rows, limits, strict=True)]
 
@@ -209,7 +210,7 @@ def predicted_share(case: Case, rounds: int) -> Row:
         "without": lambda: fit_seconds(case, [], 1),
         "with": lambda: fit_seconds(case, taken(), every),
     }
-    best = best_measured(work, rounds)
+    best = medians(work, rounds)
     measured = best["with"] / best["without"] - 1
     apart = max(predicted, measured) / max(min(predicted, measured), 1e-9)
     name = f"share of measures: said {predicted:.2f}, took {measured:.2f}"

@@ -5,7 +5,7 @@ from torch import nn
 from torch.func import functional_call, grad, jvp
 from torch.nn import functional as F
 
-from benchmarks.common import Row, best_of, relative_to_first
+from benchmarks.common import Row, median_of, relative_to_first
 from benchmarks.networks import CASES, STRENGTH, batches, build, objective_step, plain_step
 from sgdlit.objectives import (
     ExactPenalty,
@@ -26,7 +26,7 @@ def penalty(rounds: int, compiled: bool) -> list[Row]:
         work |= {name: lambda o=o, g=given: objective_step(o, *g) for name, o in objectives.items()}
         work["scalar double backward"] = lambda g=given: scalar_double_backward(*g)
         work["gradient of jvp"] = lambda g=given: gradient_of_jvp(*g)
-        rows += relative_to_first(best_of(work, rounds, 8), f"penalty, {case.name}")
+        rows += relative_to_first(median_of(work, rounds, 8), f"penalty, {case.name}")
     return rows + without_our_convolution(rounds)
 
 
@@ -41,7 +41,7 @@ def without_our_convolution(rounds: int) -> list[Row]:
             ExactPenalty(), network, optimizer, batch
         ),
     }
-    rows = relative_to_first(best_of(work, rounds, 8), f"penalty, {case.name}")[1:]
+    rows = relative_to_first(median_of(work, rounds, 8), f"penalty, {case.name}")[1:]
     convolution.register.cache_clear()
     convolution.register()
     return rows

@@ -16,11 +16,12 @@ from benchmarks.common import (
     WARM_UP,
     Row,
     StandIn,
-    best_measured,
+    medians,
     relative_to_first,
     seconds_in_fit,
     synchronize,
 )
+from benchmarks.limits import limit_of_sensing
 from sgdlit.data.members import MembersData
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.measures.relative_error import RelativeError
@@ -115,7 +116,7 @@ def one_run(rounds: int, compiled: bool) -> list[Row]:
         "fit without a compiler": lambda: fitted(d, steps, lr, "rank_one"),
         "fit, autograd recorded": lambda: fitted(d, 2048, lr, "stacked"),
     }
-    return relative_to_first(best_measured(work, rounds), f"sensing d={d}, a step")
+    return relative_to_first(medians(work, rounds), f"sensing d={d}, a step", limit_of_sensing(d))
 
 
 SCRIPT = """
@@ -138,22 +139,27 @@ print(float((w1 @ w2 - target).norm() / target.norm()))
 """
 
 
+FIT = ["-m", "sgdlit", "fit", "--config", str(ROOT / "configs" / "matrix_sensing" / "simple.yaml")]
+
+
+def process_seconds(arguments: list[str]) -> float:
+    """Wall time of a process of Python with nothing compiled before."""
+    with tempfile.TemporaryDirectory() as scratch:
+        start = time.perf_counter()
+        environment = os.environ | {"SGDLIT_CACHE": f"{scratch}/cache"}
+        command = [sys.executable, *arguments]
+        subprocess.run(command, capture_output=True, check=True, cwd=scratch, env=environment)
+        return time.perf_counter() - start
+
+
 def whole_process(rounds: int, compiled: bool) -> list[Row]:
     """All 32 768 steps from the shell: imports, and for fit a cold cache of compiled code, included."""
 
-    def seconds(command: list[str]) -> float:
-        with tempfile.TemporaryDirectory() as scratch:
-            start = time.perf_counter()
-            environment = os.environ | {"SGDLIT_CACHE": f"{scratch}/cache"}
-            subprocess.run(command, capture_output=True, check=True, cwd=scratch, env=environment)
-            return time.perf_counter() - start
-
-    config = str(ROOT / "configs" / "matrix_sensing" / "simple.yaml")
     work = {
-        "script, autograd": lambda: seconds([sys.executable, "-c", SCRIPT]),
-        "fit": lambda: seconds([sys.executable, "-m", "sgdlit", "fit", "--config", config]),
+        "script, autograd": lambda: process_seconds(["-c", SCRIPT]),
+        "fit": lambda: process_seconds(FIT),
     }
-    return relative_to_first(best_measured(work, min(rounds, 2)), "sensing d=256, the whole process")
+    return relative_to_first(medians(work, min(rounds, 2)), "sensing d=256, the whole process")
 
 
 def wide_networks(rounds: int, compiled: bool) -> list[Row]:
@@ -191,8 +197,15 @@ def wide_networks(rounds: int, compiled: bool) -> list[Row]:
         return seconds_in_fit(run, data, steps, 16, (Measures([UnseenError()], 16),))
 
     return relative_to_first(
-        best_measured({"bare loop": bare, "fit": fit}, min(rounds, 3)), f"sensing d={d}, B=256"
+        medians({"bare loop": bare, "fit": fit}, min(rounds, 3)), f"sensing d={d}, B=256"
     )
+
+
+def together(d: int, members: int, steps: int, lr: float, engine: str = "auto") -> float:
+    """Seconds for a step of an ensemble in fit."""
+    runs, data = zip(*(member(d, steps, lr, seed, engine) for seed in range(members)), strict=True)
+    ensemble = Training.joined(runs, [{"seed_everything": seed} for seed in range(members)])
+    return seconds_in_fit(ensemble, MembersData(data), steps, 1024)
 
 
 def ensembles(rounds: int, compiled: bool) -> list[Row]:
@@ -200,24 +213,20 @@ def ensembles(rounds: int, compiled: bool) -> list[Row]:
     rows: list[Row] = []
     for d, members, steps in ((32, 32, 2048), (128, 8, 2048)):
         lr = 0.131 / (100 * d**2)
-
-        def together(
-            engine: str, d: int = d, members: int = members, steps: int = steps, lr: float = lr
-        ) -> float:
-            runs, data = zip(*(member(d, steps, lr, seed, engine) for seed in range(members)), strict=True)
-            ensemble = Training.joined(runs, [{"seed_everything": seed} for seed in range(members)])
-            return seconds_in_fit(ensemble, MembersData(data), steps, 1024)
-
         work = {
             "scripts in turn, autograd": lambda d=d, k=members, lr=lr: k * script(d, 1024, lr, by_autograd),
             "scripts in turn, rank-one by hand": lambda d=d, k=members, lr=lr: (
                 k * script(d, 2048, lr, by_hand)
             ),
             "fits in turn": lambda d=d, k=members, n=steps, lr=lr: k * fitted(d, n, lr),
-            "ensemble": lambda t=together: t("auto"),
-            "ensemble without a compiler": lambda t=together: t("rank_one"),
+            "ensemble": lambda d=d, k=members, n=steps, lr=lr: together(d, k, n, lr),
+            "ensemble without a compiler": lambda d=d, k=members, n=steps, lr=lr: together(
+                d, k, n, lr, "rank_one"
+            ),
         }
         rows += relative_to_first(
-            best_measured(work, rounds), f"sensing d={d}, {members} members, a step of all"
+            medians(work, rounds),
+            f"sensing d={d}, {members} members, a step of all",
+            limit_of_sensing(d, members),
         )
     return rows

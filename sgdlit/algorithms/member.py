@@ -9,8 +9,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from sgdlit.algorithms.parameter_groups import (
+    Groups,
+    ParameterGroup,
+    freeze,
+    param_groups,
+    set_apart,
+    trained,
+)
 from sgdlit.algorithms.rules import UpdateRule
 from sgdlit.algorithms.transforms import Examples, GradientTransform, TransformOfRun
+from sgdlit.algorithms.watching import WatchesNetwork
 from sgdlit.objectives import ConstantStrength, Evaluation, ExactPenalty, Loss, Objective, Strength
 
 Reduction = Literal["mean", "sum"]
@@ -35,6 +44,7 @@ class Member:
             follows from them; None for nobody.
         point: what distinguishes the run from others that train with it, by key of the config.
         seed: with the step it decides what the network itself draws, as dropout does.
+        groups: parameters that are trained in another way, or not at all, by the name of their group.
     """
 
     network: nn.Module
@@ -49,6 +59,7 @@ class Member:
     learn: Callable[[int, Tensor], None] | None = None
     point: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    groups: Groups = field(default_factory=dict)
     settings: list[dict[str, Any]] = field(default_factory=list, init=False)
     """Of each group of the optimizer, as they were given: in plain types, before a schedule moved any."""
     _built: tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None] | None = None
@@ -57,6 +68,8 @@ class Member:
         self.transformed = None if self.transform is None else TransformOfRun(self.transform)
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.groups:
+            freeze(self.network, self.groups)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -70,10 +83,25 @@ class Member:
 
     def _build(self) -> tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None]:
         if self._built is None:
-            optimizer = self.make_optimizer(self.network.parameters())
+            optimizer = self._make_optimizer()
+            if isinstance(optimizer, WatchesNetwork):
+                optimizer.watch(self.network, self.loss)
             self.settings = [_plain_settings(group) for group in optimizer.param_groups]
+            for settings, (_, names) in zip(self.settings, self._groups_of_optimizer(), strict=False):
+                settings["parameters"] = names
             self._built = optimizer, self.make_scheduler(optimizer) if self.make_scheduler else None
         return self._built
+
+    def _make_optimizer(self) -> Optimizer:
+        if not self.groups:
+            return self.make_optimizer(self.network.parameters())
+        optimizer = self.make_optimizer(param_groups(self.network, self.groups))
+        set_apart(optimizer, self.network, self.groups)
+        return optimizer
+
+    def _groups_of_optimizer(self) -> list[tuple[ParameterGroup | None, list[str]]]:
+        """What is different in each group of the optimizer, and whose it is; empty without groups."""
+        return trained(self.network, self.groups) if self.groups else []
 
     def begin_again(self) -> None:
         """Forget the optimizer with its state; the next one is new."""
@@ -81,8 +109,10 @@ class Member:
 
     @property
     def lr(self) -> float:
-        """The present learning rate."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """The present learning rate, of parameters in no group."""
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        first = next((group for group, _ in self._groups_of_optimizer()), None)
+        return rate / first.rate if first is not None and first.rate else rate
 
     @property
     def is_penalized(self) -> bool:

@@ -10,6 +10,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from sgdlit.cli.run_cli import RunCLI
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.memory import keep_freed_memory
+from sgdlit.foundations.threads import share_cores
 from sgdlit.training.ranks import LOST, lost_a_rank
 
 _BY_THE_FIRST_RANK = "pytorch.utilities.rank_zero"  # the logger of what one rank says for all
@@ -49,6 +50,7 @@ def settle_process() -> None:
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")  # ours spans epochs
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what we log is over all ranks already
     keep_freed_memory()
+    share_cores(1)
     torch.backends.cudnn.deterministic = True  # a resumed run is to end bitwise where it would have ended
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32; trainer.precision offers bf16-mixed
     for name in ("lightning.pytorch", "lightning.fabric"):

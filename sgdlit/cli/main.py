@@ -7,6 +7,7 @@ import pkgutil
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 _LIGHTNING = "sgdlit.cli.fit:main"  # it is told which of its commands was called
 COMMANDS = {
@@ -47,6 +48,10 @@ COMMANDS = {
         "sgdlit.cli.reproduce:main",
         "check claims of papers, or list them: reproduce smith2021:M1",
     ),
+    "completion": (
+        "sgdlit.cli.completion:main",
+        'complete commands, configs and options in a shell: eval "$(sgdlit completion bash)"',
+    ),
 }
 """Command: its function, as ``module:function``, and what it is for, with an example."""
 
@@ -57,7 +62,8 @@ Experiments on how SGD trains networks.
 commands:
 {commands}
 
-python -m sgdlit COMMAND --help tells more; python -m sgdlit configs lists the experiments.
+python -m sgdlit COMMAND --help tells more; with --quiet it says only what went wrong.
+python -m sgdlit configs lists the experiments.
 """
 
 
@@ -73,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     command, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help"):
-        lines = "\n".join(f"  {name:10}{about}" for name, (_, about) in COMMANDS.items())
+        lines = "\n".join(f"  {name:12}{about}" for name, (_, about) in COMMANDS.items())
         print(_HELP.format(commands=lines), end="")
         return 0
     if command == "--version":
@@ -126,11 +132,26 @@ def _run(command: str, arguments: list[str]) -> int:
 
         problem = f"there is no command {command!r}{did_you_mean(command, COMMANDS)}"
         raise UserError(with_allowed(problem, list(COMMANDS)))
+    from sgdlit.cli.help import asks_for_all, short_help
     from sgdlit.config.shipped import with_paths
+    from sgdlit.foundations.console import quiet
+    from sgdlit.foundations.late_imports import load_late
+    from sgdlit.foundations.threads import sleep_while_waiting
 
+    load_late()
+    sleep_while_waiting()
     where, _ = COMMANDS[command]
+    if where == _LIGHTNING:
+        text = short_help(command, arguments)
+        if text is not None:
+            print(text, end="")
+            return 0
+        if asks_for_all(arguments):
+            arguments = ["--help"]
     function = pkgutil.resolve_name(where)
     if sys.path[0] != "":
         sys.path.insert(0, "")  # class paths in the current folder, also where the command is called sgdlit
-    arguments = with_paths(arguments)
-    return function(command, arguments) if where == _LIGHTNING else function(arguments)
+    silent = "--quiet" in arguments
+    arguments = with_paths([argument for argument in arguments if argument != "--quiet"])
+    with quiet() if silent else nullcontext():
+        return function(command, arguments) if where == _LIGHTNING else function(arguments)

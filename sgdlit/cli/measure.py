@@ -5,8 +5,6 @@ what is wrong with a measure is found and said as ``fit`` does it.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
@@ -22,14 +20,7 @@ if TYPE_CHECKING:
     from sgdlit.training.afterwards import Afterwards
 
 _CALLBACK = "sgdlit.training.measuring.Measures"
-_ALONE = {
-    "devices": 1,
-    "num_nodes": 1,
-    "strategy": "auto",
-    "logger": False,
-    "fast_dev_run": False,
-    "enable_progress_bar": False,
-}
+_TOLD = 3  # numbers of a step whose measures have no headline
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,6 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: a mistake in the arguments, or a run that cannot be measured.
     """
+    if arguments and arguments[0] in ("barrier", "plane"):
+        from sgdlit.cli.landscape import barrier, plane
+
+        return (barrier if arguments[0] == "barrier" else plane)(arguments[1:])
     given = _parser().parse(arguments)
     from sgdlit.cli.fit import settle_process
     from sgdlit.training.afterwards import StoredSteps
@@ -61,7 +56,9 @@ def _parser() -> CommandParser:
         "measure",
         "Take measures of a run afterwards, from its snapshots and its last checkpoint; the numbers are "
         "those that the callback Measures would have logged at the same steps.",
-        "%(prog)s --run DIR --measures NAMES [--at all|last|STEPS] [--examples N] [--member K] [--dry_run]",
+        "%(prog)s --run DIR --measures NAMES [--at all|last|STEPS] [--examples N] [--member K] [--dry_run]\n"
+        "       %(prog)s barrier --run DIR [--run DIR] ...    the loss on the way between two networks\n"
+        "       %(prog)s plane --run DIR ...                  the loss on a plane of parameters",
     )
     parser.add_argument(
         "--run", type=str, required=True, metavar="DIR", help="folder of the run: logs/NAME/version_K"
@@ -121,8 +118,7 @@ def chosen_measures(text: str) -> list[Any]:
 
 def _build(given: "Namespace", run: Run, stored: Any, members: list[int]) -> "Afterwards":
     """The run as its config describes it, in this process, with the measures in place of its callbacks."""
-    from sgdlit.cli.run_cli import BuiltRun
-    from sgdlit.runs.folder import CONFIG
+    from sgdlit.cli.built_again import built_again
     from sgdlit.training.afterwards import Afterwards
     from sgdlit.training.measuring import Measures
 
@@ -132,16 +128,11 @@ def _build(given: "Namespace", run: Run, stored: Any, members: list[int]) -> "Af
         "mode": given.mode,
         "chunk_size": given.chunk_size,
     }
-    trainer = _ALONE | {"callbacks": [{"class_path": _CALLBACK, "init_args": init_args}]}
-    with TemporaryDirectory() as folder:
-        changes = Path(folder) / CONFIG
-        changes.write_text(yaml.safe_dump({"trainer": trainer, "ckpt_path": None, "figure": None}))
-        try:
-            built = BuiltRun("fit", ["--config", str(run.folder / CONFIG), "--config", str(changes)])
-        except UserError as error:
-            raise UserError(_as_options(str(error))) from error
-    if built.config.fit.name != run.config["name"]:
-        raise UserError(f"--run: the data of {str(run.folder)!r} are not there, and others stand in for them")
+    callback = {"class_path": _CALLBACK, "init_args": init_args}
+    try:
+        built = built_again(run, [callback])
+    except UserError as error:
+        raise UserError(_as_options(str(error))) from error
     (measures,) = (one for one in built.trainer.callbacks if isinstance(one, Measures))
     try:
         return Afterwards(stored, measures, built.model, built.datamodule, built.trainer, members)
@@ -178,7 +169,7 @@ def _leave_out_unavailable(afterwards: "Afterwards", steps: list[int]) -> None:
             warn(f"{name} is not available afterwards: {whys[0]}")
     if not kept:
         raise UserError("--measures: none of them can be taken of this run afterwards")
-    afterwards.measures.measures = kept
+    afterwards.measures.choice.measures = kept
 
 
 def _say_plan(afterwards: "Afterwards", steps: list[int]) -> None:
@@ -219,7 +210,10 @@ def _take(afterwards: "Afterwards", run: Run, steps: list[int], mode: str) -> No
 
 
 def _line(step: int, member: int | None, row: dict[str, float], names: list[str]) -> str:
-    """A step in words: the headlines of its measures."""
+    """A step in words: the headlines of its measures, or, where none has one, the first few numbers."""
     whose = "" if member is None else f" member {member}"
-    found = [f"{name.partition('/')[2].replace('_', ' ')} {row[name]:.4g}" for name in names if name in row]
-    return f"step {step}{whose}: {', '.join(found) or f'{len(row)} values'}"
+    chief = [name for name in names if name in row]
+    told = chief or list(row)[:_TOLD]
+    found = [f"{name.partition('/')[2].replace('_', ' ')} {row[name]:.4g}" for name in told]
+    more = "" if chief or len(row) <= _TOLD else f", and {len(row) - _TOLD} more in the table"
+    return f"step {step}{whose}: {', '.join(found) or 'no number'}{more}"

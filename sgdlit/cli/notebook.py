@@ -26,6 +26,9 @@ def fit(*configs: str | Path | Mapping[str, Any], **overrides: Any) -> Run:
         UserError: a mistake in a config or a value.
         KeyboardInterrupt: a signal stopped it; ``fit(resume=FOLDER)`` goes on.
     """
+    from sgdlit.foundations.late_imports import load_late
+
+    load_late()
     from sgdlit.cli.fit import train
     from sgdlit.cli.run_cli import RunCLI
 
@@ -48,5 +51,7 @@ def _written(value: Any) -> str:
     return (
         value
         if isinstance(value, str)
-        else yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
+        else yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6)
+        .removesuffix("\n...\n")
+        .strip()
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sgdlit.foundations.console import say
 from sgdlit.foundations.progress import Progress
+from sgdlit.foundations.threads import threads_for
 
 _POLL_SECONDS = 0.2
 _SIGNALLED = 128
@@ -74,7 +75,7 @@ def check_in_processes(commands: Mapping[str, Sequence[str]], jobs: int) -> int:
 
 def _start(name: str, arguments: Sequence[str], jobs: int, logs: Path) -> _Paper:
     environment = dict(os.environ)
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    environment.setdefault("OMP_NUM_THREADS", str(threads_for(jobs)))
     out, err = logs / f"{name}.out", logs / f"{name}.err"
     with out.open("w") as printed, err.open("w") as said:
         # Of a session of its own: Ctrl-C reaches it once, passed on by this process.

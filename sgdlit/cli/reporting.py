@@ -8,18 +8,22 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from torch import Tensor
+from lightning.pytorch.loggers import Logger
+from torch import Tensor, nn
 
+from sgdlit.algorithms.parameter_groups import shortened
+from sgdlit.config.keys import flat_settings, short_key
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically, write_table
 from sgdlit.runs import folder as run_folder
+from sgdlit.runs.charts import Charts
 from sgdlit.runs.metrics_file import MetricsFile
 from sgdlit.training.divergence import DivergenceGuard
 from sgdlit.training.module import Training, networks_of
 
 _SIGNAL_EXIT = 128
+_OF_TRAINER = ("max_steps", "max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val")
 
 
 def open_folder(config: Namespace, resumed: Path | None) -> Path:
@@ -27,7 +31,7 @@ def open_folder(config: Namespace, resumed: Path | None) -> Path:
     return resumed or run_folder.make_next(Path(config.logs), config.name)
 
 
-def loggers(folder: Path, given: Any, rows: int, purge: int | None) -> list[Logger]:
+def loggers(folder: Path, given: Any, rows: int, purge: int | None, config: Namespace) -> list[Logger]:
     """What writes the numbers of a run: TensorBoard, or what the config names, and ``metrics.csv``.
 
     Args:
@@ -35,12 +39,35 @@ def loggers(folder: Path, given: Any, rows: int, purge: int | None) -> list[Logg
         given: ``trainer.logger`` of the config.
         rows: of the table, that a resumed run keeps.
         purge: the first step that a resumed run writes anew.
+        config: of the run, which loggers keep beside its numbers.
     """
+    settings = _settings(config)
     if given is None or given is True:
-        chosen: list[Any] = [TensorBoardLogger(folder.parent, "", folder.name, purge_step=purge)]
-    else:
-        chosen = given if isinstance(given, list) else [given]
-    return [*(logger for logger in chosen if logger), MetricsFile(folder, rows)]
+        return [Charts(folder, purge, settings), MetricsFile(folder, rows)]
+    chosen: list[Any] = given if isinstance(given, list) else [given]
+    named = [logger for logger in chosen if logger]
+    for logger in named:
+        logger.log_hyperparams(settings)
+    return [*named, MetricsFile(folder, rows)]
+
+
+def _settings(config: Namespace) -> dict[str, Any]:
+    """What decides the numbers of a run, under short keys: of an ensemble what its members share."""
+    given = config.as_dict()
+    axes = {short_key(key) for entry in given.get("ensemble") or [] for key in entry}
+    parts = {name: given.get(name) for name in ("seed_everything", "init_seed", "model", "data")}
+    parts["trainer"] = {name: given["trainer"].get(name) for name in _OF_TRAINER}
+    flat = flat_settings(parts)
+    plain = {key: value for key, value in flat.items() if value is not None and not isinstance(value, list)}
+    lists = {
+        key: str(value) for key, value in flat.items() if isinstance(value, list) and f"{key}.0" in plain
+    }
+    entries = [f"{key}." for key in lists]
+    return {
+        key: value
+        for key, value in (plain | lists).items()
+        if key not in axes and not any(key.startswith(entry) for entry in entries)
+    }
 
 
 def begin(folder: Path, config: str, step: int, model: LightningModule, trainer: Trainer) -> None:
@@ -49,9 +76,16 @@ def begin(folder: Path, config: str, step: int, model: LightningModule, trainer:
     run_folder.write_status(folder, "running", step)
     networks = networks_of(model)
     size = f"{sum(p.numel() for p in networks[0].parameters()):,}".replace(",", " ")
-    what = f"{type(networks[0]).__name__}, {size} parameters"
+    what = f"{type(networks[0]).__name__}, {size} parameters{_frozen(networks[0])}"
     what = f"ensemble of {len(networks)}: {what} each" if len(networks) > 1 else what
     say(f"{what}, on {trainer.strategy.root_device}; writing to {folder}")
+
+
+def _frozen(network: nn.Module) -> str:
+    """Which parameters take no gradient, in words; empty where all do."""
+    frozen = {name: p.numel() for name, p in network.named_parameters() if not p.requires_grad}
+    size = f"{sum(frozen.values()):,}".replace(",", " ")
+    return f" ({size} of them frozen: {shortened(list(frozen))})" if frozen else ""
 
 
 def end(
@@ -76,6 +110,10 @@ def end(
     if guard.step is not None:
         state, step = "diverged", guard.step
     numbers = _write_end(folder, model, guard, state, step)
+    evaluated_as = model.reached() if isinstance(model, Training) else [trainer.callback_metrics]
+    for logger in trainer.loggers:
+        if isinstance(logger, Charts):
+            logger.end({name: float(value) for row in evaluated_as for name, value in row.items()})
     if numbers and trainer.limit_val_batches not in (0, 1.0):
         numbers += f" (of {trainer.limit_val_batches} batches per evaluation set)"
     resume = f"; go on with: python -m sgdlit fit --resume {folder}" if state == "stopped" else ""

@@ -44,8 +44,8 @@ _USAGE = """python -m sgdlit reproduce [PAPER | PAPER:CLAIM ...] [--all] [--page
 _ENDED = ("finished", "diverged")
 _LOCK = "papers.lock"
 _FETCH = (
-    "the folder of the data sets is missing, and with it a part of this: python -m sgdlit data {name} --root "
-    "data fetches what it trains on; then give --data data, or set SGDLIT_DATA"
+    "the folder of the data sets is missing, and with it a part of this: {commands} fetch{s} what it looks "
+    "at; then give --data data, or set SGDLIT_DATA"
 )
 
 
@@ -270,7 +270,7 @@ class Session:
         """
         for experiment in target.experiments:
             key: dict[str, Any] = {"scale": "quick" if self.quick else "full", "options": asdict(options)}
-            if experiment.needs_data:
+            if experiment.sets(self.quick):
                 key["data"] = self.data is not None
             if only_missing and self._is_done(experiment, key):
                 say(f"{self.paper.name}: {experiment.name} is there already")
@@ -324,9 +324,10 @@ class Session:
             if install is None:
                 raise
             raise UserError(f"{error.name} is missing; install it with: {install}") from error
-        if experiment.needs_data and self.data is None:
-            name = "fashion-mnist" if self.quick else experiment.data_at_full
-            evidence.notes.append(_FETCH.format(name=name))
+        missing = experiment.sets(self.quick) if self.data is None else ()
+        if missing:
+            commands = " and ".join(f"python -m sgdlit data {name} --root data" for name in missing)
+            evidence.notes.append(_FETCH.format(commands=commands, s="es" if len(missing) == 1 else ""))
         return evidence
 
     def _keep(

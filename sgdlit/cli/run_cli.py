@@ -6,7 +6,7 @@ by ``sgdlit.training.joining``; what is written and said about a run is the busi
 """
 
 import importlib
-import pkgutil
+import re
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
@@ -29,14 +29,17 @@ from sgdlit.config.limits import check_values
 from sgdlit.config.parsing import call_nothing_while_parsing
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
-from sgdlit.foundations.console import warn
+from sgdlit.foundations.console import say, warn
+from sgdlit.foundations.definitions import defined_in
 from sgdlit.foundations.errors import UserError, with_allowed
+from sgdlit.foundations.threads import share_cores
 from sgdlit.runs.folder import CONFIG, checkpoint_path, locked, versions
 from sgdlit.runs.metrics_file import check_table
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.checks import ChecksRun, check_classes
 from sgdlit.training.divergence import DivergenceGuard
 from sgdlit.training.lightnings_own import check_processes
+from sgdlit.training.logged_once import LoggedOnce
 from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
 from sgdlit.training.ranks import MembersOverRanks
@@ -63,6 +66,7 @@ class RunCLI(LightningCLI):
         self.resumed: Path | None = None
         self.folder: Path | None = None
         self.exit_code = 0
+        self._origin: str | None = None  # of the weights, in words
         super().__init__(
             args=[command, *self._expand_run(command, arguments)],
             parser_class=Parser,
@@ -90,6 +94,24 @@ class RunCLI(LightningCLI):
             type=int | None,
             default=None,
             help="seed of the initialisation alone (default: seed_everything)",
+        )
+        parser.add_argument(
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="folder of a run, or checkpoint file, from whose weights this run starts",
+        )
+        parser.add_argument(
+            "--init_fresh",
+            type=list[str] | str | None,
+            default=None,
+            help="patterns of parameters that --init_from leaves as they were initialised, such as a head",
+        )
+        parser.add_argument(
+            "--init_member",
+            type=int | None,
+            default=None,
+            help="member of the ensemble --init_from whose weights are taken (default: by number)",
         )
         parser.add_argument(
             "--ensemble",
@@ -125,6 +147,7 @@ class RunCLI(LightningCLI):
             "measures by name with commas between them, see python -m sgdlit measures",
         )
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.set_defaults({"model": {"class_path": "sgdlit.training.module.Training"}})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self._arguments = args[1:]
@@ -133,7 +156,9 @@ class RunCLI(LightningCLI):
             self.config = self._parsed(parser, args)
         except (UserError, UnicodeDecodeError) as error:
             from sgdlit.config.mistakes import readable
+            from sgdlit.training.phases import refuse_composed
 
+            refuse_composed(read_settings(self._arguments).get("model.scheduler"))
             raise UserError(readable(str(error), self._arguments, self._options(args[0]))) from error
         model = self.config[args[0]].get("model")
         if isinstance(model, Namespace):
@@ -142,11 +167,12 @@ class RunCLI(LightningCLI):
         check_classes(self.config[args[0]].get("model"))
 
     def _parsed(self, parser: LightningArgumentParser, args: Any) -> Namespace:
-        """The config. Classes may go by their bare names, for which all of them are imported, if need be."""
+        """The config. Classes may go by their bare names: those are imported, or all of them, if need be."""
         try:
+            _import_classes(set(re.findall(r"\w+", str(read_settings(self._arguments)))))
             return parser.parse_args(args)
         except (UserError, UnicodeDecodeError):
-            _import_all_classes()
+            _import_classes(None)
             return parser.parse_args(args)
 
     def _options(self, command: str) -> dict[str, Any]:
@@ -156,7 +182,8 @@ class RunCLI(LightningCLI):
         classes = {"trainer": Trainer, "model": LightningModule, "data": LightningDataModule}
         classes["checkpoints"] = Checkpoints
         names = {key.split(".")[0] for key, _ in self._parser(command).get_defaults().items()}
-        return {name: Option(classes.get(name)) for name in names}
+        defaults = {"model": Training}
+        return {name: Option(classes.get(name), defaults.get(name)) for name in names}
 
     def _parse_ckpt_path(self) -> None:
         """The config decides what is built; Lightning would let the checkpoint overrule it silently."""
@@ -272,6 +299,7 @@ class RunCLI(LightningCLI):
                     f"trainer.strategy: {config.strategy} cannot share out an ensemble; allowed: auto, ddp"
                 )
             config.strategy = MembersOverRanks()
+        share_cores(_processes(config) // config.num_nodes)
         self._loggers = config.logger
         config.callbacks, config.plugins = own + given, [*plugins, AtomicCheckpointIO()]
         config.logger = False
@@ -279,6 +307,7 @@ class RunCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         check_processes(self.trainer)
+        self._start_from_weights()
         if isinstance(self.datamodule, KeyedData | MembersData):
             self.datamodule.check(self.trainer)
         if isinstance(self.model, Training):
@@ -306,6 +335,30 @@ class RunCLI(LightningCLI):
             if resuming and self.resumed is not None:
                 check_table(self.resumed, self._checkpoint["rows"], content.get("sgdlit_table"))
 
+    def _start_from_weights(self) -> None:
+        """Take over the weights of another run, unless this run goes on from where it stood."""
+        config = self.config[self.subcommand]
+        if self._command != "fit" or config.get("ckpt_path") is not None:
+            return
+        if config.init_from is None:
+            given = next((k for k in ("init_fresh", "init_member") if config[k] is not None), None)
+            if given is not None:
+                raise UserError(
+                    f"{given}: {config[given]} without init_from; allowed: with the folder of a run"
+                )
+            return
+        from sgdlit.training.starting import start_from
+
+        if not isinstance(self.model, Training):
+            raise UserError(
+                f"init_from: {type(self.model).__name__} loads its weights itself; allowed with "
+                "sgdlit.training.module.Training"
+            )
+        fresh = config.init_fresh or []
+        fresh = [fresh] if isinstance(fresh, str) else fresh
+        networks = [member.network for member in self.model.members]
+        self._origin = start_from(networks, config.init_from, fresh, config.init_member)
+
     def _check_callbacks(self) -> None:
         for callback in self.trainer.callbacks:
             if isinstance(callback, ChecksRun):
@@ -321,6 +374,7 @@ class RunCLI(LightningCLI):
             )
 
     def before_fit(self) -> None:
+        LoggedOnce(self.trainer, self.model)
         self.keeper = next(c for c in self.trainer.callbacks if isinstance(c, Checkpoints))
         self.trainer.loggers = [DummyLogger()]  # other ranks, too, may have callbacks that ask for a logger
         if self.trainer.fast_dev_run:
@@ -330,9 +384,11 @@ class RunCLI(LightningCLI):
             self._until_the_end.enter_context(locked(self.folder))
             rows = self._checkpoint["rows"] if self.resumed else 0
             purge = self._checkpoint["step"] + 1 if self.resumed else None
-            self.trainer.loggers = reporting.loggers(self.folder, self._loggers, rows, purge)
+            self.trainer.loggers = reporting.loggers(self.folder, self._loggers, rows, purge, self.config.fit)
             text = self._parser("fit").dump(self.config.fit, skip_none=False)
             reporting.begin(self.folder, text, self._checkpoint["step"], self.model, self.trainer)
+            if self._origin is not None:
+                say(self._origin)
 
     def after_fit(self) -> None:
         if self.folder is not None:
@@ -396,6 +452,9 @@ class _ConfigOnly(RunCLI):
 class BuiltRun(RunCLI):
     """Builds a run as ``fit`` does, with model, data and trainer checked, and stops there."""
 
+    def _start_from_weights(self) -> None:
+        """What is measured has weights of its own."""
+
     def _check_callbacks(self) -> None:
         """They belong to whoever asked for the run."""
 
@@ -414,13 +473,14 @@ def parse_fit(arguments: list[str]) -> Namespace:
     return config
 
 
-def _import_all_classes() -> None:
-    """Import every class of the package that a config may name."""
+def _import_classes(names: set[str] | None) -> None:
+    """Import the classes of the package that a config may name: all, or those with some names."""
     import sgdlit
 
     for room in ("data", "data.finite", "algorithms.rules", "measures", "models", "objectives", "training"):
-        for module in pkgutil.iter_modules([str(Path(sgdlit.__path__[0], *room.split(".")))]):
-            importlib.import_module(f"sgdlit.{room}.{module.name}")
+        homes = defined_in(Path(sgdlit.__path__[0], *room.split(".")))
+        for module in {home for name, home in homes.items() if names is None or name in names}:
+            importlib.import_module(f"sgdlit.{room}.{module}")
 
 
 def _take_option(option: str, arguments: list[str]) -> tuple[str | None, list[str]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sgdlit.cli.parser import CommandParser, check_jobs
 from sgdlit.foundations.console import say
+from sgdlit.foundations.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -152,6 +153,7 @@ class Worker:
         self.arguments = arguments
 
     def __call__(self) -> int:
+        sleep_while_waiting()
         code = main(self.arguments)
         if code > 1:
             raise RuntimeError(

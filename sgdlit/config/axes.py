@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from sgdlit.config.keys import flat_settings, short_key
 from sgdlit.config.mistakes import no_such_option
 from sgdlit.config.options import Option, Places, arguments_of_callable, classes_in, find_class, parameters
-from sgdlit.config.values import not_allowed, parsed
-from sgdlit.foundations.errors import UserError, nearest
+from sgdlit.config.values import not_allowed, parsed, parsed_number
+from sgdlit.foundations.errors import UserError, did_you_mean, nearest, with_allowed
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -174,7 +174,9 @@ def _power(base: float, exponent: float) -> float:
 # A config with them
 
 
-def apply(config: "Namespace", point: Point, options: Mapping[str, Option]) -> "Namespace":
+def apply(
+    config: "Namespace", point: Point, options: Mapping[str, Option], places: Places | None = None
+) -> "Namespace":
     """A copy of a parsed config with the values of a point, each checked as the config's own are.
 
     A class given by its name keeps those arguments of the class that stood there which it has as well.
@@ -183,16 +185,22 @@ def apply(config: "Namespace", point: Point, options: Mapping[str, Option]) -> "
         config: such as that of ``fit``.
         point: values by dotted key.
         options: what a key may begin with.
+        places: :func:`places_of` the config, for whoever applies many points to it.
 
     Raises:
         UserError: a key that the config does not have, or a value that is not allowed there.
     """
     changed = copy.deepcopy(config)
-    places = Places(flat_settings(changed.as_dict()), options)
+    places = places or places_of(changed, options)
     for key, value in sorted(point.items(), key=lambda item: item[0].count(".")):  # classes first
         if _set(changed, short_key(key), value, places):
-            places = Places(flat_settings(changed.as_dict()), options)
+            places = places_of(changed, options)
     return changed
+
+
+def places_of(config: "Namespace", options: Mapping[str, Option]) -> Places:
+    """Which options there are at each key of a parsed config."""
+    return Places(flat_settings(config.as_dict()), options)
 
 
 def namespace(config: Any) -> Any:
@@ -218,6 +226,9 @@ def _set(config: "Namespace", key: str, value: Any, places: Places) -> bool:
             holder = holder[int(parts[n])]
             continue
         part = parts[n]
+        if isinstance(holder, dict):
+            holder = _of_mapping(part, holder, place, n == len(parts) - 1)
+            continue
         if not isinstance(holder, Namespace):
             first = f"; name a class for {place} first" if classes_in(places.option(place).hint) else ""
             shown = "null" if holder is None else holder
@@ -233,6 +244,22 @@ def _set(config: "Namespace", key: str, value: Any, places: Places) -> bool:
         raise UserError(f"{key}: not one value; name an option of it, such as {key}.{min(vars(current))}")
     holder[parts[-1]] = _checked(key, value, current, options[parts[-1]].hint)
     return any(isinstance(value, Namespace | list) for value in (current, holder[parts[-1]]))
+
+
+def _of_mapping(name: str, holder: dict[str, Any], place: str, last: bool) -> Any:
+    """What stands under a name that the user has given.
+
+    Raises:
+        UserError: there is no such name, or the key ends with it.
+    """
+    if name not in holder:
+        near = did_you_mean(name, list(holder))
+        raise UserError(
+            with_allowed(f"{place}.{name}: there is no {name} in this config{near}", list(holder))
+        )
+    if last:
+        raise UserError(f"{place}.{name}: not one value; name an option of it, {place}.{name}.OPTION")
+    return holder[name]
 
 
 def _number_of(name: str, entries: Sequence[Any], place: str) -> str:
@@ -253,7 +280,9 @@ def _checked(key: str, value: Any, current: Any, hint: Any) -> Any:
     from jsonargparse import ArgumentError, Namespace
 
     try:
-        return parsed(value, hint, current if isinstance(current, Namespace) else None)
+        if isinstance(current, Namespace) or not isinstance(value, bool | int | float):
+            return parsed(value, hint, current if isinstance(current, Namespace) else None)
+        return parsed_number(value, hint)
     except ArgumentError as error:
         needed = _needed(value, hint)
         if needed:

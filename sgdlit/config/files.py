@@ -106,5 +106,17 @@ def read_settings(arguments: Sequence[str]) -> dict[str, Any]:
         elif value.endswith((".yaml", ".yml", ".json")) and Path(value).is_file():
             settings |= flat_settings(read_config(value), within=key)
         else:
-            settings[short_key(key)] = value
+            settings |= _given(key, value)
     return settings
+
+
+def _given(key: str, value: str) -> dict[str, Any]:
+    """What the command line gives at a key: each option of a mapping that is written out, or the value."""
+    if value.startswith(("{", "[{")):
+        try:
+            content = yaml.safe_load(value)
+        except yaml.YAMLError:
+            content = None
+        if content and all(isinstance(name, str | dict) for name in content):
+            return flat_settings(content, within=key)
+    return {short_key(key): value}

@@ -9,11 +9,11 @@ def short_key(key: str) -> str:
     return ".".join(part for part in key.split(".") if part not in ("init_args", "class_path", "dict_kwargs"))
 
 
-def flat_settings(config: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+def flat_settings(config: Mapping[str, Any] | list[Any], within: str = "") -> dict[str, Any]:
     """Every value of a nested config under its short key; a class path under the key of its place.
 
     Args:
-        config: as it was read from YAML.
+        config: as it was read from YAML; a list at a key.
         within: the key of the place at which the config stands.
     """
     return dict(_flat(within, config))

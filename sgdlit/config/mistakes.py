@@ -52,7 +52,8 @@ def _wrong_name(message: str, places: Places) -> str | None:
     """An option that there is not, one that is missing, or the options of a class that was not named."""
     required = re.search(r"arguments are required: (.+)", message)
     missing = required[1].strip().split(", ") if required else []
-    if "model" in (name.rpartition(".")[2] for name in missing):
+    needed = {name.rpartition(".")[2] for name in missing}
+    if "model" in needed or ("network" in needed and not places.is_given("model")):
         return _NO_MODEL
     for place in places.all_keys():
         options, chosen = places.options_at(place) or {}, places.class_at(place)
@@ -91,6 +92,12 @@ def _wrong_value(message: str, places: Places) -> str | None:
         hint = element_of(option.hint) if in_list else option.hint
         if not (in_list and not classes_in(hint)) and not fits(value, hint):
             return not_allowed(key, value, hint)
+    part = re.search(r"NestedArg\(key='([^']+)'", message)
+    for key in places.settings if part else ():
+        if part and key.endswith(f".{part[1]}"):
+            whole, (name, _, rest) = key.removesuffix(f".{part[1]}"), part[1].partition(".")
+            written = f"--{whole} '{{{name}: {{{rest}: ...}}}}'"
+            return f"{key}: not understood on a command line; allowed: {written}, or a file"
     # A positional argument, or an option whose annotation jsonargparse alone knows.
     found = re.match(r'Parser key "([^"]+)":(?:.|\n)*?(?:Got value|Given value): (.*)', message)
     if found is None:

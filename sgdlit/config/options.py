@@ -9,6 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import yaml
@@ -22,6 +23,7 @@ _HOMES = {
     "LightningModule": "sgdlit",
     "Logger": "lightning.pytorch.loggers",
     "Callback": "lightning.pytorch.callbacks",
+    "Metric": "torchmetrics",
 }
 
 
@@ -33,9 +35,10 @@ class Option(NamedTuple):
     required: bool = False
 
 
-def parameters(cls: type) -> dict[str, Option]:
+@cache
+def parameters(cls: type) -> Mapping[str, Option]:
     """What a class accepts, with what ``**kwargs`` hands on to its bases."""
-    found: dict[str, Option] = {}
+    found: dict[str, Option] = {}  # the same for everyone who asks: nobody changes it
     for base in cls.__mro__:
         constructor = vars(base).get("__init__")
         if constructor is None or base is object:
@@ -91,6 +94,14 @@ def element_of(hint: Any) -> Any:
     return hint
 
 
+def value_of(hint: Any) -> Any:
+    """What stands under each name of a mapping, of an annotation that allows one; None of others."""
+    for part in alternatives(hint):
+        if typing.get_origin(part) in (dict, Mapping) and typing.get_args(part):
+            return typing.get_args(part)[1]
+    return None
+
+
 def find_class(name: str, bases: Sequence[type]) -> type | None:
     """The class of a class path, or of the bare name of an imported subclass."""
     if "." not in name:
@@ -138,11 +149,15 @@ class Places:
 
     def __init__(self, settings: Mapping[str, Any], options: Mapping[str, Option]) -> None:
         self.settings, self.options = settings, options
+        self._found: dict[str, Mapping[str, Option] | None] = {"": options}
 
     def options_at(self, key: str) -> Mapping[str, Option] | None:
         """The options of the class at a key; None where no class is known there."""
-        if not key:
-            return self.options
+        if key not in self._found:
+            self._found[key] = self._options_at(key)
+        return self._found[key]
+
+    def _options_at(self, key: str) -> Mapping[str, Option] | None:
         chosen, option = self.class_at(key), self.option(key)
         if chosen is None:
             return None
@@ -153,9 +168,13 @@ class Places:
         return dict(list(parameters(chosen).items())[filled:])
 
     def option(self, key: str) -> Option | None:
-        """The option that a key names; that of the list where the key is a place in one."""
+        """The option that a key names; that of the list or the mapping where the key is a place in one."""
         parent, _, name = key.rpartition(".")
-        return self.option(parent) if name.isdigit() else (self.options_at(parent) or {}).get(name)
+        if name.isdigit():
+            return self.option(parent)
+        holder = self.option(parent) if parent else None
+        value = value_of(holder.hint) if holder else None
+        return Option(value) if value is not None else (self.options_at(parent) or {}).get(name)
 
     def class_at(self, key: str) -> type | None:
         """The class that was chosen for a key, else the one that stands there by default."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from sgdlit.foundations.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
+_ALIGNMENT = 64  # bytes: products of matrices round as their place in memory has it, in multiples of this
 
 
 class Batches(ABC):
@@ -26,6 +27,8 @@ class Batches(ABC):
 
     varies = False
     """Whether any step may see another number of examples than the next."""
+    shifts = False
+    """Whether the place of a step's examples in a stack depends on the step at which the stack begins."""
 
     def __init__(self, batch_size: int, steps: int, origin: object = None) -> None:
         self.batch_size, self.steps = batch_size, steps
@@ -101,8 +104,12 @@ class Block:
         if len(self.members[members]) > 1:
             yield from (self.batch(k, members) for k in range(self.count))
             return
+        shifts = self.members[members.start].shifts
         for inputs, targets in self.pieces(members.start):
-            yield from zip(inputs.split(1), targets.split(1), strict=True)
+            parts = inputs.split(1)
+            if shifts and inputs[0].numel() * inputs.element_size() % _ALIGNMENT:
+                parts = tuple(part.clone() for part in parts)  # else a resumed run ends with other bits
+            yield from zip(parts, targets.split(1), strict=True)
 
     def pieces(self, member: int) -> Iterator[Batch]:
         """What one member sees, in pieces of consecutive steps: inputs and targets ``[k, B, ...]``."""

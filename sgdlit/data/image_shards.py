@@ -5,6 +5,7 @@ there. No worker processes, nothing to shuffle, no state: see ``orders`` and ``b
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,9 +16,10 @@ from torch import Tensor
 
 from sgdlit.data.augmentation import CropAndFlip
 from sgdlit.data.batches import Batch
+from sgdlit.data.class_selection import ClassSelection
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.official_files import OfficialFiles
-from sgdlit.data.shards import PerChannel, PerImage, Shard, Storage, Subset, shard_from_arrays, split, whole
+from sgdlit.data.shards import Shard, Storage, Subset, shard_from_arrays, split, whole
 from sgdlit.foundations.errors import UserError
 
 _PIXELS = 2**20  # made in one call for several steps: temporaries that fit the cache
@@ -35,15 +37,20 @@ class ImageShards(KeyedData):
         split_seed: decides which examples are for training and which for validation.
         eval_batch_size: examples per rank in one evaluation batch.
         evaluate_test: whether the test set is evaluated during training, beside the validation set.
+        classes: the labels whose examples are kept, in all sets; they become 0, 1, … in this order. None
+            keeps all.
+        class_weights: parts of the training examples of each class (by its new number) that are kept, the
+            largest 1: an imbalanced training set, beside validation and test sets as they are.
         storage: "device" copies the training set to the training device; "host" leaves it where it is, which
             for a memory-mapped file means that only the examples of each batch are read.
         keyed: see :class:`KeyedData`.
 
     Raises:
-        UserError: nothing is evaluated.
+        UserError: nothing is evaluated; classes or weights that are not possible.
     """
 
-    num_classes: ClassVar[int] = 10
+    num_classes: int | None = None
+    """How many classes there are, once the set is read; None where targets are real numbers."""
 
     def __init__(
         self,
@@ -55,6 +62,8 @@ class ImageShards(KeyedData):
         split_seed: int = 0,
         eval_batch_size: int = 500,
         evaluate_test: bool = True,
+        classes: list[int] | None = None,
+        class_weights: list[float] | None = None,
         storage: Storage = "device",
         **keyed: Any,
     ) -> None:
@@ -66,6 +75,9 @@ class ImageShards(KeyedData):
                 "data.evaluate_test: false with data.val_size: 0 leaves nothing to be evaluated; allowed: "
                 "true, or a val_size"
             )
+        self.selection = ClassSelection(classes, class_weights)
+        if balanced and class_weights is not None:
+            raise UserError("data.class_weights: not possible with data.balanced: true; allowed: one of them")
         self.augmentation_seed = self.seed if augmentation_seed is None else augmentation_seed
         self.split_seed = split_seed
         self.device = torch.device("cpu")  # where data that is made, not read, is made
@@ -77,7 +89,7 @@ class ImageShards(KeyedData):
 
     @property
     @abstractmethod
-    def standardise(self) -> PerChannel | PerImage:
+    def standardise(self) -> Callable[[Tensor], Tensor]:
         """From pixels to the network's input."""
 
     @property
@@ -87,7 +99,7 @@ class ImageShards(KeyedData):
     def setup(self, stage: str | None = None) -> None:
         if self.itinerary is not None:
             return
-        subsets = self.subsets or self._with_errors(self.read_splits())
+        subsets = self.subsets or self._disturbed(self.read_splits())
         self.itinerary = self.make_itinerary(len(subsets["train"]))
         self.subsets = subsets
 
@@ -98,25 +110,58 @@ class ImageShards(KeyedData):
     @property
     def source(self) -> dict[str, Any]:
         sizes = [self.train_size, self.val_size]
-        errors = None if self.label_errors is None else [self.label_errors.description, self.seed]
         own = {"sizes": sizes, "balanced": self.balanced, "split_seed": self.split_seed}
-        return own if errors is None else own | {"label_errors": errors}
+        disturbances = self.disturbances
+        seeded = {"seed": self.seed} if disturbances else {}
+        return own | self.selection.description | disturbances | seeded
 
-    def _with_errors(self, subsets: dict[str, Subset]) -> dict[str, Subset]:
-        """The training examples with wrong labels, where there are to be any."""
-        if self.label_errors is None:
-            return subsets
-        pool, indices = subsets["train"].shard, subsets["train"].indices
-        wrong = self.label_errors.apply(torch.arange(len(pool), device=pool.device), pool.targets, self.seed)
-        return subsets | {"train": Subset(Shard(pool.inputs, wrong), indices)}
+    def _disturbed(self, subsets: dict[str, Subset]) -> dict[str, Subset]:
+        """The examples with the corrupted inputs and the wrong labels that there are to be."""
+        return {name: self._disturbed_subset(name, subset) for name, subset in subsets.items()}
+
+    def _disturbed_subset(self, split: str, subset: Subset) -> Subset:
+        concerned = (d.concerns(split) for d in (self.label_errors, self.corruption) if d is not None)
+        if not any(concerned):
+            return subset
+        indices = subset.indices
+        if self.corruption is None:  # inputs may be a file: they stay where they are
+            targets = subset.shard.targets.clone()
+            none = targets.new_zeros(len(indices))
+            _, targets[indices] = self.disturbed(split, indices, none, subset.targets, self.seed)
+            return Subset(Shard(subset.shard.inputs, targets), indices)
+        everything = torch.arange(len(subset), device=subset.device)
+        return whole(Shard(*self.disturbed(split, indices, *subset.take(everything), self.seed)))
+
+    def check_classes(self, count: int) -> None:
+        """Refuse what does not go with the number of classes that the set has.
+
+        Raises:
+            UserError: naming the key, its value and what is allowed.
+        """
+        self.selection.check(count)
+        left = count if self.selection.classes is None else len(self.selection.classes)
+        if self.label_errors is not None and self.label_errors.classes > left:
+            raise UserError(
+                f"data.label_errors.classes: {self.label_errors.classes} is more than the {left} classes of "
+                f"the data; allowed: {left}"
+            )
+        self.num_classes = left
 
     def take_over(self, other: KeyedData) -> None:
-        self.subsets = other.subsets
+        assert isinstance(other, ImageShards), "of the same class"
+        self.subsets, self.num_classes = other.subsets, other.num_classes
 
     def split_pool(self, pool: Shard, test: Shard) -> dict[str, Subset]:
         """Training and validation examples from one pool, test examples from their own file."""
-        train, val = split(pool.targets, self.val_size, self.train_size, self.split_seed, self.balanced)
-        return {"train": Subset(pool, train), "val": Subset(pool, val), "test": whole(test)}
+        selection = self.selection if self.selection.description else None
+        sizes = self.val_size, self.train_size, self.split_seed, self.balanced
+        if selection is None:
+            train, val = split(pool.targets, *sizes)
+            return {"train": Subset(pool, train), "val": Subset(pool, val), "test": whole(test)}
+        pool, test = (Shard(s.inputs, selection.relabelled(s.targets)) for s in (pool, test))
+        train, val = split(pool.targets, *sizes, selection)
+        kept = (test.targets >= 0).nonzero().squeeze(-1)
+        return {"train": Subset(pool, train), "val": Subset(pool, val), "test": Subset(test, kept)}
 
     def example(self) -> Batch:
         train = self.subsets["train"]
@@ -148,6 +193,7 @@ class ImageShards(KeyedData):
             "held out": [len(self.subsets[name]) for name in ("val", "test")],
             "balanced": self.balanced,
             "augment": self.augment,
+            **self.selection.description,
             "seeds": [self.order_seed, self.augmentation_seed, self.split_seed],
         }
 
@@ -171,6 +217,7 @@ class ImagesFromFiles(ImageShards):
         return super().source | {"root": self.root}
 
     def read_splits(self) -> dict[str, Subset]:
+        self.check_classes(self.files.format.classes)
         train, test = (self.shard(*self.files.read(Path(self.root), train)) for train in (True, False))
         return self.split_pool(train, test)
 

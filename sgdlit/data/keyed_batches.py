@@ -74,6 +74,8 @@ class ShardBatches(KeyedBatches):
         device: where batches are made.
     """
 
+    shifts = True
+
     def __init__(
         self, data: Source, examples: Shard | Subset, itinerary: Itinerary, device: torch.device
     ) -> None:

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from sgdlit.data.augmentation import CropAndFlip
 from sgdlit.data.batches import Batch, Batches
+from sgdlit.data.corruptions import Corruption
 from sgdlit.data.keyed_batches import ShardBatches
 from sgdlit.data.label_errors import LabelErrors
 from sgdlit.data.loaders import BlockLoader, EvaluationLoader, StepLoader, check_loaders, check_same_data
 from sgdlit.data.orders import Itinerary, LastBatch, LearnedOrder, Order, RandomReshuffling
 from sgdlit.data.poisson import Poisson, PoissonItinerary
 from sgdlit.data.shards import Shard, Subset
-from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.foundations.philox import derive_key, permutation
 
 _LEARNED = "learned order"  # its state in a checkpoint
@@ -91,7 +92,8 @@ class KeyedData(OnDeviceData):
         eval_batch_size: examples per rank in one evaluation batch.
         evaluate_train: whether the training set, as it is without augmentation, is evaluated beside the
             others, as ``train_set``.
-        label_errors: wrong labels in the training set; the other sets keep theirs.
+        label_errors: wrong labels in the training set; the other sets keep theirs, unless it says otherwise.
+        corruption: corrupted inputs, alike.
 
     Raises:
         UserError: a size that is not possible.
@@ -114,6 +116,7 @@ class KeyedData(OnDeviceData):
         eval_batch_size: int = 1000,
         evaluate_train: bool = False,
         label_errors: LabelErrors | None = None,
+        corruption: Corruption | None = None,
     ) -> None:
         super().__init__()
         at_least_one = {"batch_size": batch_size, "repeats": repeats, "eval_batch_size": eval_batch_size}
@@ -125,7 +128,7 @@ class KeyedData(OnDeviceData):
         self.seed = 0 if seed is None else seed
         self.order_seed = self.seed if order_seed is None else order_seed
         self.eval_batch_size, self.evaluate_train = eval_batch_size, evaluate_train
-        self.label_errors = label_errors
+        self.label_errors, self.corruption = label_errors, corruption
         self.itinerary: Itinerary | None = None
 
     def make_itinerary(self, examples: int) -> Itinerary:
@@ -242,6 +245,49 @@ class KeyedData(OnDeviceData):
         inputs, targets = examples.take(indices.to(examples.device))
         return self.prepare(inputs.to(device)), targets.to(device)
 
+    def tensors(self, split: str = "test") -> Batch:
+        """All of a set on the host, as the network is given it: inputs ``[n, ...]`` and targets ``[n, ...]``.
+
+        Args:
+            split: ``train_set``, ``val`` or ``test``.
+
+        Raises:
+            UserError: there is no such set, or it has no end.
+        """
+        if split not in (known := ("train_set", "val", "test")):
+            raise UserError(
+                with_allowed(f"split: {split!r} is not allowed{did_you_mean(split, known)}", known)
+            )
+        self.setup()
+        if split == "train_set" and not self.is_finite:
+            raise UserError("split: train_set never ends here; allowed: val, test")
+        host = torch.device("cpu")
+        examples = self.examples(split, host)
+        inputs, targets = examples.take(torch.arange(len(examples), device=examples.device))
+        return self.prepare(inputs.to(host)), targets.to(host)
+
+    @property
+    def disturbances(self) -> dict[str, Any]:
+        """What is wrong with labels and inputs, in plain types; empty where nothing is."""
+        own = {"label_errors": self.label_errors, "corruption": self.corruption}
+        return {name: value.description for name, value in own.items() if value is not None}
+
+    def disturbed(self, split: str, index: Tensor, inputs: Tensor, targets: Tensor, seed: int) -> Batch:
+        """Examples with the corrupted inputs and the wrong labels that they are to have.
+
+        Args:
+            split: of which they are: ``train``, ``val`` or ``test``.
+            index: their numbers, int64 ``[n]``.
+            inputs: ``[n, ...]``, as they are stored.
+            targets: ``[n, ...]``.
+            seed: that decides, where the disturbances have none of their own.
+        """
+        if self.corruption is not None and self.corruption.concerns(split):
+            inputs = self.corruption.apply(index, inputs, seed, split)
+        if self.label_errors is not None and self.label_errors.concerns(split):
+            targets = self.label_errors.apply(index, targets, seed, split)
+        return inputs, targets
+
     # What follows from that
 
     @property
@@ -295,14 +341,13 @@ class KeyedData(OnDeviceData):
     def state_dict(self) -> dict[str, Any]:
         """What decides the data of a run, in plain types: a checkpoint is resumed on the same only."""
         learned = {_LEARNED: self.order.state_dict()} if isinstance(self.order, LearnedOrder) else {}
-        errors = {} if self.label_errors is None else {"label_errors": self.label_errors.description}
         return {
             "class": type(self).__name__,
             "batch_size": self.batch_size,
             "order": self.order.description,
             "repeats": self.repeats,
             "last_batch": self.last_batch,
-            **errors,
+            **self.disturbances,
             **learned,
         }
 

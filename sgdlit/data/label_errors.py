@@ -1,4 +1,4 @@
-"""Wrong labels in a training set, as a function of (seed, example)."""
+"""Wrong labels, as a function of (seed, example); in the training set alone, unless others are asked for."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ class LabelErrors(ABC):
         share: probability that a label is wrong.
         classes: how many there are, from 0 on.
         seed: of which labels are wrong; None takes that of the data.
+        everywhere: whether validation and test sets have wrong labels as well; theirs are right otherwise.
 
     Raises:
         UserError: a share not in [0, 1], fewer than two classes; labels that are none of them.
@@ -24,25 +25,33 @@ class LabelErrors(ABC):
 
     small: ClassVar[tuple[dict[str, Any], ...]] = ({"share": 0.4, "classes": 10},)
 
-    def __init__(self, share: float, classes: int = 10, seed: int | None = None) -> None:
+    def __init__(
+        self, share: float, classes: int = 10, seed: int | None = None, everywhere: bool = False
+    ) -> None:
         if not 0 <= share <= 1:
             raise UserError(f"data.label_errors.share: {share} is not possible; allowed: 0 to 1")
         if classes < 2:
             raise UserError(f"data.label_errors.classes: {classes} is not possible; allowed: 2 or more")
-        self.share, self.classes, self.seed = share, classes, seed
+        self.share, self.classes, self.seed, self.everywhere = share, classes, seed, everywhere
 
     @property
     def description(self) -> str:
         """Equal for errors that are the same, given the data's seed."""
-        return f"{type(self).__name__}({self.share}, {self.classes}, {self.seed})"
+        everywhere = ", everywhere" if self.everywhere else ""
+        return f"{type(self).__name__}({self.share}, {self.classes}, {self.seed}{everywhere})"
 
-    def apply(self, index: Tensor, labels: Tensor, seed: int) -> Tensor:
+    def concerns(self, split: str) -> bool:
+        """Whether a split (``train``, ``val``, ``test``) has wrong labels."""
+        return split == "train" or self.everywhere
+
+    def apply(self, index: Tensor, labels: Tensor, seed: int, split: str = "train") -> Tensor:
         """The labels with errors.
 
         Args:
             index: numbers of the examples, int64 ``[n]``.
             labels: int64 ``[n]``.
             seed: that of the data.
+            split: of which the examples are.
         """
         if labels.is_floating_point() or labels.dim() != 1:
             raise UserError(
@@ -54,7 +63,8 @@ class LabelErrors(ABC):
                 f"allowed: the "
                 "number of classes of the data"
             )
-        key = derive_key(seed if self.seed is None else self.seed, "label errors")
+        purpose = "label errors" if split == "train" else f"label errors {split}"
+        key = derive_key(seed if self.seed is None else self.seed, purpose)
         chosen = uniform(key, index, 1, dtype=torch.float64).squeeze(-1) < self.share
         return torch.where(chosen, self.wrong(key, index, labels), labels)
 
@@ -71,10 +81,18 @@ class DirectedErrors(LabelErrors):
         classes: how many there are.
         shift: to the class that it is taken for; no multiple of ``classes``.
         seed: see :class:`LabelErrors`.
+        everywhere: see :class:`LabelErrors`.
     """
 
-    def __init__(self, share: float, classes: int = 10, shift: int = 1, seed: int | None = None) -> None:
-        super().__init__(share, classes, seed)
+    def __init__(
+        self,
+        share: float,
+        classes: int = 10,
+        shift: int = 1,
+        seed: int | None = None,
+        everywhere: bool = False,
+    ) -> None:
+        super().__init__(share, classes, seed, everywhere)
         if shift % classes == 0:
             raise UserError(
                 f"data.label_errors.shift: {shift} leaves {classes} classes as they are; allowed: others"

@@ -57,7 +57,7 @@ class MatrixSensing(TeacherStream):
         require(0 < gamma < float("inf"), "gamma", gamma, "a number above 0")
         require(0 < density <= 1, "density", density, "above 0, at most 1")
         self.d, self.r, self.gamma, self.distribution, self.density = d, r, gamma, distribution, density
-        self._targets: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._targets: dict[tuple[object, ...], Tensor] = {}
         lines = torch.arange(d)
         # T = γ Σ_k left[k] right[k]ᵀ.
         self.left = normal(self.teacher_key, lines, r, substream=0, dtype=self.dtype).T.contiguous()
@@ -69,10 +69,10 @@ class MatrixSensing(TeacherStream):
         return self.gamma * (self.left.double().T @ self.right.double())
 
     def target_like(self, matrix: Tensor) -> Tensor:
-        """T in the precision and on the device of a matrix, made once."""
-        kind = (matrix.dtype, matrix.device)
+        """T in the precision and on the device of a matrix, lying in memory as it does; made once."""
+        kind = (matrix.dtype, matrix.device, matrix.stride())
         if kind not in self._targets:
-            self._targets[kind] = self.target.to(matrix)
+            self._targets[kind] = torch.empty_like(matrix).copy_(self.target)
         return self._targets[kind]
 
     @property

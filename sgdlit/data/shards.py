@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from sgdlit.data.class_selection import ClassSelection
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key, permutation
 
@@ -128,7 +129,12 @@ def shard_from_arrays(images: np.ndarray, labels: np.ndarray) -> Shard:
 
 
 def split(
-    labels: Tensor, val_size: int, train_size: int | None, seed: int, balanced: bool
+    labels: Tensor,
+    val_size: int,
+    train_size: int | None,
+    seed: int,
+    balanced: bool,
+    selection: ClassSelection | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Indices of a training and a validation set that do not overlap.
 
@@ -136,26 +142,33 @@ def split(
     in that of a larger one, so runs on different amounts of data can be compared.
 
     Args:
-        labels: int64 ``[N]``.
+        labels: int64 ``[N]``; −1 for those that are left out.
         val_size: number of validation examples.
         train_size: number of training examples; None takes all that remain.
         seed: seed of the split.
         balanced: equal numbers per class, to within one.
+        selection: how the training examples of each class are thinned out.
 
     Raises:
         UserError: more examples are asked for than there are.
     """
-    total = len(labels)
-    train_size = total - val_size if train_size is None else train_size
-    if val_size < 0 or train_size < 1 or val_size + train_size > total:
-        raise UserError(
-            f"data.train_size: {train_size} with data.val_size: {val_size} is not possible; "
-            f"allowed: at least 1 and 0, together at most the {total} examples there are"
-        )
-    indices = permutation(derive_key(seed, "split"), total)
+    indices = permutation(derive_key(seed, "split"), len(labels))
+    if selection is not None:
+        indices = indices[labels[indices] >= 0]
     if balanced:
         indices = _interleave_classes(indices, labels[indices])
-    return indices[val_size : val_size + train_size], indices[:val_size]
+    val, rest = indices[: max(0, val_size)], indices[max(0, val_size) :]
+    if selection is not None:
+        rest = rest[selection.thinned(labels[rest])]
+    train_size = len(rest) if train_size is None else train_size
+    if val_size < 0 or len(val) < val_size or not 1 <= train_size <= len(rest):
+        thinned = selection is not None and selection.description
+        there = f"{len(val) + len(rest)} examples {f'that {thinned} leaves' if thinned else 'there are'}"
+        raise UserError(
+            f"data.train_size: {train_size} with data.val_size: {val_size} is not possible; "
+            f"allowed: at least 1 and 0, together at most the {there}"
+        )
+    return rest[:train_size], val
 
 
 def _interleave_classes(indices: Tensor, labels: Tensor) -> Tensor:

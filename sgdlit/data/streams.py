@@ -110,11 +110,8 @@ class StreamData(KeyedData):
         """Random numbers per example, roughly: how many examples make a page."""
 
     def drawn(self, split: Split, index: Tensor) -> Batch:
-        """What :meth:`draw` makes, with the wrong labels that training examples are to have."""
-        inputs, targets = self.draw(split, index)
-        if self.label_errors is not None and split == "train":
-            targets = self.label_errors.apply(index, targets, self.data_seed)
-        return inputs, targets
+        """What :meth:`draw` makes, with the corrupted inputs and the wrong labels that are to be."""
+        return self.disturbed(split, index, *self.draw(split, index), self.data_seed)
 
     def prepare(self, inputs: Tensor) -> Tensor:
         return inputs
@@ -137,9 +134,8 @@ class StreamData(KeyedData):
 
     @property
     def source(self) -> dict[str, Any]:
-        errors = {} if self.label_errors is None else {"label_errors": self.label_errors.description}
         own = {"sizes": self.sizes, "seed": self.data_seed, "dtype": str(self.dtype)}
-        return own | errors | self.describe()
+        return own | self.disturbances | self.describe()
 
     def take_over(self, other: KeyedData) -> None:
         self._held = other._held

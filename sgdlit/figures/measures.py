@@ -2,8 +2,8 @@
 
 Loss; curvature beside the limit that the optimizer can stand; the noise scale beside the batch size; C_reg in
 its two parts; alignment; spectra. A panel is drawn where the run has one of its columns. Of one run, colours
-are quantities; of an ensemble they are members, or groups of members that differ in seeds alone, and
-quantities are kinds of lines.
+are quantities; of an ensemble they are groups of members (:mod:`sgdlit.figures.members`), and quantities are
+kinds of lines.
 """
 
 import math
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sgdlit.figures.members import Groups, groups_of
 from sgdlit.figures.style import COLORS, finish, label_short_log_axes, panels
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 
 _LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
 _OF_LIMITS: Any = (0, (1, 1))
-_SEEDS = ("seed_everything", "init_seed", "data.seed", "data.order_seed")
-_NAMED = 8  # members or groups that a legend names
+_SIZES = 8  # batch sizes that have a line
 _LOG_FROM = 20.0  # the span from which a positive quantity has a logarithmic axis
 _CROWD = 12  # members, of more than which each is drawn faintly
 _WEIGHTS = 6  # whose singular values are drawn
@@ -73,12 +73,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A member: its columns, colour, and the name of its group where it is the first of it."""
+    """A member: its number, columns, colour, batch size, and whether it diverged."""
 
+    number: int
     columns: "Columns"
     color: str
-    name: str | None
     batch_size: Any
+    lost: bool
 
 
 _SHARPNESS = "measure/sharpness"
@@ -165,7 +166,8 @@ _PANELS = (
 
 def draw(run: "Run") -> "Figure | None":
     """The page; None where the run has nothing yet that it shows."""
-    members = list(_drawn(run))
+    groups = groups_of([member.point for member in run.members])
+    members = list(_drawn(run, groups))
     drawings = [
         *(_drawing(panel, members) for panel in _PANELS if _has(panel.curves, members)),
         *_c_reg(members),
@@ -185,7 +187,7 @@ def draw(run: "Run") -> "Figure | None":
     for ax in axes[len(drawings) :]:
         ax.remove()
     if len(members) > 1:
-        _name_members(figure, members)
+        groups.explain_page(figure)
     state = "" if run.state == "finished" else f" ({run.state})"
     figure.suptitle(f"{run.folder.parent.name}/{run.folder.name}{state}", fontsize=11)
     return figure
@@ -194,42 +196,11 @@ def draw(run: "Run") -> "Figure | None":
 # Members
 
 
-def _drawn(run: "Run") -> Iterator[Drawn]:
+def _drawn(run: "Run", groups: Groups) -> Iterator[Drawn]:
     """The members with their colours; those that differ in seeds alone have one."""
-    points = [{k: v for k, v in m.point.items() if k not in _SEEDS} for m in run.members]
-    names = [", ".join(f"{key.rpartition('.')[2]} {_short(v)}" for key, v in p.items()) for p in points]
-    if len(names) > 1 and not any(names):
-        names = [f"{len(names)} seeds"] * len(names)
-    groups = list(dict.fromkeys(names))
-    colors = _colors(len(groups))
-    for k, (member, name) in enumerate(zip(run.members, names, strict=True)):
-        first = names.index(name) == k
-        color = colors[groups.index(name)]
-        yield Drawn(member.columns, color, name if first else None, run.value("data.batch_size", k))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _colors(count: int) -> list[str]:
-    if count <= len(COLORS):
-        return list(COLORS[:count])
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    return [to_hex(colormaps["viridis"](0.95 * k / (count - 1))) for k in range(count)]
-
-
-def _name_members(figure: "Figure", members: Sequence[Drawn]) -> None:
-    """A legend of the page: which colour is whose; of many the first, some between, and the last."""
-    from matplotlib.lines import Line2D
-
-    named = [member for member in members if member.name is not None]
-    if len(named) > _NAMED:
-        named = [named[round(k * (len(named) - 1) / (_NAMED - 1))] for k in range(_NAMED)]
-    handles = [Line2D([], [], color=member.color, label=member.name) for member in named]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
+    for k, member in enumerate(run.members):
+        size, lost = run.value("data.batch_size", k), member.state == "diverged"
+        yield Drawn(k, member.columns, groups.colors[k], size, lost)
 
 
 def _log_spaced(members: Sequence[Drawn]) -> bool:
@@ -324,7 +295,7 @@ def _draw_band(ax: "Axes", curve: Curve, member: Drawn, color: str) -> None:
 
 def _draw_batch_sizes(ax: "Axes", members: Sequence[Drawn]) -> None:
     sizes = sorted({float(member.batch_size) for member in members if member.batch_size is not None})
-    for k, size in enumerate(sizes[:_NAMED]):
+    for k, size in enumerate(sizes[:_SIZES]):
         ax.axhline(size, color="black", linestyle=":", linewidth=1, label="batch size B" if k == 0 else None)
 
 
@@ -365,25 +336,25 @@ def _c_reg(members: Sequence[Drawn]) -> "Iterator[Callable[[Axes], None]]":
 
 
 def _spectra(members: Sequence[Drawn]) -> "Iterator[Callable[[Axes], None]]":
-    """Eigenvalues and singular values over steps; of an ensemble those of its first member.
+    """Eigenvalues and singular values over steps; of an ensemble those of its first member not to diverge.
 
     Of more than six weights they are those of the first, the last, and some between.
     """
-    first = members[:1]
-    of_first = " (first member)" if len(members) > 1 else ""
+    first = [member for member in members if not member.lost][:1] or members[:1]
+    of_first = f" (member {first[0].number})" if len(members) > 1 else ""
     eigenvalues = [
-        Curve(f"measure/sharpness_{k}", f"λ{k}") for (k,) in _names(first, r"measure/sharpness_(\d+)")
+        Curve(f"measure/sharpness_{k}", f"λ{_below(k)}") for (k,) in _names(first, r"measure/sharpness_(\d+)")
     ]
     ends = [
         Curve("measure/spectrum_largest", "upper end of the spectrum"),
         Curve("measure/spectrum_smallest", "lower end of the spectrum"),
     ]
     if _has([*eigenvalues, *ends], first):
-        curves = (Curve(_SHARPNESS, "λ1"), *eigenvalues, *ends)
+        curves = (Curve(_SHARPNESS, "λ₁"), *eigenvalues, *ends)
         yield _drawing(Panel(f"Eigenvalues of the Hessian{of_first}", "C/θ²", curves), first)
     values = [k for (k,) in _names(first, r"sensing/singular_value_(\d+)")]
     if values:
-        own = [Curve(f"sensing/singular_value_{k}", f"σ{k} of the network") for k in values]
+        own = [Curve(f"sensing/singular_value_{k}", f"σ{_below(k)} of the network") for k in values]
         target = [
             Curve(f"sensing/target_singular_value_{k}", "" if i else "those of T", limit=True)
             for i, k in enumerate(values)
@@ -397,6 +368,13 @@ def _spectra(members: Sequence[Drawn]) -> "Iterator[Callable[[Axes], None]]":
         named = [named[round(k * (len(named) - 1) / (_WEIGHTS - 1))] for k in range(_WEIGHTS)]
     for weight in named:
         of_weight = tuple(
-            Curve(f"measure/singular_value_{k}/{weight}", f"σ{k}") for k, name in weights if name == weight
+            Curve(f"measure/singular_value_{k}/{weight}", f"σ{_below(k)}")
+            for k, name in weights
+            if name == weight
         )
         yield _drawing(Panel(f"Singular values of {weight}{of_first}", "singular value", of_weight), first)
+
+
+def _below(number: str) -> str:
+    """A number as a subscript."""
+    return number.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))

@@ -7,19 +7,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sgdlit.figures import style
+from sgdlit.figures.colors import of_names
+from sgdlit.figures.members import groups_of
+from sgdlit.figures.style import COLORS
 from sgdlit.runs.reading import Run, load_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANELS = (
-    ("train/loss", "training loss of minibatches", "C", ""),
-    ("train/C_reg", "C_reg of minibatches", "C_reg = ¼‖∇Ĉ‖²", "y"),
-    ("test/accuracy", "test accuracy", "share of test examples", ""),
+_TRAINING = (
+    ("train/loss", "training loss of minibatches", "C"),
+    ("train/C_reg", "C_reg of minibatches", "C_reg = ¼‖∇Ĉ‖²"),
 )
+_EVALUATIONS = (
+    ("test/accuracy", "test accuracy", "share of test examples"),
+    ("val/accuracy", "validation accuracy", "share of validation examples"),
+    ("test/loss", "test loss", "C"),
+    ("val/loss", "validation loss", "C"),
+)  # the first that a run has is drawn
+_LOG_FROM = 20.0  # the span from which what is positive has a logarithmic axis
 _WINDOW = 9  # logged rows averaged in a minibatch curve
-_SYMBOLS = {"model.reg_strength": "λ", "model.optimizer.lr": "ε", "data.batch_size": "B", "data.repeats": "n"}
 Curve = tuple[str, Run, int | None]
 """A name, a run, and which of its members; None for a run that was trained alone."""
 
@@ -29,18 +37,13 @@ def draw(run: Run) -> "Figure | None":
     if "step" not in run.metrics or not len(run.metrics["step"]):
         return None
     if run.alone:
-        return _figure([("", run, None)])
-    return _figure([(_words(member.point), run, k) for k, member in enumerate(run.members)])
-
-
-def _words(point: dict) -> str:
-    """``λ = 0.5, seed_everything = 1``."""
-    return ", ".join(
-        f"{_SYMBOLS.get(key) or key.rpartition('.')[2]} = {value:g}"
-        if isinstance(value, float | int)
-        else str(value)
-        for key, value in point.items()
-    )
+        return _figure([("", run, None)], COLORS[:1])
+    groups = groups_of([member.point for member in run.members])
+    named = [groups.is_first(k) and groups.key is None for k in range(len(run.members))]
+    curves: list[Curve] = [(groups.names[k] if first else "", run, k) for k, first in enumerate(named)]
+    figure = _figure(curves, groups.colors)
+    groups.explain(figure.axes[-1])
+    return figure
 
 
 def draw_runs(folders: Sequence[Path], names: Sequence[str], target: Path, svg: bool = False) -> list[Path]:
@@ -48,28 +51,42 @@ def draw_runs(folders: Sequence[Path], names: Sequence[str], target: Path, svg: 
     curves: list[Curve] = [
         (name, load_run(folder), None) for folder, name in zip(folders, names, strict=True)
     ]
-    return style.save(_figure(curves), target.parent, target.stem, svg)
+    return style.save(_figure(curves, of_names(len(curves))), target.parent, target.stem, svg)
 
 
-def _figure(curves: Sequence[Curve]) -> "Figure":
-    figure, axes = style.panels(1, len(PANELS))
-    for ax, (column, title, label, log) in zip(axes, PANELS, strict=True):
-        noisy = column.startswith("train/")
-        for k, (name, run, member) in enumerate(curves):
+def _figure(curves: Sequence[Curve], colors: Sequence[str]) -> "Figure":
+    logged = {column for _, run, _ in curves for column in run.metrics}
+    evaluated = [panel for panel in _EVALUATIONS if panel[0] in logged][:1]
+    shown = [*(panel for panel in _TRAINING if panel[0] in logged), *evaluated]
+    figure, axes = style.panels(1, max(1, len(shown)))
+    for ax, (column, title, label) in zip(axes, shown, strict=False):
+        rows = [len(run.column(column, member)[0]) for _, run, member in curves if column in run.metrics]
+        noisy = column.startswith("train/") and max(rows) >= 2 * _WINDOW
+        for color, (name, run, member) in zip(colors, curves, strict=True):
             if column in run.metrics:
                 steps, values = run.column(column, member)
-                _draw(ax, steps, values, name, style.COLORS[k % len(style.COLORS)], noisy)
+                _draw(ax, steps, values, name, color, noisy)
         title += f" (mean of {_WINDOW} logged)" if noisy else ""
-        style.finish(ax, title, "step", label, legend=any(name for name, *_ in curves), log=log)
+        named = any(name for name, *_ in curves)
+        style.finish(ax, title, "step", label, legend=named, log="y" if _wide(ax) else "")
+        style.label_short_log_axes(ax)
     return figure
 
 
 def _draw(ax: "Axes", steps: np.ndarray, values: np.ndarray, name: str, color: str, noisy: bool) -> None:
+    label = name or None
     if noisy:
-        ax.plot(steps, values, color=color, alpha=0.2, linewidth=0.6)
-        ax.plot(steps, running_mean(values.tolist(), _WINDOW), color=color, linewidth=1.5, label=name)
+        ax.plot(steps, values, color=color, alpha=0.35, linewidth=0.6)
+        ax.plot(steps, running_mean(values.tolist(), _WINDOW), color=color, linewidth=1.5, label=label)
     else:
-        ax.plot(steps, values, color=color, linewidth=1.5, marker="o", markersize=3, label=name)
+        ax.plot(steps, values, color=color, linewidth=1.5, marker="o", markersize=3, label=label)
+
+
+def _wide(ax: "Axes") -> bool:
+    """Whether what is drawn is positive, and spans more than a factor of 20."""
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines] or [np.ones(1)])
+    values = values[np.isfinite(values)]
+    return bool(len(values)) and values.min() > 0 and values.max() > _LOG_FROM * values.min()
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:

@@ -1,14 +1,18 @@
 """The error of a run on matrix sensing over the samples that it has seen, beside the baseline."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from sgdlit.figures.members import Groups, groups_of
 from sgdlit.figures.style import COLORS, finish, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from sgdlit.runs.outcomes import Columns
+    from sgdlit.runs.outcomes import Columns, Outcome
     from sgdlit.runs.reading import Run
 
 # Minimum-norm least squares, which has no prior on the rank, from half as many measurements as T has
@@ -20,40 +24,89 @@ _ERRORS = {
     "sensing/relative_error": ("‖M − T‖ / ‖T‖", BASELINE, "0.707"),
     "sensing/relative_squared_error": ("Σ(y − p)² / Σy², unseen minibatches", BASELINE**2, "0.707² = 0.5"),
 }
+_VALUE, _TARGET = "sensing/singular_value_", "sensing/target_singular_value_"
+_X = "samples seen, each once"
+_LINES = ("-", "--", ":", "-.")
 
 
 def draw(run: "Run") -> "Figure | None":
-    """Error over samples with the least-squares baseline and, where there are any, the singular values of the
-    network's matrix with those of T as lines; of an ensemble, the errors of all members and the values of the
-    first. None where the run has no report of matrix sensing."""
-    tables = [member.columns for member in run.members]
-    name = next((name for name in _ERRORS if any(name in columns for columns in tables)), None)
+    """Error over samples with the least-squares baseline, and singular values that were measured repeatedly.
+
+    Those of one run stand beside those of T, those of an ensemble are divided by them. None where the run has
+    no report of matrix sensing.
+    """
+    members = run.members
+    name = next((name for name in _ERRORS if any(name in m.columns for m in members)), None)
     if name is None:
         return None
-    spectra = "sensing/singular_value_1" in tables[0]
+    spectra = any(len(m.columns[f"{_VALUE}1"][0]) > 1 for m in members if f"{_VALUE}1" in m.columns)
     figure, axes = panels(1, 2 if spectra else 1, width=5.2, height=3.8)
-    label, baseline, value = _ERRORS[name]
-    several = len(tables) > 1
-    for k, columns in enumerate(tables):
-        named = f"{len(tables)} trained networks" if several else "trained network"
-        axes[0].plot(columns[_SAMPLES][1], columns[name][1], color=COLORS[0], alpha=0.4 if several else 1,
-                     label=named if k == 0 else None)  # fmt: skip
-    axes[0].axhline(baseline, color=COLORS[6], linestyle="--", linewidth=1,
-                    label=f"least squares, d²/2 samples: {value}")  # fmt: skip
-    finish(axes[0], "Matrix sensing", "samples seen, each once", label, log="y")
-    if spectra:
-        _draw_spectra(axes[1], tables[0])
+    groups = groups_of([member.point for member in members])
+    _draw_errors(axes[0], members, groups, name)
+    if spectra and len(members) == 1:
+        _draw_spectrum(axes[1], members[0].columns)
+    elif spectra:
+        _draw_shares(axes[1], members, groups)
+    groups.explain(axes[-1])
     return figure
 
 
-def _draw_spectra(ax: "Axes", columns: "Columns") -> None:
-    samples = dict(zip(*(part.tolist() for part in columns[_SAMPLES]), strict=True))
-    count = sum(name.startswith("sensing/singular_value_") for name in columns)
-    for k in range(1, count + 1):
+def _draw_errors(ax: "Axes", members: "Sequence[Outcome]", groups: Groups, name: str) -> None:
+    """The error of every member; a cross at the last that is known of one that diverged."""
+    label, baseline, value = _ERRORS[name]
+    lost = [k for k, member in enumerate(members) if member.state == "diverged"]
+    for k, member in enumerate(members):
+        if name not in member.columns:
+            continue
+        samples, errors = member.columns[_SAMPLES][1], member.columns[name][1]
+        words = "trained network" if len(members) == 1 else groups.names[k]
+        named = groups.is_first(k) and groups.key is None
+        ax.plot(samples, errors, color=groups.colors[k], linewidth=1.4, label=words if named else None)
+        there = [pair for pair in zip(samples, errors, strict=True) if np.isfinite(pair).all()]
+        if k in lost and there:
+            ax.plot(*there[-1], "x", color=groups.colors[k], markersize=7, markeredgewidth=2)
+    if lost and len(members) > 1:
+        words = f"diverged ({len(lost)} of {len(members)})"
+        ax.plot([], [], "x", color="black", markersize=7, markeredgewidth=2, label=words)
+    ax.axhline(
+        baseline, color=COLORS[6], linestyle="--", linewidth=1, label=f"least squares, d²/2 samples: {value}"
+    )
+    finish(ax, "Matrix sensing", _X, label, log="y")
+
+
+def _draw_spectrum(ax: "Axes", columns: "Columns") -> None:
+    for k in range(1, _count(columns) + 1):
         color = COLORS[(k - 1) % len(COLORS)]
-        steps, values = columns[f"sensing/singular_value_{k}"]
-        seen = [samples[step] for step in steps.tolist()]
-        ax.plot(seen, values, color=color, marker=".", label=f"σ{k} of the network")
-        target = columns[f"sensing/target_singular_value_{k}"][1][0]
+        seen, values = _over_samples(columns, f"{_VALUE}{k}")
+        ax.plot(seen, values, color=color, marker=".", label=f"$\\sigma_{{{k}}}$ of the network")
+        target = columns[f"{_TARGET}{k}"][1][0]
         ax.axhline(target, color=color, linestyle="--", linewidth=1)
-    finish(ax, "Singular values (dashed: those of T)", "samples seen, each once", "singular value", log="")
+    finish(ax, "Singular values (dashed: those of T)", _X, "singular value", log="")
+
+
+def _draw_shares(ax: "Axes", members: "Sequence[Outcome]", groups: Groups) -> None:
+    """Each singular value over that of T, whose scale may be the member's own; not of those that diverged."""
+    count = max(_count(member.columns) for member in members)
+    for member, color in zip(members, groups.colors, strict=True):
+        if member.state == "diverged":
+            continue
+        for k in range(1, _count(member.columns) + 1):
+            seen, values = _over_samples(member.columns, f"{_VALUE}{k}")
+            target = member.columns[f"{_TARGET}{k}"][1][0]
+            ax.plot(seen, values / target, color=color, linestyle=_LINES[(k - 1) % 4], linewidth=1.2)
+    for k in range(1, count + 1):
+        ax.plot([], [], color="black", linestyle=_LINES[(k - 1) % 4], label=f"$\\sigma_{{{k}}}$")
+    ax.axhline(1, color="black", linewidth=0.8)
+    title = "Singular values of the network, over those of T"
+    finish(ax, title, _X, r"$\sigma_k(M)\,/\,\sigma_k(T)$", log="y")
+
+
+def _over_samples(columns: "Columns", name: str) -> "tuple[Sequence[float], np.ndarray]":
+    """Samples seen where a number was measured, and its values."""
+    samples = dict(zip(*(part.tolist() for part in columns[_SAMPLES]), strict=True))
+    steps, values = columns[name]
+    return [samples[step] for step in steps.tolist()], values
+
+
+def _count(columns: "Columns") -> int:
+    return sum(name.startswith(_VALUE) for name in columns)

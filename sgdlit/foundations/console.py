@@ -15,11 +15,12 @@ Report = Callable[[float, str], None]
 
 _report: Report | None = None  # who has the terminal instead
 _warned: set[str] = set()
+_quiet = False
 
 
 def say(text: str) -> None:
-    """Print a line, unless the terminal is lent."""
-    if _report is None:
+    """Print a line, unless the terminal is lent, or nothing is to be said."""
+    if _report is None and not _quiet:
         print(text, file=sys.stderr, flush=True)
 
 
@@ -92,6 +93,22 @@ def _silence_stdout_if_broken() -> None:
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, sys.stdout.fileno())
         os.close(silence)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Only warnings and mistakes are told meanwhile, and no progress is shown."""
+    global _quiet
+    before, _quiet = _quiet, True
+    try:
+        yield
+    finally:
+        _quiet = before
+
+
+def is_quiet() -> bool:
+    """Whether only warnings and mistakes are told."""
+    return _quiet
 
 
 @contextmanager

@@ -14,13 +14,13 @@ from typing import Any
 from sgdlit.foundations.errors import UserError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file to a temporary name beside ``path``, and rename it."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a small file, of text or of bytes, to a temporary name beside ``path``, and rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.unlink(missing_ok=True)
-        with temporary.open("x", encoding="utf-8") as file:  # a link that somebody put there is not followed
-            file.write(text)
+        with temporary.open("xb") as file:  # a link that somebody put there is not followed
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

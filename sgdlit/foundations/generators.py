@@ -38,4 +38,4 @@ def kept(devices: Iterable[torch.device], seed: int | None = None) -> Iterator[N
 
 def snapshot(devices: Iterable[torch.device]) -> tuple[Any, ...]:
     """What the generators are like, to be compared: equal as long as nothing is drawn."""
-    return (*(bytes(g.get_state().tolist()) for g in torch_generators(devices)), random.getstate())
+    return (*(g.get_state().numpy().tobytes() for g in torch_generators(devices)), random.getstate())

@@ -37,6 +37,55 @@ def t_interval(values: Array, level: float = 0.95) -> tuple[float, float]:
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
+def skewed_interval(values: Array, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of independent values that may be skewed, float64 ``[n]`` with n ≥ 2.
+
+    The ends are those of Student's interval, or, where they lie further out, those of Hall's: his cubic
+    transformation T(t) = t + γt²/(3√n) + γ²t³/(27n) + γ/(6√n) takes the skewness out of Student's t. γ is the
+    values' skewness, corrected for its own bias; it needs three values. Few values show less of a tail than
+    there is, so a tail that they show moves an end outwards and none inwards.
+
+    Quadratic forms of normal values have their mean in it in 92 to 98 % of draws from n = 10 on
+    (``tests/long/test_coverage.py``); Student's has it in 85 % where the form has one direction and n = 10.
+
+    Sources: Johnson, "Modified t tests and confidence intervals for asymmetrical populations", JASA 1978;
+    Hall, "On the removal of skewness by transformation", JRSS B 1992.
+
+    Args:
+        values: float64 ``[n]``.
+        level: coverage.
+    """
+    n, mean = len(values), float(np.mean(values))
+    low, high = t_interval(values, level)
+    deviation = float(np.std(values))
+    if n < 3 or not deviation > 1e-12 * abs(mean):
+        return low, high
+    skewness = float(np.mean((values - mean) ** 3)) / deviation**3 * math.sqrt(n * (n - 1)) / (n - 2)
+    shift, quantile = skewness / math.sqrt(n), _student_quantile(0.5 + level / 2, n - 1)
+    error = deviation / math.sqrt(n - 1)
+    ends = [mean - error * _without_skewness(t, shift) for t in (quantile, -quantile)]
+    return min(low, ends[0]), max(high, ends[1])
+
+
+def _without_skewness(t: float, shift: float) -> float:
+    """Where T, see :func:`skewed_interval`, has the value t; with shift γ/√n."""
+    bent = shift / 3
+    return t if abs(bent) < 1e-8 else float(np.cbrt(1 + 3 * bent * (t - shift / 6)) - 1) / bent
+
+
+def jackknifed_ratios(numerators: Array, denominators: Array) -> Array:
+    """Values ``[n]`` whose mean is Σa/Σb up to 1/n², of n ≥ 2 independent pairs: n·R − (n − 1)·R without one.
+
+    Sources: Quenouille, "Notes on bias in estimation", Biometrika 1956; Tukey 1958.
+
+    Args:
+        numerators: a, float64 ``[n]``.
+        denominators: b > 0, ``[n]``.
+    """
+    n, a, b = len(numerators), numerators.sum(), denominators.sum()
+    return n * a / b - (n - 1) * (a - numerators) / (b - denominators)
+
+
 def bootstrap_interval(
     values: Array, statistic: Callable[[Array], Array], level: float = 0.95
 ) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """Random numbers as a pure function of (seed, purpose, index): the counter-based generator Philox4x32-10.
 
 No state, so nothing can be lost at a restart, and sample ``i`` does not depend on how many samples are made
-per call, on which rank, or on which device. Integers are exact everywhere; normals are computed in float64
-and rounded, so that devices whose ``log`` differs in the last bit still agree in float32.
+per call, on which rank, or on which device. Integers are exact everywhere; so are normals, which are computed
+in float64 by :mod:`sgdlit.foundations.box_muller`.
 
 Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011); the Random123 known answers
 are the test.
@@ -10,17 +10,19 @@ are the test.
 
 import hashlib
 import math
-from ctypes import CDLL, c_double, c_int64, c_void_p
+from ctypes import CDLL, c_double, c_int, c_int64, c_void_p
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sgdlit.foundations import native
+from sgdlit.foundations.box_muller import COS, LOG, SIN, TURN, box_muller
 
 _MASK = 0xFFFFFFFF
 _ROUNDS = 10
 _WORTH_A_CALL = 4096  # words that are worth leaving Python for
+_POLYNOMIALS = (c_double * (len(LOG) + len(SIN) + len(COS)))(*LOG, *SIN, *COS)
 
 
 class Key(NamedTuple):
@@ -82,21 +84,6 @@ def words(key: Key, index: Tensor, count: int, substream: int | Tensor = 0) -> T
     return torch.stack(torch.broadcast_tensors(*drawn), -1).flatten(-2)[..., :count]
 
 
-def _pairs(key: Key, index: Tensor, count: int, substream: int) -> tuple[Tensor, Tensor]:
-    """The words of each index in pairs (a, b), as (a + ½)/2³² and b·2π/2³²: float64 ``[..., count]`` each."""
-    turn = 2.0 * math.pi / 2.0**32
-    compiled = _native(index, substream, 2 * count)
-    if compiled is not None:
-        library, index, substreams = compiled
-        even = count + count % 2
-        u, angle = (torch.empty(*index.shape, even, dtype=torch.float64) for _ in range(2))
-        numbers = map(c_int64, (index.numel(), even, *key))
-        library.philox_pairs(*map(_pointer, (u, angle, index, substreams)), *numbers, c_double(turn))
-        return u[..., :count], angle[..., :count]
-    drawn = words(key, index, 2 * count, substream).unflatten(-1, (-1, 2)).to(torch.float64)
-    return (drawn[..., 0] + 0.5) / 2.0**32, drawn[..., 1] * turn
-
-
 def _native(index: Tensor, substream: int | Tensor, count: int) -> tuple[CDLL, Tensor, Tensor] | None:
     """The compiled generator, and indices and substreams for it; None where tensor operations do as well."""
     if index.device.type != "cpu" or index.numel() * count < _WORTH_A_CALL:
@@ -133,12 +120,18 @@ def normal(
     key: Key, index: Tensor, count: int, substream: int = 0, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Standard normals by Box–Muller, shape ``index.shape + (count,)``; more numbers begin as fewer."""
-    u, angle = _pairs(key, index, -(-count // 2), substream)
-    radius = torch.log(u).mul_(-2.0).sqrt_()
-    out = torch.empty(*radius.shape[:-1], 2 * radius.shape[-1], dtype=dtype, device=index.device)
-    out[..., 0::2] = torch.cos(angle).mul_(radius)
-    out[..., 1::2] = torch.sin(angle).mul_(radius)
-    return out[..., :count]
+    compiled = _native(index, substream, count)
+    if compiled is not None:
+        library, index, substreams = compiled
+        out = torch.empty(*index.shape, count, dtype=dtype if dtype == torch.float32 else torch.float64)
+        pointers, numbers = map(_pointer, (index, substreams)), map(c_int64, (index.numel(), count, *key))
+        single = c_int(out.dtype == torch.float32)
+        constants = _POLYNOMIALS, c_double(TURN), c_double(math.log(2.0))
+        library.philox_normals(_pointer(out), single, *pointers, *numbers, *constants)
+        return out.to(dtype)
+    drawn = words(key, index, count + count % 2, substream).unflatten(-1, (-1, 2))
+    pairs = box_muller(drawn[..., 0], drawn[..., 1])
+    return torch.stack(pairs, -1).flatten(-2)[..., :count].to(dtype)
 
 
 def permutation(key: Key, n: int, substream: int | Tensor = 0, device: torch.device | str = "cpu") -> Tensor:

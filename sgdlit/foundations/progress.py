@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from sgdlit.foundations.console import Report, clock_face, listener
+from sgdlit.foundations.console import Report, clock_face, is_quiet, listener
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -68,7 +68,7 @@ class Progress:
         """Draw the bar, where there is a terminal that belongs to nobody else."""
         self._begin(self.what, self.total, self._done_before)
         self._shown_at = self._started_at
-        self._hidden |= self.total == 0 or (self._told is None and listener() is not None)
+        self._hidden |= self.total == 0 or (self._told is None and (listener() is not None or is_quiet()))
         if self._told is None and not self._hidden and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn

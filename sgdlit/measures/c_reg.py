@@ -150,7 +150,7 @@ class ExpectedCReg(Measure):
 
     formula = "C_reg(B) = ¼‖∇C‖² + ¼·(N − B)/(N − 1)·Γ/B, with Γ = Σ‖∇C_i − ∇C‖²/N"
     answers = "which part do the regularizer and the learning rate lower: the gradient or its noise"
-    price = "2.3 n (linear layers), 2.5 n and more elsewhere"
+    price = "2 n (linear layers), 2.5 n and more elsewhere"
     logged = ("measure/C_reg_of_gradient", "measure/C_reg_of_noise_at_B", "measure/C_reg_at_B")
     needs = ("examples", "gradient", "example_norms")
     small = ({}, {"batch_sizes": [1, 7]})

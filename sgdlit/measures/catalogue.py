@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sgdlit.foundations.definitions import defined_in
+
 _FOLDER = Path(__file__).parent
 _CONSTANTS = ("formula", "answers", "price", "needs", "logged", "arrays")
 
@@ -36,9 +38,10 @@ def _definitions() -> dict[str, tuple[str, ast.ClassDef | ast.FunctionDef]]:
     return found
 
 
+@cache
 def homes() -> dict[str, str]:
     """The file of every public function and class."""
-    return {name: file for name, (file, _) in _definitions().items()}
+    return {name: file for name, file in defined_in(_FOLDER).items() if file != "catalogue"}
 
 
 def entries() -> list[Entry]:

@@ -1,8 +1,8 @@
 """Gradients of single examples: their squared norms and their products with a vector, without storing them.
 
-Where all trained parameters belong to linear layers, one ordinary backward pass is enough: the gradient of
-example i by the weights is Σ_t δ_it a_itᵀ, with the layer's inputs a and the gradients δ by its outputs, over
-positions t of which a plain batch has one ("ghost norms", Goodfellow 2015, 1510.01799). Elsewhere each
+Where all trained parameters belong to linear layers, a backward pass to their outputs is enough: the gradient
+of example i by the weights is Σ_t δ_it a_itᵀ, with the layer's inputs a and the gradients δ by its outputs,
+over positions t of which a plain batch has one ("ghost norms", Goodfellow 2015, 1510.01799). Elsewhere each
 example's gradient is formed, some at a time, by ``torch.func.vmap``; and one after another where an operation
 of the network cannot be vectorised.
 """
@@ -24,6 +24,7 @@ from sgdlit.measures.mean_gradient import (
     has_examples,
     require_examples,
     require_trained,
+    squared_norm,
     trained_parameters,
 )
 from sgdlit.measures.undisturbed import (
@@ -41,19 +42,19 @@ _POSITIONS = 64  # of a sequence: above, products between all of them cost more 
 
 
 class ExampleGradients(NamedTuple):
-    """Of n examples: ‖g_i‖², and g_i·v where a direction v was given, float64 ``[n]`` each; and Σg_i by the
-    parameter's name, where it was asked for."""
+    """Of n examples: ‖g_i‖², and g_i·v where a direction v was given, float64 ``[n]`` each; and ‖Σg_i‖² of a
+    single batch, where it was asked for."""
 
     squared_norms: Tensor
     products: Tensor | None
-    total: dict[str, Tensor] | None = None
+    of_sum: float | None = None
 
 
 class _Wanted(NamedTuple):
     """What is found of examples beside the norms."""
 
     direction: Mapping[str, Tensor] | None
-    total: bool
+    of_sum: bool
 
 
 class _NoPlainLayers(Exception):
@@ -65,7 +66,8 @@ def example_gradients(
     loss: LossOfEach,
     batches: Iterable[Batch],
     direction: Mapping[str, Tensor] | None = None,
-    total: bool = False,
+    of_sum: bool = False,
+    checked: bool = False,
 ) -> ExampleGradients:
     """‖∇C_i‖² of every example, and ∇C_i·v; nothing of the network changes.
 
@@ -74,7 +76,9 @@ def example_gradients(
         loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, at least one.
         direction: v, by the parameter's name.
-        total: whether Σg_i is wanted too.
+        of_sum: whether ‖Σg_i‖² is wanted too, of a single batch.
+        checked: whether this network has been looked at before in this mode, and was not refused: what an
+            example's outputs depend on is not looked at again.
 
     Raises:
         UserError: a loss that has no value per example; outputs of an example that depend on its batch, or
@@ -85,8 +89,10 @@ def example_gradients(
     refuse_not_finite(network)
     require_trained(network)
     with preserved(network) as looked_at, torch.enable_grad():
-        each = _by_batch(looked_at, loss, filter(has_examples, noticed(batches)), _Wanted(direction, total))
-        return _joined(list(each))
+        seen = filter(has_examples, noticed(batches))
+        found = list(_by_batch(looked_at, loss, seen, _Wanted(direction, of_sum), checked))
+        assert len(found) == 1 or not of_sum, "of several batches the sum itself would be needed"
+        return found[0] if len(found) == 1 else _joined(found)
 
 
 def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> None:
@@ -114,16 +120,17 @@ def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tens
 
 
 def _by_batch(
-    network: nn.Module, loss: Loss, batches: Iterable[Batch], wanted: _Wanted
+    network: nn.Module, loss: Loss, batches: Iterable[Batch], wanted: _Wanted, checked: bool
 ) -> Iterator[ExampleGradients]:
     """Of each batch, by the fastest way that the network allows."""
     layers, vectorised = linear_layers(network), True
-    for k, (inputs, targets) in enumerate(batches):
-        if k == 0:
+    for inputs, targets in batches:
+        looks, checked = not checked, True
+        if looks:
             refuse_company(network, loss, inputs, targets)
         if layers is not None:
             try:
-                yield _of_linear_layers(network, layers, loss, inputs, targets, wanted, is_first=k == 0)
+                yield _of_linear_layers(network, layers, loss, inputs, targets, wanted, looks)
                 continue
             except _NoPlainLayers:
                 layers = None
@@ -161,9 +168,12 @@ def _of_linear_layers(
     inputs: Tensor,
     targets: Tensor,
     wanted: _Wanted,
-    is_first: bool,
+    looks: bool,
 ) -> ExampleGradients:
-    """From one backward pass of the sum of the losses.
+    """From one backward pass of the sum of the losses, to the outputs of the layers.
+
+    The gradients of the weights themselves are found only where it ``looks`` whether the layers are all there
+    is to them.
 
     Raises:
         _NoPlainLayers: a layer was not called exactly once, or its weights do more than that call shows.
@@ -172,22 +182,37 @@ def _of_linear_layers(
         total = loss.per_example(outputs_of(network, inputs), targets).sum()
         if any(len(entered[name]) != 1 for name in layers):
             raise _NoPlainLayers
-        parameters = list(trained_parameters(network).values())
+        parameters = _trained(layers) if looks else _reached_by(layers)
         gradient = gradient_of(total, parameters)
     squares = torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
     products = torch.zeros_like(squares)
     by_parameter = dict(zip(map(id, parameters), gradient, strict=True))
     for name, layer in layers.items():
         a, delta = entered[name][0], arrived[name]
-        if is_first and layer.weight.requires_grad:
+        if looks and layer.weight.requires_grad:
             _check(a, delta, by_parameter[id(layer.weight)])
         squares += _squares(layer, a, delta)
         if wanted.direction is not None:
             products += _products(layer, name, a, delta, wanted.direction)
-    of_names = dict(zip(trained_parameters(network), gradient, strict=True))
-    return ExampleGradients(
-        squares, None if wanted.direction is None else products, of_names if wanted.total else None
-    )
+    of_sum = None
+    if wanted.of_sum:
+        of_sum = sum(_square_of_sum(layer, entered[n][0], arrived[n]) for n, layer in layers.items())
+    return ExampleGradients(squares, None if wanted.direction is None else products, of_sum)
+
+
+def _trained(layers: Mapping[str, nn.Linear]) -> list[Tensor]:
+    return [
+        p
+        for layer in layers.values()
+        for p in (layer.weight, layer.bias)
+        if p is not None and p.requires_grad
+    ]
+
+
+def _reached_by(layers: Mapping[str, nn.Linear]) -> list[Tensor]:
+    """Parameters on whose way the backward pass meets every layer's outputs, at the least cost: biases."""
+    biases = [(layer, layer.bias) for layer in layers.values()]
+    return [layer.weight if b is None or not b.requires_grad else b for layer, b in biases]
 
 
 @contextmanager
@@ -250,6 +275,20 @@ def _squares(layer: nn.Linear, a: Tensor, delta: Tensor) -> Tensor:
     return found + of_bias if layer.bias is not None and layer.bias.requires_grad else found
 
 
+def _square_of_sum(layer: nn.Linear, a: Tensor, delta: Tensor) -> float:
+    """‖Σ_i Σ_t δ_it a_itᵀ‖², plus ‖Σ_i Σ_t δ_it‖² of the bias: from products between examples, where they are
+    fewer than the weights."""
+    a, delta = a.flatten(0, 1), delta.flatten(0, 1)
+    found = 0.0
+    if layer.weight.requires_grad and len(a) * sum(layer.weight.shape) < layer.weight.numel():
+        found += float(((delta @ delta.T).double() * (a @ a.T).double()).sum())
+    elif layer.weight.requires_grad:
+        found += float(torch.linalg.vector_norm(delta.T @ a, dtype=torch.float64)) ** 2
+    if layer.bias is not None and layer.bias.requires_grad:
+        found += float(torch.linalg.vector_norm(delta.sum(0), dtype=torch.float64)) ** 2
+    return found
+
+
 def _products(
     layer: nn.Linear, name: str, a: Tensor, delta: Tensor, direction: Mapping[str, Tensor]
 ) -> Tensor:
@@ -280,44 +319,47 @@ def _vectorised(
     each = vmap(grad(cost), (None, 0, 0), randomness="different")
     at_a_time = max(1, _NUMBERS // max(1, sum(p.numel() for p in parameters.values())))
     with copied_buffers(network), plain_attention():  # vmap takes fused attention apart, example by example
-        parts = [
-            _reduced(each(parameters, x, y), wanted)
+        parts = (
+            each(parameters, x, y)
             for x, y in zip(inputs.split(at_a_time), targets.split(at_a_time), strict=True)
-        ]
-    return _joined(parts)
+        )
+        return _reduced(parts, wanted)
 
 
 def _one_after_another(
     network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, wanted: _Wanted
 ) -> ExampleGradients:
     """One backward pass for each example."""
-    parameters, parts = trained_parameters(network), []
-    for x, y in zip(inputs.split(1), targets.split(1), strict=True):
+    parameters = trained_parameters(network)
+
+    def one(x: Tensor, y: Tensor) -> dict[str, Tensor]:
         cost = loss.per_example(outputs_of(network, x), y).sum()
         gradient = gradient_of(cost, list(parameters.values()))
-        parts.append(_reduced({n: g.unsqueeze(0) for n, g in zip(parameters, gradient, strict=True)}, wanted))
-    return _joined(parts)
+        return {name: g.unsqueeze(0) for name, g in zip(parameters, gradient, strict=True)}
+
+    pairs = zip(inputs.split(1), targets.split(1), strict=True)
+    return _reduced((one(x, y) for x, y in pairs), wanted)
 
 
-def _reduced(gradients: Mapping[str, Tensor], wanted: _Wanted) -> ExampleGradients:
-    """From gradients ``[n, ...]`` by the parameter's name."""
-    flat = {name: gradient.detach().reshape(len(gradient), -1) for name, gradient in gradients.items()}
-    norms = [torch.linalg.vector_norm(g, dim=1, dtype=torch.float64) for g in flat.values()]
-    products = total = None
-    if wanted.direction is not None:
-        along = [g.double() @ wanted.direction[name].double().flatten() for name, g in flat.items()]
-        products = torch.stack(along).sum(0)
-    if wanted.total:
-        total = {name: gradient.detach().sum(0) for name, gradient in gradients.items()}
-    return ExampleGradients(torch.stack(norms).square().sum(0), products, total)
+def _reduced(parts: Iterable[Mapping[str, Tensor]], wanted: _Wanted) -> ExampleGradients:
+    """From the gradients of some examples after others, ``[n, ...]`` by the parameter's name."""
+    found: list[ExampleGradients] = []
+    total: dict[str, Tensor] = {}
+    for gradients in parts:
+        flat = {name: gradient.detach().reshape(len(gradient), -1) for name, gradient in gradients.items()}
+        norms = [torch.linalg.vector_norm(g, dim=1, dtype=torch.float64) for g in flat.values()]
+        products = None
+        if wanted.direction is not None:
+            along = [g.double() @ wanted.direction[name].double().flatten() for name, g in flat.items()]
+            products = torch.stack(along).sum(0)
+        if wanted.of_sum:
+            total = {name: total[name] + g.sum(0) if total else g.sum(0) for name, g in flat.items()}
+        found.append(ExampleGradients(torch.stack(norms).square().sum(0), products))
+    return _joined(found)._replace(of_sum=squared_norm(total) if wanted.of_sum else None)
 
 
 def _joined(parts: list[ExampleGradients]) -> ExampleGradients:
     require_examples(len(parts))
     products = [part.products for part in parts if part.products is not None]
-    totals = [part.total for part in parts if part.total is not None]
-    return ExampleGradients(
-        torch.cat([part.squared_norms for part in parts]),
-        torch.cat(products) if products else None,
-        {name: torch.stack([t[name] for t in totals]).sum(0) for name in totals[0]} if totals else None,
-    )
+    norms = torch.cat([part.squared_norms for part in parts])
+    return ExampleGradients(norms, torch.cat(products) if products else None)

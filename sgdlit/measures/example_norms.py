@@ -37,7 +37,7 @@ class ExampleNorms(Measure):
 
     formula = "quantiles of ‖∇C_i‖"
     answers = "are there outliers among the examples; how heavy is the tail"
-    price = "1.3 n (linear layers), 1.4 n and more elsewhere"
+    price = "n (linear layers), 1.4 n and more elsewhere"
     logged = ("measure/example_gradient_norm_qNNN",)
     arrays: ClassVar[Mapping[str, str]] = {"example_gradient_norms": "[n]: ‖∇C_i‖ in C/θ of each example"}
     needs = ("example_norms",)

@@ -122,7 +122,7 @@ class GradientNoise(Measure):
 
     formula = "S² = Σ‖∇C_i − ∇C‖²/(N − 1); B_simple = S²/‖∇C‖²"
     answers = "how noisy is one example, and which batch size is useful"
-    price = "2.3 n (linear layers), 2.5 n and more elsewhere"
+    price = "2 n (linear layers), 2.5 n and more elsewhere"
     logged = (
         "measure/covariance_trace",
         "measure/squared_gradient",

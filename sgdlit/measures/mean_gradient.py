@@ -1,7 +1,7 @@
 """The mean of the cost and of its gradient over examples that come in batches: float64 sums with counts."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.measures.from_scripts import noticed
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
 
+T = TypeVar("T")
 MeanLoss = Callable[[Tensor, Tensor], Tensor]
 """Outputs and targets of a batch -> the mean cost over its examples, or the cost of each, ``[b]``."""
 
@@ -48,7 +49,7 @@ def mean_gradient(network: nn.Module, loss: MeanLoss, batches: Iterable[Batch]) 
             cost = loss(outputs_of(looked_at, inputs), targets).mean()
             found = gradient_of(cost, list(parameters.values()))
             for own, gradient in zip(sums.values(), found, strict=True):
-                own.add_(gradient.double(), alpha=len(targets))
+                own.add_(gradient, alpha=len(targets))
             total, count = total + len(targets) * float(cost.detach()), count + len(targets)
     require_examples(count)
     return MeanGradient(total / count, {name: own.div_(count) for name, own in sums.items()}, count)
@@ -139,9 +140,9 @@ def layers_of(network: nn.Module) -> dict[str, str]:
     return {name: found[name] for name, _ in network.named_parameters()}
 
 
-def by_layer(network: nn.Module, vector: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """The part of a vector that belongs to each layer; see :func:`layers_of`."""
-    layers, found = layers_of(network), dict[str, dict[str, Tensor]]()
+def by_layer(network: nn.Module, vector: Mapping[str, T]) -> dict[str, dict[str, T]]:
+    """What belongs to each layer of what is given by the names of parameters; see :func:`layers_of`."""
+    layers, found = layers_of(network), dict[str, dict[str, T]]()
     for name, part in vector.items():
         found.setdefault(layers[name], {})[name] = part
     return found

@@ -19,8 +19,9 @@ from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.example_gradients import ExampleGradients, example_gradients
-from sgdlit.measures.mean_gradient import MeanGradient, mean_cost, mean_gradient
+from sgdlit.measures.example_gradients import ExampleGradients
+from sgdlit.measures.example_sums import ExampleSums
+from sgdlit.measures.mean_gradient import MeanGradient
 from sgdlit.measures.undisturbed import Mode
 from sgdlit.measures.work import Sizes, Works, work_of_needs
 from sgdlit.models.sensing import BilinearForm
@@ -96,6 +97,7 @@ class RunAtStep:
         self._examples, self._initial = examples, initial_parameters
         self._previous = tuple(previous_parameters)
         self.gradient_factor = gradient_factor
+        self._sums: ExampleSums | None = None  # of several ranks
         self._once: dict[Hashable, Any] = {}
 
     def once(self, find: Callable[..., T], *arguments: Hashable) -> T:
@@ -115,6 +117,15 @@ class RunAtStep:
         """Of the training set, not augmented."""
         assert self._examples is not None, "a measure that looks at examples says so in its needs"
         return self._examples
+
+    @property
+    def sums(self) -> ExampleSums:
+        """Those over the examples, which several measures and several ranks share."""
+        return self._sums or ExampleSums(self.network, self.loss, self.examples)
+
+    def use(self, sums: ExampleSums) -> None:
+        """Take sums over the examples from others than this process alone."""
+        self._sums = sums
 
     @property
     def optimizer(self) -> Optimizer:
@@ -145,14 +156,14 @@ class RunAtStep:
 
     @cached_property
     def _mean_gradient(self) -> MeanGradient:
-        return mean_gradient(self.network, self.loss, self.examples)
+        return self.sums.mean_gradient()
 
     @cached_property
     def cost(self) -> float:
         """C, the mean over the examples."""
         if "gradient" in self.needs or "example_products" in self.needs:
             return self._mean_gradient.cost
-        return mean_cost(self.network, self.loss, self.examples)
+        return self.sums.mean_cost()
 
     @property
     def gradient(self) -> dict[str, Tensor]:
@@ -162,7 +173,7 @@ class RunAtStep:
     @cached_property
     def _example_gradients(self) -> ExampleGradients:
         direction = self.gradient if "example_products" in self.needs else None
-        return example_gradients(self.network, self.loss, self.examples, direction)
+        return self.sums.example_gradients(direction)
 
     @property
     def example_norms(self) -> Tensor:

@@ -27,12 +27,17 @@ from sgdlit.measures.work import Sizes, Work, Works, work_of_company
 
 
 def noise_of_batch(
-    network: nn.Module, loss: MeanLoss, batch: Batch, parts: int | None = 4, population: float = math.inf
+    network: nn.Module,
+    loss: MeanLoss,
+    batch: Batch,
+    parts: int | None = 4,
+    population: float = math.inf,
+    checked: bool = False,
 ) -> Noise:
     """Ŝ² and Ĝ² of one batch from the gradients of its parts, see
     :func:`sgdlit.measures.gradient_noise.noise_of_parts`.
 
-    Cost: a gradient of the batch, in ``parts`` passes; for networks of linear layers 1.3 gradients with each
+    Cost: a gradient of the batch, in ``parts`` passes; for networks of linear layers less than one with each
     example as a part, the most precise. One draw is noisy: average over steps with :func:`noise_of_steps`.
 
     Args:
@@ -43,6 +48,7 @@ def noise_of_batch(
         parts: c, 2 or more and at most b; they differ by at most one example. None for single examples, for
             which the loss must have values of its own.
         population: N, from which the examples were drawn without replacement.
+        checked: see :func:`sgdlit.measures.example_gradients.example_gradients`.
 
     Raises:
         UserError: fewer than two parts, or more than examples; a network that has diverged.
@@ -50,32 +56,31 @@ def noise_of_batch(
     inputs, targets = batch
     require_tensor(inputs)
     if parts is None:
-        return _noise_of_examples(network, loss, batch, population)
+        return _noise_of_examples(network, loss, batch, population, checked)
     if not 2 <= parts <= len(inputs):
         raise UserError(f"parts: {parts} is not possible for a batch of {len(inputs)}; allowed: 2 or more")
     refuse_not_finite(network)
-    gradients = []
+    norms, sizes = [], [len(x) for x in inputs.tensor_split(parts)]
     with preserved(network) as looked_at, torch.enable_grad():
-        parameters = list(trained_parameters(looked_at).values())
+        parameters = trained_parameters(looked_at)
+        mean = {name: torch.zeros_like(p) for name, p in parameters.items()}
         for x, y in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
-            found = gradient_of(loss(outputs_of(looked_at, x), y).mean(), parameters)
-            gradients.append(torch.cat([g.reshape(-1) for g in found]))
-    each = torch.stack(gradients)  # [c, P]
-    sizes = torch.tensor([len(x) for x in inputs.tensor_split(parts)], device=each.device)
-    mean = (sizes.double() / len(inputs)).to(each) @ each
-    norms = torch.linalg.vector_norm(each, dim=1, dtype=torch.float64).square()
-    of_mean = float(torch.linalg.vector_norm(mean, dtype=torch.float64)) ** 2
-    return noise_of_parts(norms, sizes, of_mean, population)
+            found = gradient_of(loss(outputs_of(looked_at, x), y).mean(), list(parameters.values()))
+            norms.append(squared_norm(dict(zip(parameters, found, strict=True))))
+            for own, gradient in zip(mean.values(), found, strict=True):
+                own.add_(gradient, alpha=len(x) / len(inputs))
+    return noise_of_parts(torch.tensor(norms, dtype=torch.float64), sizes, squared_norm(mean), population)
 
 
-def _noise_of_examples(network: nn.Module, loss: MeanLoss, batch: Batch, population: float) -> Noise:
+def _noise_of_examples(
+    network: nn.Module, loss: MeanLoss, batch: Batch, population: float, checked: bool
+) -> Noise:
     """From single examples and their sum, found in one pass."""
-    found = example_gradients(network, of_each(loss), [batch], total=True)
-    norms, total = found.squared_norms, found.total
-    assert total is not None, "it was asked for"
+    norms, _, of_sum = example_gradients(network, of_each(loss), [batch], None, True, checked)
+    assert of_sum is not None, "it was asked for"
     count = len(norms)
     require_examples(count, 2)
-    return noise_of_parts(norms, torch.ones(count), squared_norm(total) / count**2, population)
+    return noise_of_parts(norms, torch.ones(count), of_sum / count**2, population)
 
 
 def noise_of_steps(
@@ -126,7 +131,7 @@ class MicroBatchNoise(Measure):
 
     formula = "Ŝ² = (Σ_j b_j‖h_j‖² − B‖h̄‖²)/(c − 1), Ĝ² = ‖h̄‖² − (1 − B/N)Ŝ²/B of parts j of a batch"
     answers = "how noisy is the gradient, at the price of one step"
-    price = "B, in c passes; 1.3 B for single examples (linear layers)"
+    price = "B, in c passes; alike for single examples (linear layers)"
     logged = ("measure/step_covariance_trace", "measure/step_squared_gradient")
     needs = ("examples",)
     small = ({}, {"parts": 3, "batch_size": 7}, {"parts": None})
@@ -140,6 +145,10 @@ class MicroBatchNoise(Measure):
                 "batch_size"
             )
         self.parts, self.batch_size = parts, batch_size
+        self._checked: set[int] = set()  # members whose network was looked at, and was not refused
+
+    def begin(self, members: int, device: torch.device) -> None:
+        self._checked.clear()
 
     def work(self, sizes: Sizes) -> Works:
         size = min(self.batch_size or sizes.batch_size, sizes.examples)
@@ -154,7 +163,9 @@ class MicroBatchNoise(Measure):
         if size < (self.parts or 2):
             return {}
         batch = next_examples(run, size)
-        found = noise_of_batch(run.network, run.loss, batch, self.parts, run.examples.population)
+        checked = member in self._checked
+        found = noise_of_batch(run.network, run.loss, batch, self.parts, run.examples.population, checked)
+        self._checked.add(member)
         return {
             "measure/step_covariance_trace": found.covariance_trace,
             "measure/step_squared_gradient": found.squared_gradient,

@@ -1,5 +1,7 @@
 """Relative error of a matrix: ‖M − T‖_F / ‖T‖_F."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +14,17 @@ from sgdlit.models.sensing import BilinearForm
 
 def relative_error(matrix: Tensor, target: Tensor) -> Tensor:
     """‖M − T‖_F / ‖T‖_F, a float64 scalar, of two matrices (d, d); 1 at M = 0."""
-    missed, whole = (torch.linalg.vector_norm(m, dtype=torch.float64) for m in (matrix - target, target))
-    return missed / whole
+    return length(matrix - target) / length(target)
+
+
+def length(matrix: Tensor) -> Tensor:
+    """‖M‖_F, a float64 scalar."""
+    return torch.linalg.vector_norm(matrix, dtype=torch.float64)
+
+
+def missed(run: RunAtStep) -> float:
+    """‖M − T‖_F, which the error and the risk share; finite where M is."""
+    return float(length(run.matrix - run.target))
 
 
 class SensingMeasure(Measure):
@@ -40,8 +51,17 @@ class RelativeError(SensingMeasure):
     logged = ("sensing/relative_error", "sensing/samples")
     headline = "sensing/relative_error"
 
+    def __init__(self, **cadence: Any) -> None:
+        super().__init__(**cadence)
+        self._of_targets: dict[int, float] = {}  # ‖T‖_F by member: it stays
+
+    def begin(self, members: int, device: torch.device) -> None:
+        self._of_targets = {}
+
     def take(self, run: RunAtStep, member: int) -> Values:
+        if member not in self._of_targets:
+            self._of_targets[member] = float(length(run.target))
         return {
             "sensing/samples": run.step * run.data.batch_size,
-            "sensing/relative_error": float(relative_error(run.matrix, run.target)),
+            "sensing/relative_error": run.once(missed) / self._of_targets[member],
         }

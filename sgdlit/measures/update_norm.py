@@ -1,5 +1,8 @@
 """Length and direction of single updates d_t = θ_t − θ_{t−1}."""
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from torch import Tensor
 
 from sgdlit.measures.mean_gradient import by_layer, squared_norm
@@ -11,11 +14,39 @@ def update(before: Parameters, after: Parameters) -> dict[str, Tensor]:
     return {name: after[name] - before[name] for name in after}
 
 
+class Products(NamedTuple):
+    """⟨d, d′⟩, ‖d‖² and ‖d′‖² of two vectors, or of parts of them, which add up."""
+
+    inner: float
+    first: float
+    second: float
+
+    @property
+    def cosine(self) -> float:
+        """⟨d, d′⟩/(‖d‖‖d′‖); NaN where one is 0."""
+        lengths = (self.first * self.second) ** 0.5
+        return self.inner / lengths if lengths else float("nan")
+
+
+def products(one: Parameters, other: Parameters) -> dict[str, Products]:
+    """Those of each parameter's part, by name; float64 sums."""
+    return {
+        n: Products(
+            float(one[n].double().flatten() @ other[n].double().flatten()),
+            squared_norm({n: one[n]}),
+            squared_norm({n: other[n]}),
+        )
+        for n in one
+    }
+
+
 def cosine(one: Parameters, other: Parameters) -> float:
     """⟨d, d′⟩/(‖d‖‖d′‖) of two vectors given by the names of parameters; NaN where one is 0."""
-    inner = sum(float(one[n].double().flatten() @ other[n].double().flatten()) for n in one)
-    lengths = (squared_norm(one) * squared_norm(other)) ** 0.5
-    return inner / lengths if lengths else float("nan")
+    return _sum(products(one, other).values()).cosine
+
+
+def _sum(parts: Iterable[Products]) -> Products:
+    return Products(*map(sum, zip(*parts, strict=True)))
 
 
 class UpdateNorm(Measure):
@@ -46,17 +77,16 @@ class UpdateNorm(Measure):
             return {}
         before, *earlier = run.previous_parameters
         last = update(before, run.parameters)
-        length, size = squared_norm(last) ** 0.5, squared_norm(run.parameters) ** 0.5
+        both = products(last, update(earlier[0], before)) if earlier else {}
+        squares = {n: both[n].first if both else squared_norm({n: part}) for n, part in last.items()}
+        length, size = sum(squares.values()) ** 0.5, squared_norm(run.parameters) ** 0.5
         found = {"measure/update_norm": length}
         if size:
             found["measure/relative_update_norm"] = length / size
-        of_layers = by_layer(run.network, last)
-        found |= {
-            f"measure/update_norm/{layer}": squared_norm(own) ** 0.5 for layer, own in of_layers.items()
-        }
-        if not earlier:
+        layers = by_layer(run.network, squares)
+        found |= {f"measure/update_norm/{layer}": sum(own.values()) ** 0.5 for layer, own in layers.items()}
+        if not both:
             return found
-        earlier_one = update(earlier[0], before)
-        cosines = {f"/{layer}": cosine(own, earlier_one) for layer, own in of_layers.items()}
-        cosines[""] = cosine(last, earlier_one)
+        cosines = {f"/{layer}": _sum(both[n] for n in own).cosine for layer, own in layers.items()}
+        cosines[""] = _sum(both.values()).cosine
         return found | {f"measure/cosine_of_updates{at}": c for at, c in cosines.items() if c == c}

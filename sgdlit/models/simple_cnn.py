@@ -19,13 +19,13 @@ class SimpleCNN(nn.Module):
         hidden: size of the hidden layer.
         num_classes: number of outputs.
         in_channels: 1 for Fashion-MNIST, 3 for CIFAR.
-        image_size: height and width of the images, a multiple of 4.
+        image_size: height and width of the images, at least 4; the poolings leave out what is over.
 
     Shapes: input (batch, in_channels, image_size, image_size), output (batch, num_classes).
 
     Raises:
-        UserError: not two numbers of channels, a size below 1, an image size that two poolings do not divide,
-            and, in ``forward``, images of another shape.
+        UserError: not two numbers of channels, a size below 1, an image size below 4, and, in ``forward``,
+            images of another shape.
     """
 
     def __init__(
@@ -42,10 +42,8 @@ class SimpleCNN(nn.Module):
                 f"channels: {list(channels)} with hidden: {hidden} is not allowed; give two numbers of "
                 "channels, and sizes of 1 or more"
             )
-        if image_size < 4 or image_size % 4:
-            raise UserError(
-                f"image_size: {image_size} is not allowed; give a multiple of 4, such as 28 or 32"
-            )
+        if image_size < 4:
+            raise UserError(f"image_size: {image_size} is not allowed; give 4 or more, such as 28 or 32")
         self.image_shape = (in_channels, image_size, image_size)
         first, second = channels
         self.layers = nn.Sequential(

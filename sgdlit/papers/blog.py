@@ -6,26 +6,24 @@ prior on the rank, B10 the bound that holds for convex losses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sgdlit import theory
-from sgdlit.figures.style import COLORS, distinct, finish, panels, select
+from sgdlit.figures.style import COLORS, finish, panels
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import error_limit, mean_and_error
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
+from sgdlit.papers.support.sensing_instances import SMALL_INSTANCES
+from sgdlit.papers.support.sensing_networks import DEEP_NETWORKS, SETTINGS
+from sgdlit.papers.support.sensing_runs import BLOG, ERROR, ONE_RUN, QUIET, trained
 from sgdlit.runs.reading import load_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_BLOG = "Implicit bias in single epoch SGD (blog)"
 
 
 @dataclass
@@ -88,22 +86,11 @@ class Options:
 
 # The simple setting, at the size of the source: B1
 
-_ERROR, _SQUARED_ERROR = "sensing/relative_error", "sensing/relative_squared_error"
-_ONE_RUN = "none: one run, compared with published numbers"
-_QUIET = [
-    "--trainer.accelerator",
-    "cpu",
-    "--trainer.enable_progress_bar",
-    "false",
-    "--trainer.logger",
-    "false",
-]
-
 
 def measure_recovery(o: Options, workshop: Workshop) -> Evidence:
     """Table ``recovery``: relative error over samples."""
-    folder = workshop.fit("simple", "matrix_sensing/simple.yaml", *_QUIET)
-    steps, errors = load_run(folder).column(_ERROR)
+    folder = workshop.fit("simple", "matrix_sensing/simple.yaml", *QUIET)
+    steps, errors = load_run(folder).column(ERROR)
     early = errors[(steps >= 100) & (steps <= 5000)].min()
     middle = float(errors[steps == 15_000][0])
     small = steps[errors < 0.01]
@@ -114,7 +101,7 @@ def measure_recovery(o: Options, workshop: Workshop) -> Evidence:
         ("samples to an error below 0.01", "< 25000", str(first), first is not None and first < 25_000),
         ("error at the end (published < 0.006)", "< 0.006", f"{errors[-1]:.4f}", bool(errors[-1] < 0.006)),
     ]  # fmt: skip
-    findings = [Finding("B1", *one, interval=_ONE_RUN) for one in found]
+    findings = [Finding("B1", *one, interval=ONE_RUN) for one in found]
     rows = [{"samples": int(s), "error": float(e)} for s, e in zip(steps, errors, strict=True)]
     return Evidence({"recovery": rows}, findings)
 
@@ -131,273 +118,6 @@ def draw_recovery(tables: Tables) -> dict[str, Figure]:
     )
     finish(ax, "Matrix sensing (B1)", "samples seen, each once", "‖M − T‖ / ‖T‖", log="y")
     return {"recovery": figure}
-
-
-# Small instances: B3, B4, B5
-
-_INSTANCES = [(128, 0.25, 100.0), (128, 1.0, 100.0), (128, 4.0, 100.0), (128, 1.0, 0.1), (128, 1.0, 1.0),
-              (128, 1.0, 10.0), (32, 1.0, 100.0), (64, 1.0, 100.0)]  # fmt: skip
-"""d, the learning rate as a multiple of the protocol's, and γ."""
-
-
-def protocol_lr(d: int, gamma: float = 100.0) -> float:
-    """lr = 0.131/(γ d²), which is B1's 2e-8 at d = 256, γ = 100 (B5)."""
-    return 0.131 / (gamma * d * d)
-
-
-def measure_instances(o: Options, workshop: Workshop) -> Evidence:
-    """Tables ``instances``, the error at the end of each, and ``scaled``, of two runs that should be one."""
-    rows: list[Row] = []
-    for d in sorted({d for d, *_ in _INSTANCES}):
-        rows += _ends(workshop, d, [(factor, gamma) for size, factor, gamma in _INSTANCES if size == d])
-        workshop.progress("sizes", len({row["d"] for row in rows}), len({d for d, *_ in _INSTANCES}))
-    end = {(row["d"], row["factor"], row["gamma"]): row["error"] for row in rows}
-    scaled = _scaled(workshop)
-    return Evidence(
-        {"instances": rows, "scaled": scaled},
-        [*_about_lr(end), *_about_scale(end, scaled), *_about_size(end)],
-    )
-
-
-def _ends(workshop: Workshop, d: int, instances: Sequence[tuple[float, float]]) -> list[Row]:
-    """The error after d²/2 samples for each factor and γ; None where the run diverged."""
-    lrs = [factor * protocol_lr(d, gamma) for factor, gamma in instances]
-    gammas = [gamma for _, gamma in instances]
-    if len(instances) > 1:
-        points = ["--ensemble", f"[{{data.gamma: {gammas}, model.optimizer.lr: {lrs}}}]"]
-    else:
-        points = ["--data.gamma", repr(gammas[0]), "--model.optimizer.lr", repr(lrs[0])]
-    folder = workshop.fit(f"d{d}", "matrix_sensing/simple.yaml", *_QUIET, *_of_size(d), *points)
-    rows = []
-    for (factor, gamma), member in zip(instances, load_run(folder).members, strict=True):
-        diverged = member.state == "diverged"
-        error = None if diverged else float(member.columns[_ERROR][1][-1])
-        rows.append({"d": d, "factor": factor, "gamma": gamma, "error": error,
-                     "diverged_at": member.step if diverged else None})  # fmt: skip
-    return rows
-
-
-def _of_size(d: int) -> list[str]:
-    return [
-        "--data.d", str(d), "--data.steps", str(d * d // 2), "--model.network.net.widths", f"[{d},{d},{d}]",
-        "--trainer.val_check_interval", str(d * d // 2),
-    ]  # fmt: skip
-
-
-def _scaled(workshop: Workshop) -> list[Row]:
-    """W = sW′ and T = s²T′ in float64: with η′ = s²η the two runs are the same but for the scale."""
-    s, d, gamma, lr = 2.0, 16, 2.0, 1e-3  # a power of two scales float32 without rounding
-    rows = []
-    for name, init_scale, of_target, rate in (
-        ("large", 1.0, gamma, lr),
-        ("small", 1 / s, gamma / s**2, lr * s**2),
-    ):
-        folder = workshop.fit(
-            f"scaled_{name}", "matrix_sensing/simple.yaml", *_QUIET, *_of_size(d), "--trainer.precision",
-            "64-true", "--data.gamma", repr(of_target), "--model.optimizer.lr", repr(rate),
-            "--model.network.net.init_scale", repr(init_scale),
-        )  # fmt: skip
-        run = load_run(folder)
-        error = float(run.column(_ERROR)[1][-1])
-        rows.append({"start": name, "gamma": of_target, "lr": rate, "init_scale": init_scale, "error": error})
-    return rows
-
-
-def _about_lr(end: dict[tuple[int, float, float], float | None]) -> list[Finding]:
-    """B3."""
-    slow, right, fast = (end[128, factor, 100.0] for factor in (0.25, 1.0, 4.0))
-    shown = "diverged" if fast is None else f"{fast:.3f}"
-    found = [
-        ("d = 128: error at the end at a quarter of the protocol's rate", "> 0.95", _shown(slow),
-         slow is not None and slow > 0.95),
-        ("d = 128: error at the end at the protocol's rate", "< 0.15", _shown(right),
-         right is not None and right < 0.15),
-        ("d = 128: at four times the protocol's rate", "diverged", shown, fast is None),
-    ]  # fmt: skip
-    return [Finding("B3", *one, interval=_ONE_RUN) for one in found]
-
-
-def _about_scale(end: dict[tuple[int, float, float], float | None], scaled: list[Row]) -> list[Finding]:
-    """B4."""
-    small, one, large = (end[128, 1.0, gamma] for gamma in (0.1, 1.0, 10.0))
-    shown = ", ".join(map(_shown, (small, one, large)))
-    learned = one is not None and large is not None and large < 0.6 * one < 0.12
-    holds = small is None and learned
-    apart = abs(scaled[1]["error"] / scaled[0]["error"] - 1)
-    return [
-        Finding("B4", "d = 128: error at the end at γ = 0.1, 1 and 10, lr·γ fixed",
-                "diverged, then below 0.2, then 0.6 of that", shown, holds, _ONE_RUN),
-        Finding("B4", "d = 16: error at the end with start and target scaled down, the rate up, relative",
-                "< 1e-10", f"{apart:.1e}", apart < 1e-10, "none: an identity"),
-    ]  # fmt: skip
-
-
-def _about_size(end: dict[tuple[int, float, float], float | None]) -> list[Finding]:
-    """B5."""
-    ends = [end[d, 1.0, 100.0] for d in (32, 64, 128)]
-    reached = [error for error in ends if error is not None]
-    falls = all(later < earlier for earlier, later in pairwise(reached))
-    holds = len(reached) == len(ends) and reached[0] > 0.9 and falls and reached[-1] < 0.15
-    shown, statement = ", ".join(map(_shown, ends)), "error at the end at d = 32, 64 and 128"
-    return [Finding("B5", statement, "from above 0.9 down below 0.15", shown, holds, _ONE_RUN)]
-
-
-def _shown(error: float | None) -> str:
-    return "diverged" if error is None else f"{error:.3f}"
-
-
-def draw_instances(tables: Tables) -> dict[str, Figure]:
-    """The error at the end over rate, over γ, and over d; runs that diverged are left out."""
-    rows = [row for row in tables["instances"] if row["error"] is not None]
-    figure, axes = panels(1, 3)
-    parts = (
-        ("B3: the rate, d = 128", "lr over that of the protocol", "factor", {"d": 128, "gamma": 100.0}),
-        ("B4: the target's scale, d = 128", "γ, with lr·γ fixed", "gamma", {"d": 128, "factor": 1.0}),
-        ("B5: the size", "d", "d", {"factor": 1.0, "gamma": 100.0}),
-    )
-    for ax, (title, label, column, only) in zip(axes, parts, strict=True):
-        here = sorted(select(rows, **only), key=lambda row: row[column])
-        x, y = [r[column] for r in here], [r["error"] for r in here]
-        ax.plot(x, y, "o-", color=COLORS[0], markersize=4)
-        finish(ax, title, label, "‖M − T‖ / ‖T‖ at the end", legend=False)
-    return {"instances": figure}
-
-
-# What larger networks are trained with: B6 and B7
-
-_DEEP = {"B6": ("cnn", 0.25, "BatchNorm and momentum"), "B7": ("transformer", 0.2, "LayerNorm and Adam")}
-
-
-def measure_deep(o: Options, workshop: Workshop) -> Evidence:
-    """Table ``deep``: squared error of unseen minibatches over samples."""
-    evidence = Evidence({"deep": []})
-    for i, (claim, (config, limit, what)) in enumerate(_DEEP.items()):
-        file = f"matrix_sensing/{config}{'_small' if workshop.quick else ''}.yaml"
-        folder = workshop.fit(config, file, *_QUIET)
-        run = load_run(folder)
-        seen, (_, errors) = run.column("sensing/samples")[1], run.column(_SQUARED_ERROR)
-        evidence.tables["deep"] += [
-            {"network": what, "samples": int(s), "error": float(e)} for s, e in zip(seen, errors, strict=True)
-        ]
-        statement = f"ReLU, {what}: Σ(y − p)²/Σy² of the last 20 unseen minibatches"
-        evidence.findings.append(
-            Finding(claim, statement, f"< {limit}", f"{errors[-1]:.3f}", bool(errors[-1] < limit), _ONE_RUN)
-        )
-        workshop.progress("networks", i + 1, len(_DEEP))
-    return evidence
-
-
-def draw_deep(tables: Tables) -> dict[str, Figure]:
-    """Squared error over samples."""
-    figure, (ax,) = panels(1, 1, width=5.2, height=3.8)
-    for i, network in enumerate(distinct(tables["deep"], "network")):
-        rows = select(tables["deep"], network=network)
-        ax.plot([r["samples"] for r in rows], [r["error"] for r in rows], color=COLORS[i], label=network)
-    ax.axhline(0.5, color=COLORS[6], linestyle="--", linewidth=1, label="least squares, d²/2 samples: 0.5")
-    title = "Matrix sensing by deep networks (B6, B7)"
-    finish(ax, title, "samples seen, each once", "Σ(y − p)² / Σy², unseen minibatches", log="y")
-    return {"deep": figure}
-
-
-# The scale of the target, and a warm-up: B8 and B9
-
-_CNN_LR, _CNN_GAMMA = 1e-5, 0.04  # those of cnn_small.yaml
-_TARGETS = (
-    [("lr fixed", gamma, _CNN_LR) for gamma in (0.004, 0.04, 0.4, 4.0)]
-    + [("lr·γ fixed", gamma, _CNN_LR * _CNN_GAMMA / gamma) for gamma in (0.4, 4.0, 100.0)]
-)  # fmt: skip
-_WARMED_LRS = (1e-5, 4e-5, 1.6e-4, 6.4e-4)
-_WARM_UP = [
-    "--model.scheduler", "sgdlit.training.schedules.SampleWarmUp",
-    "--model.scheduler.samples", "16384", "--model.scheduler.batch_size", "32",
-]  # fmt: skip
-_SMALL_CNN = "matrix_sensing/cnn_small.yaml"
-
-
-def measure_settings(o: Options, workshop: Workshop) -> Evidence:
-    """Tables ``targets``, the error over γ, and ``warm_up``, over the rate with and without."""
-    rules, gammas, lrs = (list(column) for column in zip(*_TARGETS, strict=True))
-    points = f"[{{data.gamma: {gammas}, model.optimizer.lr: {lrs}}}]"
-    errors = _unseen_errors(workshop.fit("targets", _SMALL_CNN, *_QUIET, "--ensemble", points))
-    targets: list[Row] = [
-        {"rule": rule, "gamma": gamma, "lr": lr, "error": error}
-        for rule, gamma, lr, error in zip(rules, gammas, lrs, errors, strict=True)
-    ]
-    workshop.progress("ensembles", 1, 3)
-    rows: list[Row] = []
-    for k, (name, schedule) in enumerate((("constant", []), ("warm_up", _WARM_UP))):
-        points = f"[{{model.optimizer.lr: {list(_WARMED_LRS)}}}]"
-        folder = workshop.fit(f"rates_{name}", _SMALL_CNN, *_QUIET, *schedule, "--ensemble", points)
-        found = zip(_WARMED_LRS, _unseen_errors(folder), strict=True)
-        rows += [{"schedule": name, "lr": lr, "error": error} for lr, error in found]
-        workshop.progress("ensembles", 2 + k, 3)
-    return Evidence({"targets": targets, "warm_up": rows}, [*_about_targets(targets), *_about_warm_up(rows)])
-
-
-def _unseen_errors(folder: Path) -> list[float | None]:
-    """Σ(y − p)²/Σy² of the last unseen minibatches of each member; None where it diverged."""
-    members = load_run(folder).members
-    return [
-        None if member.state == "diverged" else float(member.columns[_SQUARED_ERROR][1][-1])
-        for member in members
-    ]
-
-
-def _about_targets(rows: list[Row]) -> list[Finding]:
-    """B8."""
-    fixed, scaled = (select(rows, rule=rule) for rule in ("lr fixed", "lr·γ fixed"))
-    learned = [row["gamma"] for row in fixed if row["error"] is not None and row["error"] < 0.25]
-    shown = ", ".join(_shown(row["error"]) for row in fixed)
-    others = ", ".join(f"{_shown(row['error'])} at γ = {row['gamma']:g}" for row in scaled)
-    statement = "BatchNorm, three layers, one rate: Σ(y − p)²/Σy² at the end at γ = 0.004, 0.04, 0.4 and 4"
-    note = (
-        f"with lr·γ fixed it is {others}: larger targets are learned as well once the rate goes with them; "
-        "the preference is that of a rate"
-    )
-    holds = learned == [_CNN_GAMMA]
-    return [Finding("B8", statement, "below 0.25 at γ = 0.04 alone", shown, holds, _ONE_RUN, note)]
-
-
-def _about_warm_up(rows: list[Row]) -> list[Finding]:
-    """B9."""
-    usable = {
-        name: max(
-            (r["lr"] for r in select(rows, schedule=name) if r["error"] and r["error"] < 0.25), default=0
-        )
-        for name in ("constant", "warm_up")
-    }
-    statement = "largest rate that ends below an error of 0.25, constant, and reached by a warm-up"
-    shown, holds = f"{usable['constant']:g} and {usable['warm_up']:g}", usable["warm_up"] > usable["constant"]
-    return [
-        Finding("B9", statement, "larger with a warm-up", shown, holds, "none: a grid of rates, one seed")
-    ]
-
-
-def draw_settings(tables: Tables) -> dict[str, Figure]:
-    """The error over γ, and over the rate with and without a warm-up; runs that diverged at the top."""
-    figure, (left, right) = panels(1, 2)
-    curves = [
-        (left, "gamma", select(tables["targets"], rule=rule), rule)
-        for rule in distinct(tables["targets"], "rule")
-    ]
-    curves += [
-        (right, "lr", select(tables["warm_up"], schedule=name), name.replace("_", "-"))
-        for name in ("constant", "warm_up")
-    ]
-    for ax, column, rows, label in curves:
-        color = COLORS[len(ax.lines) % len(COLORS)]
-        x = [row[column] for row in rows]
-        ax.plot(
-            x, [min(row["error"] or 3.0, 3.0) for row in rows], "o-", color=color, markersize=4, label=label
-        )
-    for ax in (left, right):
-        ax.axhline(
-            0.5, color=COLORS[6], linestyle="--", linewidth=1, label="least squares, d²/2 samples: 0.5"
-        )
-    finish(left, "B8: the scale of the target (3 = diverged)", "γ", "Σ(y − p)² / Σy²")
-    left.set_ylim(top=15)
-    finish(right, "B9: a warm-up (3 = diverged)", "learning rate", "Σ(y − p)² / Σy²")
-    return {"settings": figure}
 
 
 # Least squares: B2
@@ -504,24 +224,10 @@ def draw_convex(tables: Tables) -> dict[str, Figure]:
     return {"regret": figure}
 
 
-def _trained(identity: str, statement: str, prediction: str, quick: str, full: str, config: str) -> Claim:
-    return Claim(
-        identity,
-        statement,
-        f"{_BLOG}, {identity}",
-        "trained",
-        prediction,
-        quick,
-        full,
-        f"matrix_sensing/{config}",
-    )
-
-
-_SMALL_QUICK = "two-layer linear networks at d = 32, 64, 128 on d²/2 samples, one seed"
 _RECOVERY = Experiment(
     "recovery",
     (
-        _trained(
+        trained(
             "B1",
             "a two-layer linear network recovers a matrix of rank 2 from half as many samples as entries",
             "near 1 to 6000 samples, 0.13 near 15 000, below 0.006 at the end",
@@ -533,90 +239,13 @@ _RECOVERY = Experiment(
     measure_recovery,
     draw_recovery,
 )
-_SMALL_INSTANCES = Experiment(
-    "instances",
-    (
-        _trained(
-            "B3",
-            "too small a rate learns nothing, too large a rate diverges",
-            "a quarter and four times the rate",
-            _SMALL_QUICK,
-            "the same",
-            "simple.yaml",
-        ),
-        _trained(
-            "B4",
-            "a small initialisation is needed, and scaling it down is scaling the target up",
-            "the error falls as γ grows; equal runs to rounding",
-            _SMALL_QUICK,
-            "the same",
-            "simple.yaml",
-        ),
-        _trained(
-            "B5",
-            "it only works for large instances",
-            "the error at the end falls with d",
-            _SMALL_QUICK,
-            "the same",
-            "simple.yaml",
-        ),
-    ),
-    measure_instances,
-    draw_instances,
-)
-_DEEP_NETWORKS = Experiment(
-    "deep",
-    (
-        _trained(
-            "B6",
-            "depth, ReLU, BatchNorm and momentum learn it too",
-            "an error below 0.25",
-            "three layers, d = 256, 32 768 samples",
-            "ten layers, d = 1024, 524 288 samples",
-            "cnn.yaml",
-        ),
-        _trained(
-            "B7",
-            "depth, ReLU, LayerNorm and Adam learn it too",
-            "an error below 0.2",
-            "three layers, d = 256, 32 768 samples",
-            "ten layers, d = 1024, 524 288 samples",
-            "transformer.yaml",
-        ),
-    ),
-    measure_deep,
-    draw_deep,
-)
-_SETTINGS = Experiment(
-    "settings",
-    (
-        _trained(
-            "B8",
-            "deep normalised networks want smaller targets than the simple setting",
-            "at one rate an error below 0.25 at γ = 0.04 alone, where the simple setting learns at 100 (B3)",
-            "three layers, d = 256, 32 768 samples, γ = 0.004 to 4, and to 100 at lr·γ fixed",
-            "ten layers, d = 1024, 524 288 samples, over data.gamma",
-            "cnn.yaml",
-        ),
-        _trained(
-            "B9",
-            "a warm-up allows a larger final rate",
-            "the largest rate that ends below an error of 0.25 is larger",
-            "three layers, d = 256, 32 768 samples, four rates",
-            "ten layers, d = 1024, 524 288 samples",
-            "warmup.yaml",
-        ),
-    ),
-    measure_settings,
-    draw_settings,
-)
 _LEAST_SQUARES = Experiment(
     "least_squares",
     (
         Claim(
             "B2",
             "least squares without a prior on the rank misses √(1 − n/d²) of the matrix",
-            f"{_BLOG}, B2",
+            f"{BLOG}, B2",
             "simulated",
             "the mean square of ten draws is 1 − n/d², within its error",
             "d = 24, ten draws at four n",
@@ -632,7 +261,7 @@ _CONVEX = Experiment(
         Claim(
             "B10",
             "the best of K iterates on convex Lipschitz losses is within ‖x¹ − x*‖/√K",
-            f"{_BLOG}, B10; F1",
+            f"{BLOG}, B10; F1",
             "simulated",
             "no mean above the bound",
             "K = 10 and 100, 100 runs each",
@@ -645,8 +274,8 @@ _CONVEX = Experiment(
 
 PAPER = Paper(
     "blog",
-    f"{_BLOG}: matrix sensing by deep linear networks",
-    (_RECOVERY, _LEAST_SQUARES, _SMALL_INSTANCES, _DEEP_NETWORKS, _SETTINGS, _CONVEX),
+    f"{BLOG}: matrix sensing by deep linear networks",
+    (_RECOVERY, _LEAST_SQUARES, SMALL_INSTANCES, DEEP_NETWORKS, SETTINGS, _CONVEX),
     Options,
     {"least_squares.d": 24, "convex.steps": [10, 100], "convex.runs": 100},
 )

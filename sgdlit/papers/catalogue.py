@@ -6,9 +6,11 @@ Nothing heavy is imported: a paper's file imports what it computes with when it 
 import importlib
 import json
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
+from string import digits
 
-from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
+from sgdlit.foundations.errors import UserError, did_you_mean, nearest, with_allowed
 from sgdlit.papers.paper import Experiment, Paper
 
 _NO_PAPERS = ("claim", "paper", "catalogue", "record", "page")
@@ -36,8 +38,16 @@ def find(name: str) -> Paper:
     known = papers()
     if name not in known:
         names = [*known, *COLLECTIONS]
-        raise UserError(with_allowed(f"there is no paper {name!r}{did_you_mean(name, names)}", names))
+        meant = did_you_mean(name, _of_near_authors(name, names))
+        raise UserError(with_allowed(f"there is no paper {name!r}{meant}", names))
     return known[name]
+
+
+def _of_near_authors(name: str, names: Sequence[str]) -> list[str]:
+    """Those that are like ``name`` without their years too, which many papers have in common."""
+    author, others = name.rstrip(digits), [other.rstrip(digits) for other in names]
+    near = nearest(author, others)
+    return [other for other, own in zip(names, others, strict=True) if own == near]
 
 
 def seconds() -> dict[str, dict[str, float]]:

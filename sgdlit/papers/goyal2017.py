@@ -151,14 +151,16 @@ def _findings(rows: list[Row], seeds: int) -> list[Finding]:
         found.append(
             Finding("L29a", f"k = {k}: loss at the scaled rate over that at the same rate",
                     "< 1 in every seed", range_of(ratio), bool((ratio < 1).all()), interval_of(ratio),
-                    f"below 1 in {int((ratio < 1).sum())} of {seeds} seeds, {mean_of(ratio)}")
+                    f"below 1 in {int((ratio < 1).sum())} of {seeds} seeds, {mean_of(ratio)}; the gain is "
+                    f"{(1 - ratio.mean()) / ratio.std(ddof=1):.1f} standard deviations of a seed")
         )  # fmt: skip
     warm, cold = _last(rows, "warm-up", 16), _last(rows, "scaled", 16)
     better = int((warm < cold).sum())
     found.append(
         Finding("L29b", "k = 16: seeds in which warm-up ends below none", f"≥ {_part(seeds, 8)}", str(better),
                 better >= _part(seeds, 8), all_seeds(warm),
-                f"median loss {np.median(warm):.3f} with warm-up, {np.median(cold):.3f} without")
+                f"median loss {np.median(warm):.3f} with warm-up, {np.median(cold):.3f} without; the "
+                f"standard error of the count is {math.sqrt(better * (seeds - better) / seeds):.1f}")
     )  # fmt: skip
     fails = {
         (rule, k): int(_failed(_last(rows, rule, k)).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,95 @@ def measure(o: NoOptions, workshop: Workshop) -> Evidence:
     findings += _leave_later(finite)
     findings.append(_split_when_fitted(*next(iter(finite.items()))))
     return Evidence({"worlds": rows}, findings)
+
+
+# On images: G16
+
+_CNN = [
+    "--model.network=sgdlit.models.SimpleCNN", "--model.network.channels=[8,16]", "--model.network.hidden=32",
+    "--model.network.in_channels=3", "--model.network.image_size=16", "--model.channels_last=false",
+    "--model.optimizer.lr=0.1", "--model.scheduler.T_max=1000",
+    "--data.pool=2", "--data.difficulty=0.25", "--data.batch_size=32", "--data.steps=1000",
+    "--data.test_size=500", "--trainer.max_steps=1000", "--trainer.val_check_interval=1000",
+    "--trainer.accelerator=cpu", "--trainer.logger=false", "--trainer.enable_progress_bar=false",
+]  # fmt: skip
+_SEEDS = "{seed_everything: [0, 1, 2]}"
+_PLAIN = (
+    f"--ensemble=[{{data.shard_size: [250, 1000, null], data.evaluate_train: [true, true, false]}},{_SEEDS}]"
+)
+_AUGMENTED = f"--ensemble=[{{data.shard_size: [250, null], data.evaluate_train: [true, false]}},{_SEEDS}]"
+_FITTED, _APART = 0.1, 0.05
+
+
+def measure_images(o: NoOptions, workshop: Workshop) -> Evidence:
+    """Table ``images``: errors over steps, without and with augmentation, by number of examples."""
+    config, small = "deep_bootstrap/shapes.yaml", workshop.quick
+    plain = workshop.fit("images", config, *([*_CNN, _PLAIN] if small else []))
+    workshop.progress("ensembles", 1, 2)
+    more = [*_CNN, _AUGMENTED] if small else []
+    augmented = workshop.fit("images_augmented", config, *more, "--data.augment=true")
+    workshop.progress("ensembles", 2, 2)
+    worlds = {False: worlds_of(load_run(plain)), True: worlds_of(load_run(augmented))}
+    rows = [
+        {"augmented": augment, "n": size, **row, "train_error": row.get("train_error")}
+        for augment, own in worlds.items()
+        for size, world in own.items()
+        for row in world
+    ]
+    finite = {
+        size: worlds[False][size] for size in sorted(size for size in worlds[False] if size is not None)
+    }
+    return Evidence({"images": rows}, _about_images(finite, worlds[True]), seeds="0 to 2")
+
+
+def _about_images(finite: dict[int, World], augmented: dict[int | None, World]) -> list[Finding]:
+    """G16."""
+    findings = []
+    for size, world in finite.items():
+        early = [row["gap"] for row in world if row["train_error"] > _FITTED]
+        mean = sum(early) / len(early)
+        statement = f"n = {size}: mean bootstrap error while the training error is above {_FITTED}"
+        findings.append(
+            Finding("G16", statement, "0 ± 0.03", f"{mean:+.3f}", abs(mean) < 0.03, _over_time(early))
+        )
+    few, *_, more = finite
+    ends, statement = [finite[n][-1]["gap"] for n in (few, more)], f"at the end, n = {few}"
+    left = [leaves_at(finite[n], _APART) for n in (few, more)]
+    steps = [math.inf if step is None else step for step in left]
+    shown = ", ".join("never" if step is None else str(step) for step in left)
+    last = augmented[few][-1]
+    fitted = [_fitted_to(world, _FITTED) for world in (finite[few], augmented[few])]
+    return [
+        *findings,
+        Finding("G16", f"bootstrap error {statement}", "> 0.1", f"{ends[0]:.3f}", ends[0] > 0.1,
+                _interval_of(finite[few][-1])),
+        Finding("G16", f"bootstrap error {statement}, and for n = {more}", "the first above twice the second",
+                f"{ends[0]:.3f} and {ends[1]:.3f}", ends[0] > 2 * ends[1], _interval_of(finite[more][-1])),
+        Finding("G16", f"step from which it stays above {_APART}, n = {few} and {more}", "rises", shown,
+                steps[0] < steps[1], "none: an evaluated step of the mean over seeds"),
+        Finding("G16", f"n = {few}: step with a training error of {_FITTED}, without and with augmentation",
+                "later with it", " and ".join("none" if step is None else str(step) for step in fitted),
+                fitted[0] is not None and fitted[0] < (fitted[1] or math.inf),
+                "none: an evaluated step of the mean over seeds",
+                f"at the end of the augmented runs it is {last['train_error']:.2f}, and the bootstrap error "
+                f"{last['gap']:+.2f}, in an interval from {last['gap_low']:.2f} to {last['gap_high']:.2f}"),
+    ]  # fmt: skip
+
+
+def _fitted_to(world: World, error: float) -> int | None:
+    """The first evaluated step with such a training error or less."""
+    return next((int(row["step"]) for row in world if row["train_error"] <= error), None)
+
+
+def _over_time(gaps: list[float]) -> str:
+    return f"none: a mean over {len(gaps)} evaluations, {min(gaps):+.3f} to {max(gaps):+.3f}"
+
+
+def draw_images(tables: Tables) -> dict[str, Figure]:
+    """Test error and bootstrap error over steps, without augmentation."""
+    rows = [row for row in tables["images"] if not row["augmented"]]
+    plain = [{k: v for k, v in row.items() if k != "augmented"} for row in rows]
+    return {"images": draw({"worlds": plain})["worlds"]}
 
 
 def leaves_at(world: World, by: float = _LEFT) -> int | None:
@@ -131,6 +221,26 @@ PAPER = Paper(
             ),
             measure,
             draw,
+        ),
+        Experiment(
+            "images",
+            (
+                Claim(
+                    "G16",
+                    "on images the worlds part when the training set is fitted: later with more data, and "
+                    "with augmentation, which delays the fit",
+                    "Nakkiran, Neyshabur & Sedghi 2020, arXiv 2010.08127; Grosse, CSC 2541 lecture 7, G16",
+                    "trained",
+                    "a mean bootstrap error of 0 ± 0.03 until a training error of 0.1, above 0.1 at the end, "
+                    "half of it or less with four times the data; a later fit with augmentation",
+                    "a CNN of two convolutions on the built-in images in 16×16, n = 250 and 1000, B = 32, "
+                    "ε = 0.1, 1000 steps, three seeds",
+                    "WRN-10-1 on the built-in images, n = 1000, 5000 and 20 000, also augmented",
+                    "deep_bootstrap/shapes.yaml",
+                ),
+            ),
+            measure_images,
+            draw_images,
         ),
     ),
 )

@@ -86,9 +86,10 @@ class Experiment:
         claims: what it decides.
         measure: options of the paper and a workshop in, evidence out.
         draw: tables in, figures by file name out.
-        needs_data: whether a part of it is left out without the folder of the data sets.
-        data_at_full: the set that it trains on at full scale, by its name for the command ``data``; at quick
-            scale it is Fashion-MNIST.
+        needs_data: whether a part of it is left out without the folder of the data sets; at quick scale that
+            part looks at Fashion-MNIST.
+        data_at_full: the sets that it trains on at full scale, by their names for the command ``data``;
+            empty where they are those of the quick scale.
     """
 
     name: str
@@ -96,7 +97,12 @@ class Experiment:
     measure: Callable[[Any, Workshop], Evidence]
     draw: Callable[[Tables], "dict[str, Figure]"]
     needs_data: bool = False
-    data_at_full: str = "fashion-mnist"
+    data_at_full: tuple[str, ...] = ()
+
+    def sets(self, quick: bool) -> tuple[str, ...]:
+        """The sets of images that it looks at, by their names for the command ``data``."""
+        at_quick = ("fashion-mnist",) if self.needs_data else ()
+        return at_quick if quick else self.data_at_full or at_quick
 
 
 @dataclass

@@ -5,7 +5,6 @@ when, on what machine and with which versions.
 """
 
 import json
-import os
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from sgdlit import __version__
 from sgdlit.foundations.files import write_atomically
+from sgdlit.foundations.threads import usable_cores
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Paper
 
@@ -99,7 +99,7 @@ def _seeds_among(options: Mapping[str, Any], prefix: str = "") -> str:
 
 def machine() -> str:
     """Processor, cores that this process may use, and system."""
-    cores = os.cpu_count()
+    cores = usable_cores()
     return (
         f"{_processor()}, {cores} core{'' if cores == 1 else 's'}, {platform.system()} {platform.machine()}"
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, distinct, finish, panels, select
 from sgdlit.foundations.files import read_table
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, NoOptions, Paper, Row, Tables, Workshop
+from sgdlit.papers.support.full_sweeps import drawn_by_sweeps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,22 +24,21 @@ _FULL = ("lecture/g4_fashion_simple_cnn.yaml", "lecture/g4_cifar10_resnet8.yaml"
 def measure(o: NoOptions, workshop: Workshop) -> Evidence:
     """Table ``steps``: the fewest steps by curve and batch size, with the rate that took them."""
     if not workshop.quick:
-        stores = [
-            workshop.sweep(file.split("/")[1].removesuffix(".yaml"), f"sweeps/{file}") for file in _FULL
-        ]
-        return Evidence(
-            notes=[f"table and figures in {store}: to be compared with the paper's" for store in stores]
-        )
-    store = workshop.sweep("targets", "sweeps/quick/teacher_targets.yaml")
-    rows: list[Row] = [
+        return drawn_by_sweeps(workshop, *_FULL)
+    rows = _fewest_steps(workshop.sweep("targets", "sweeps/quick/teacher_targets.yaml"), "SGD", "averaged")
+    found = {(row["curve"], row["batch_size"]): row for row in rows}
+    return Evidence({"steps": rows}, [*_scaling(found), *_averaging(found), *_best_lrs(found)])
+
+
+def _fewest_steps(store: Path, *curves: str) -> list[Row]:
+    """Of some curves of the figure ``steps``, at each batch size, with the rate that took them."""
+    return [
         {"curve": row["curve"], "batch_size": int(row["x"]),
          "steps": float(row["center"]) if row["center"] else None,
          _LR: float(row[_BEST_LR]) if row[_BEST_LR] else None}
         for row in read_table(store / "figures" / "steps.csv")
-        if row["curve"] in ("SGD", "averaged")
+        if row["curve"] in curves
     ]  # fmt: skip
-    found = {(row["curve"], row["batch_size"]): row for row in rows}
-    return Evidence({"steps": rows}, [*_scaling(found), *_averaging(found), *_best_lrs(found)])
 
 
 def _scaling(found: dict[tuple[str, int], Row]) -> list[Finding]:
@@ -104,11 +105,62 @@ def draw(tables: Tables) -> dict[str, Figure]:
     return {"steps": figure}
 
 
+# A second-order method, and convolutions
+
+
+def measure_second_order(o: NoOptions, workshop: Workshop) -> Evidence:
+    """Table ``second_order``: the fewest steps by optimizer and batch size, with the rate that took them."""
+    if not workshop.quick:
+        return drawn_by_sweeps(workshop, _FULL[0])
+    if workshop.data is None:
+        return Evidence(notes=["G5b left out: no data folder (--data or SGDLIT_DATA)"])
+    root = ["--data.root", str(workshop.data)]
+    store = workshop.sweep("second_order", "sweeps/quick/second_order.yaml", *root)
+    rows = _fewest_steps(store, "SGD", "K-FAC")
+    return Evidence({"second_order": rows}, _gains({(r["curve"], r["batch_size"]): r for r in rows}))
+
+
+def _gains(found: dict[tuple[str, int], Row]) -> list[Finding]:
+    """By which factor K-FAC needs fewer steps; a target that is not reached is infinitely far."""
+    steps = {key: math.inf if row["steps"] is None else row["steps"] for key, row in found.items()}
+    small, large = (steps["SGD", size] / steps["K-FAC", size] for size in (4, 512))
+    statement = "steps of SGD over those of K-FAC, best rates, at B = 512{}"
+    return [
+        Finding("G5b", statement.format(""), "> 3", f"{large:.2f}", large > 3, _MEDIANS),
+        Finding("G5b", statement.format(", over that at B = 4"), "> 1.3", f"{large / small:.2f}",
+                large > 1.3 * small, _MEDIANS, f"at B = 4 it is {small:.2f}"),
+    ]  # fmt: skip
+
+
+def draw_second_order(tables: Tables) -> dict[str, Figure]:
+    """Steps over the batch size, of both optimizers, and perfect scaling."""
+    rows = [row for row in tables["second_order"] if row["steps"] is not None]
+    figure, (ax,) = panels(1, 1, width=4.8, height=3.8)
+    for i, curve in enumerate(distinct(rows, "curve")):
+        here = select(rows, curve=curve)
+        x, y = [r["batch_size"] for r in here], [r["steps"] for r in here]
+        ax.plot(x, y, color=COLORS[i], marker=MARKERS[i], markersize=5, label=curve)
+        ax.plot([4, 32], [y[0], y[0] / 8], "--", color=COLORS[i], linewidth=1, alpha=0.6)
+    for size in distinct(rows, "batch_size"):
+        here = select(rows, batch_size=size)
+        few, many = sorted(r["steps"] for r in here) if len(here) == 2 else (1.0, 1.0)
+        ax.vlines(size, few, many, color="0.6", linestyle=":")
+        ax.annotate(f"{many / few:.1f}×", (1.08 * size, (few * many) ** 0.5))
+    ax.plot([], [], "k--", linewidth=1, label="perfect scaling")
+    finish(ax, "simple CNN on Fashion-MNIST (G5b)", "batch size B", "steps to a validation loss of 0.65")
+    binary_ticks(ax, [2**k for k in range(2, 10)])
+    ax.set_xlim(3, 1100)
+    return {"second_order": figure}
+
+
 _QUICK = "an MLP 16–32–1 on a noisy teacher, B = 1, 4, 128, 512, the rate tuned, three seeds"
 
 
+_SOURCE = "Shallue et al. 2018, arXiv 1811.03600; Grosse, CSC 2541 lecture 7"
+
+
 def _claim(identity: str, statement: str, prediction: str) -> Claim:
-    source = f"Shallue et al. 2018, arXiv 1811.03600; Grosse, CSC 2541 lecture 7, {identity}"
+    source = f"{_SOURCE}, {identity}"
     full = "the simple CNN on Fashion-MNIST and ResNet-8 on CIFAR-10"
     return Claim(identity, statement, source, "trained", prediction, _QUICK, full, f"sweeps/{_FULL[0]}")
 
@@ -136,6 +188,25 @@ PAPER = Paper(
             ),
             measure,
             draw,
+            data_at_full=("fashion-mnist", "cifar10"),
+        ),
+        Experiment(
+            "second_order",
+            (
+                Claim(
+                    "G5b",
+                    "a second-order method, K-FAC, gains most at large batches",
+                    f"{_SOURCE}, G5",
+                    "trained",
+                    "a third of SGD's steps at B = 512 or fewer, a gain 1.3 times that at B = 4",
+                    "a CNN of two convolutions on Fashion-MNIST, B = 4 and 512, rates tuned, three seeds",
+                    "the simple CNN on Fashion-MNIST",
+                    f"sweeps/{_FULL[0]}",
+                ),
+            ),
+            measure_second_order,
+            draw_second_order,
+            needs_data=True,
         ),
     ),
 )

@@ -105,3 +105,20 @@ def network_state(content: dict[str, Any], member: int) -> dict[str, torch.Tenso
     prefix = member_prefix(member)
     states = content["state_dict"].items()
     return {name.removeprefix(prefix): value for name, value in states if name.startswith(prefix)}
+
+
+def check_same_parameters(path: Path, there: dict[str, Any], own: dict[str, Any]) -> None:
+    """Refuse a file that does not hold just the parameters of a model.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    differences = [name for name in own if name not in there or there[name].shape != own[name].shape]
+    differences += [name for name in there if name not in own]
+    if differences:
+        name = differences[0]
+        shapes = [str(tuple(state[name].shape)) if name in state else "nothing" for state in (there, own)]
+        raise UserError(
+            f"ckpt_path: {str(path)!r} belongs to another model: {len(differences)} parameters differ, first "
+            f"{name}: {shapes[0]} in the file, {shapes[1]} in the model"
+        )

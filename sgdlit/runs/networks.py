@@ -30,7 +30,7 @@ def trained_network(
     Raises:
         UserError: the config names no network that can be built, or the checkpoint is that of another.
     """
-    network = _build(_network_config(config, point))
+    network = build_network(_network_config(config, point))
     state = network_state(content, member)
     dtype = next((value.dtype for value in state.values() if value.is_floating_point()), None)
     try:
@@ -49,7 +49,7 @@ def _network_config(config: dict[str, Any], point: dict[str, Any]) -> dict[str, 
     return given
 
 
-def _build(given: Any) -> nn.Module:
+def build_network(given: Any) -> nn.Module:
     """The network of a class path and its arguments; nothing is called before all of them were looked at."""
     if not isinstance(given, dict) or "class_path" not in given:
         raise UserError(f"{_KEY}: {given!r}; a network can be built from a class path and its arguments only")

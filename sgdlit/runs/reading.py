@@ -4,6 +4,7 @@
     run.value("model.optimizer.lr")          # 0.1
     steps, values = run.column("test/loss")
     pandas.DataFrame(run.metrics)
+    inputs, targets = run.data().tensors("test")
     run.network()(inputs)
     run.network(step=run.snapshots[0])       # as it was at the start, where the run kept snapshots
 
@@ -28,6 +29,8 @@ from sgdlit.runs.snapshots import snapshot_steps
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from sgdlit.data.keyed_data import KeyedData
 
 _KEYS = ("step", "member")  # the columns that say whose row it is
 _SETTINGS = ("examples", "mode")  # the columns of text in the table of measures
@@ -186,12 +189,13 @@ class Run:
     def metrics(self) -> dict[str, np.ndarray]:
         """``metrics.csv`` as columns of equal length, for ``pandas.DataFrame(run.metrics)``.
 
-        ``step`` and, of an ensemble, ``member`` are int64; all others float64, NaN where there is no value.
+        There is one row for each step (and member) at which something was measured. ``step`` and, of an
+        ensemble, ``member`` are int64; all others float64, NaN where nothing was measured.
 
         Raises:
             UserError: the file is not the table of a run.
         """
-        return _as_columns(self._rows)
+        return _as_columns(_one_a_step(self._rows))
 
     @cached_property
     def measured(self) -> dict[str, np.ndarray]:
@@ -307,6 +311,21 @@ class Run:
         content = self.checkpoint(checkpoint) if step is None else self.snapshot(step)
         return trained_network(self.config, point, content, member)
 
+    def data(self, member: int = 0) -> "KeyedData":
+        """The data that it was trained on, read anew: ``data.tensors("test")`` are inputs and targets.
+
+        Args:
+            member: number in the ensemble; 0 for a run trained alone.
+
+        Raises:
+            UserError: there is no such member, the config names no data of sgdlit that can be built, or its
+                files are missing.
+        """
+        from sgdlit.runs.data_of_run import data_of_run
+
+        self.checked_member(member)
+        return data_of_run(self.config, {} if self.alone else self.members[member].point)
+
     def _text(self, name: str) -> str:
         try:
             return (self.folder / name).read_text(encoding="utf-8")
@@ -314,6 +333,21 @@ class Run:
             raise UserError(f"{self.folder}: not the folder of a run: {name} is missing") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{self.folder / name}: not a text") from error
+
+
+def _one_a_step(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Rows about the same step and member as one, unless they give two values to a column."""
+    merged: list[dict[str, str]] = []
+    latest: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        key = row["step"], row.get("member", "")
+        held = latest.get(key)
+        if held is None or any(row[name] and held[name] for name in row if name not in _KEYS):
+            held = latest[key] = dict(row)
+            merged.append(held)
+        else:
+            held.update({name: value for name, value in row.items() if value})
+    return merged
 
 
 def _as_columns(rows: list[dict[str, str]]) -> dict[str, np.ndarray]:

@@ -10,24 +10,8 @@ from typing import Any
 
 from sgdlit.config.axes import number
 from sgdlit.config.keys import short_key
+from sgdlit.config.words import key_in_words, symbol
 from sgdlit.foundations.errors import UserError
-
-_SYMBOLS = {
-    "lr": "ε",
-    "reg_strength": "λ",
-    "batch_size": "B",
-    "repeats": "n",
-    "train_size": "N",
-    "shard_size": "N",
-    "gamma": "γ",
-}
-_WORDS = {
-    "model.optimizer.lr": "learning rate ε",
-    "model.reg_strength": "regularization strength λ",
-    "data.batch_size": "batch size B (examples)",
-    "data.repeats": "steps per minibatch n",
-    "data.gamma": "target scale γ",
-}
 
 
 class Expression:
@@ -76,15 +60,10 @@ class Expression:
     def words(self) -> str:
         """The name of an axis."""
         if not self._signs:
-            return _WORDS.get(self.text, str(self._terms[0]).rpartition(".")[2])
-        named = [_symbol(term) for term in self._terms]
+            return key_in_words(str(self._terms[0]))
+        named = [symbol(term) if isinstance(term, str) else f"{term:g}" for term in self._terms]
         signs = {"*": " · ", "/": " / "}
         return named[0] + "".join(signs[s] + name for s, name in zip(self._signs, named[1:], strict=True))
-
-
-def _symbol(term: Any) -> str:
-    last = str(term).rpartition(".")[2] if isinstance(term, str) else f"{term:g}"
-    return _SYMBOLS.get(last, last)
 
 
 def shown_number(value: Any) -> str:

@@ -2,8 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Iterable
+import socket
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sgdlit.sweeps.store import Result
 
@@ -27,23 +30,34 @@ def _name(result: Result) -> str:
 
 
 def _write(target: Path, result: Result) -> None:
-    from torch.utils.tensorboard.summary import hparams, scalar
-    from torch.utils.tensorboard.writer import FileWriter
+    """The folder of one run. A writer of torch has a thread, which takes longer than what is written here."""
+    from torch.utils.tensorboard.summary import scalar
 
-    values = {
-        key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in result.point.items()
-    }
+    from sgdlit.runs.charts import table_line
+
     metrics = {name: numbers["final"] for name, numbers in result.metrics.items()}
+    given = result.point | {"seed": result.seed, "state": result.state}
+    summaries = [(summary, 0) for summary in table_line(given, list(metrics))]
+    for name, value in metrics.items():
+        summaries.append((scalar(name, float("nan") if value is None else value), result.step))
     partial = target.with_name(f".{target.name}.{os.getpid()}")  # several sweeps may end at once
     shutil.rmtree(partial, ignore_errors=True)
-    writer = FileWriter(str(partial))
-    given = values | {"seed": result.seed, "state": result.state}
-    for summary in hparams(given, dict.fromkeys(metrics, 0.0)):
-        writer.add_summary(summary)
-    for name, value in metrics.items():
-        writer.add_summary(scalar(name, float("nan") if value is None else value), result.step)
-    writer.close()
+    partial.mkdir(parents=True)
+    _write_events(partial, summaries)
     try:
         partial.rename(target)
     except OSError:  # another process was first
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_events(folder: Path, summaries: Sequence[tuple[Any, int]]) -> None:
+    """An event file of TensorBoard: summaries, each at its step."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    now = time.time()
+    with (folder / f"events.out.tfevents.{int(now)}.{socket.gethostname()}").open("wb") as file:
+        writer = RecordWriter(file)
+        writer.write(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+        for summary, step in summaries:
+            writer.write(Event(wall_time=now, step=step, summary=summary).SerializeToString())

@@ -15,6 +15,7 @@ from typing import Any
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.progress import Progress
+from sgdlit.foundations.threads import threads_for
 from sgdlit.sweeps.store import Store
 
 _POLL_SECONDS = 0.2
@@ -56,7 +57,7 @@ def run_processes(arguments: Sequence[str], jobs: int, store: Store, keys: Seque
 
 def _start(arguments: Sequence[str], k: int, jobs: int, log: Path) -> subprocess.Popen:
     environment = dict(os.environ)
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    environment.setdefault("OMP_NUM_THREADS", str(threads_for(jobs)))
     gpus = _gpus()
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[k % len(gpus)]

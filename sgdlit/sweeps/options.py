@@ -11,7 +11,9 @@ from typing import Any, Literal, TypeVar
 
 from sgdlit.config.axes import number
 from sgdlit.config.sections import Abbreviated, build, shown
+from sgdlit.config.words import metric_in_words, symbol
 from sgdlit.foundations.errors import UserError
+from sgdlit.sweeps.expressions import shown_number
 
 T = TypeVar("T")
 Interval = Literal["t", "bootstrap", "none"]
@@ -68,7 +70,7 @@ class Metric(Abbreviated):
     @property
     def words(self) -> str:
         """The metric as an axis names it."""
-        name, value = self.name, f"{self.value:g}" if self.value is not None else ""
+        name, value = metric_in_words(self.name), f"{self.value:g}" if self.value is not None else ""
         return (
             self.label
             or {
@@ -92,12 +94,15 @@ class Statistic(Abbreviated):
         interval: ``t`` (of the mean over all runs), ``bootstrap`` (of anything) or ``none``; by default t for
             the mean over all, bootstrap for the rest.
         level: coverage of the interval.
+        paired: instead of a run's value its difference to that of the run with the same seed that has these
+            values, and all others alike: ``{model.reg_strength: 0}``.
     """
 
     center: Literal["mean", "median"] = "mean"
     best: int | None = None
     interval: Interval | None = None
     level: float = 0.95
+    paired: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, given: Any, where: str) -> Any:
@@ -112,6 +117,8 @@ class Statistic(Abbreviated):
     def __post_init__(self) -> None:
         if self.best is not None and self.best < 1:
             raise UserError(f"best: {self.best} is not allowed; allowed: 1 or more")
+        if self.paired and self.best is not None:
+            raise UserError("paired: a mean of the best differences has no meaning; allowed without best")
         if not 0 < self.level < 1:
             raise UserError(f"level: {self.level} is not allowed; allowed: between 0 and 1")
         if self.interval == "t" and (self.center != "mean" or self.best is not None):
@@ -119,6 +126,11 @@ class Statistic(Abbreviated):
                 "interval: t is only that of the mean over all runs; allowed with median or with "
                 "the best of some: bootstrap, none"
             )
+
+    @property
+    def baseline(self) -> str:
+        """What runs are paired with, such as ``λ = 0``; empty where they are not."""
+        return ", ".join(f"{symbol(key)} = {shown_number(number(v))}" for key, v in self.paired.items())
 
     @property
     def kind_of_interval(self) -> Interval:
@@ -138,6 +150,7 @@ class Curve:
         label: name in the legend; ``{}`` stands for the value of ``by``.
         metric: instead of the panel's.
         x: instead of the panel's.
+        sweep: folder of another sweep, ``sweeps/NAME``, whose grid and runs these are.
     """
 
     grid: str
@@ -146,6 +159,7 @@ class Curve:
     label: str | None = None
     metric: Metric | None = None
     x: str | None = None
+    sweep: str | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +195,8 @@ class Panel:
         x_label: name of the x axis.
         y_label: name of the y axis.
         y_range: ends of the y axis.
+        color_bar: whether curves ``by`` the values of a number are coloured by it, with a colour bar instead
+            of a legend; by default where there are more than seven.
     """
 
     x: str | None = None
@@ -195,6 +211,7 @@ class Panel:
     x_label: str | None = None
     y_label: str | None = None
     y_range: list[float] | None = None
+    color_bar: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -231,6 +248,7 @@ class FilledPanel:
     x_label: str | None
     y_label: str | None
     y_range: list[float] | None
+    color_bar: bool | None
 
     def x_of(self, curve: Curve) -> str:
         """What is on the x axis of a curve."""
@@ -248,6 +266,7 @@ class SweepOptions:
         statistic: what the table shows of the runs of a point, and figures that name no other.
         figures: pictures by name.
         together: most runs of equal shape that are trained in one call, as an ensemble; as memory allows.
+            None: 16, and more where the steps of 16 runs take less than a call itself.
     """
 
     grids: dict[str, Any]
@@ -255,11 +274,11 @@ class SweepOptions:
     seeds: Any = None
     statistic: Statistic = Statistic()
     figures: dict[str, Figure] = field(default_factory=dict)
-    together: int = 16
+    together: int | None = None
 
     def __post_init__(self) -> None:
-        if self.together < 1:
-            raise UserError(f"together: {self.together} is not allowed; allowed: 1 or more")
+        if self.together is not None and self.together < 1:
+            raise UserError(f"together: {self.together} is not allowed; allowed: 1 or more, or null")
 
 
 def read_options(section: Any, own_seed: int) -> SweepOptions:
@@ -341,6 +360,7 @@ def _filled(where: str, panel: Panel, figure: Figure, options: SweepOptions) -> 
         x_label=_first(None, panel.x_label, figure.x_label),
         y_label=_first(None, panel.y_label, figure.y_label),
         y_range=_first(None, panel.y_range, figure.y_range),
+        color_bar=_first(None, panel.color_bar, figure.color_bar),
     )
 
 
@@ -353,7 +373,7 @@ def _check_panel(panel: FilledPanel, where: str, options: SweepOptions) -> None:
     if panel.y_range is not None and len(panel.y_range) != 2:
         raise UserError(f"{where}.y_range: {panel.y_range} is not allowed; allowed: [from, to]")
     for i, curve in enumerate(panel.curves):
-        if not fnmatch.filter(options.grids, curve.grid):
+        if curve.sweep is None and not fnmatch.filter(options.grids, curve.grid):
             raise UserError(
                 f"{where}.curves.{i}.grid: {curve.grid!r} is no grid; allowed: {', '.join(options.grids)}"
             )

@@ -11,11 +11,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sgdlit.config.axes import Point, apply, expand
+from sgdlit.config.axes import Point, apply, expand, places_of
 from sgdlit.config.keys import flat_settings
 from sgdlit.config.limits import check_values
+from sgdlit.config.options import Places
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically
 from sgdlit.sweeps.options import SweepOptions
@@ -24,7 +26,8 @@ from sgdlit.sweeps.store import Store
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-_DECIDING = ("model", "data", "trainer", "init_seed")  # and seed_everything, which stands beside the hash
+# And seed_everything, which stands beside the hash.
+_DECIDING = ("model", "data", "trainer", "init_seed", "init_from", "init_fresh", "init_member")
 _NOT_DECIDING = (
     # where it runs
     "accelerator", "devices", "num_nodes", "strategy", "plugins", "use_distributed_sampler",
@@ -77,15 +80,15 @@ class Plan:
         grids: the cells of each grid, a point's seeds beside each other; grids may share cells.
         settings: every value of the config without axes, under its short key.
         inputs: fingerprint of what the plan was made from.
-        together: most cells that are trained in one call.
+        together: most cells that are trained in one call; None: as :mod:`sgdlit.sweeps.calls` says.
     """
 
     grids: dict[str, list[Cell]]
     settings: dict[str, Any]
     inputs: str
-    together: int = 1
+    together: int | None = 1
 
-    @property
+    @cached_property
     def cells(self) -> list[Cell]:
         """Every cell once, in the order in which they are run."""
         return list({cell.key: cell for cells in self.grids.values() for cell in cells}.values())
@@ -109,14 +112,18 @@ class Plan:
         Raises:
             UserError: with the nearest name.
         """
-        known = {k: None for cells in self.grids.values() for cell in cells for k in cell.point}
-        known |= dict.fromkeys(self.settings)
-        if key not in known and key != "seed_everything":
+        if key not in self._keys and key != "seed_everything":
             last = key.rpartition(".")[2]
-            near = [k for k in known if k.rpartition(".")[2] == last]
-            near = near or difflib.get_close_matches(key, known, n=1)
+            near = [k for k in self._keys if k.rpartition(".")[2] == last]
+            near = near or difflib.get_close_matches(key, self._keys, n=1)
             meant = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"{where}: {key!r} is no key of the config{meant}")
+
+    @cached_property
+    def _keys(self) -> dict[str, None]:
+        """Every key of a config, in the order of axes and settings."""
+        axes = {k: None for cells in self.grids.values() for cell in cells for k in cell.point}
+        return axes | dict.fromkeys(self.settings)
 
 
 def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
@@ -134,7 +141,9 @@ def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
         raise UserError("ensemble: a sweep makes its own ensembles; write its axes as a grid of sweep.grids")
     if config.get("mixing"):
         raise UserError("mixing: the runs of a sweep do not touch each other; allowed: null")
-    grids = {}
+    from sgdlit.training.joining import axis_options
+
+    grids, places = {}, places_of(config, axis_options())
     for name, axes in options.grids.items():
         where = f"sweep.grids.{name}"
         points = expand(axes, where)
@@ -142,23 +151,21 @@ def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
             raise UserError(
                 f"{where}: seed_everything is the same axis for all grids: write it as sweep.seeds"
             )
-        grids[name] = [cell for point in points for cell in _cells(config, point, options.seeds, where)]
+        grids[name] = [c for point in points for c in _cells(config, places, point, options.seeds, where)]
     return Plan(grids, flat_settings(config.as_dict()), inputs, options.together)
 
 
-def _cells(config: "Namespace", point: Point, seeds: Sequence[int], where: str) -> list[Cell]:
+def _cells(config: "Namespace", places: Places, point: Point, seeds: Sequence[int], where: str) -> list[Cell]:
     """The cells of one point, one per seed."""
-    from sgdlit.training.joining import axis_options
-
     try:
-        changed = apply(config, point, axis_options())
+        changed = apply(config, point, places.options, places)
         _check_trainer(changed.trainer)
-        cells = []
+        cells, digest = [], digest_of(changed)
         for seed in seeds:
             own = copy.copy(changed)
             own["seed_everything"] = seed
             check_values(own)
-            cells.append(Cell(key_of(own), point, seed, own))
+            cells.append(Cell(f"{digest}-{seed}", point, seed, own))
         return cells
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
@@ -181,7 +188,12 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
 
 def key_of(config: "Namespace") -> str:
     """``HASH-SEED`` of a ``fit`` config."""
-    return f"{_digest(_deciding(config))}-{config['seed_everything']}"
+    return f"{digest_of(config)}-{config['seed_everything']}"
+
+
+def digest_of(config: "Namespace") -> str:
+    """Hash of what decides the numbers of a ``fit`` config, but for the seed."""
+    return _digest(_deciding(config))
 
 
 def _digest(content: Any) -> str:
@@ -233,22 +245,37 @@ def groups(plan: Plan) -> list[list[Cell]]:
     strength of a regularizer that all of them have. Which those are does not depend on what is stored.
     """
     alike: dict[str, list[Cell]] = {}
+    kinds: dict[tuple[str, ...], str] = {}  # by the hash of a key, which the seeds of a point share
     for cell in plan.cells:
-        alike.setdefault(_kind(cell), []).append(cell)
-    size = plan.together
-    return [cells[i : i + size] for cells in alike.values() for i in range(0, len(cells), size)]
+        point = (cell.key.rpartition("-")[0], *sorted(cell.point))
+        if point not in kinds:
+            kinds[point] = _kind(cell)
+        alike.setdefault(kinds[point], []).append(cell)
+    calls = []
+    for cells in alike.values():
+        size = plan.together or _as_many_as_pay(cells[0])
+        calls += [cells[i : i + size] for i in range(0, len(cells), size)]
+    return calls
+
+
+def _as_many_as_pay(cell: Cell) -> int:
+    from sgdlit.sweeps.calls import runs_in_a_call  # which imports torch
+
+    return runs_in_a_call(cell.config)
 
 
 def _kind(cell: Cell) -> str:
     """The same for cells that can be trained together: hash of what they may not differ in."""
-    parts = copy.deepcopy(_deciding(cell.config))
-    model, data = parts["model"]["init_args"], parts["data"]["init_args"]
+    parts = _deciding(cell.config)
+    model, data = dict(parts["model"]["init_args"]), parts["data"]["init_args"]
     for name in ("optimizer", "scheduler"):
         if isinstance(model.get(name), dict):
-            model[name].pop("init_args", None)
+            model[name] = {k: v for k, v in model[name].items() if k != "init_args"}
     strength = model.get("reg_strength")
     model["reg_strength"] = strength.get("class_path") if isinstance(strength, dict) else bool(strength)
-    parts["data"]["init_args"] = {k: v for k, v in data.items() if not k.endswith("seed")}
+    parts["model"] = {**parts["model"], "init_args": model}
+    own = {k: v for k, v in data.items() if not k.endswith("seed")}
+    parts["data"] = {**parts["data"], "init_args": own}
     return _digest({**parts, "init_seed": None, "keys": sorted(cell.point)})
 
 

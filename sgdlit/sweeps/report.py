@@ -93,6 +93,9 @@ def missing_cells(plan: Plan, store: Store) -> list[Cell]:
 
 def worker_ended(done: Done, plan: Plan, store: Store) -> int:
     """Say how a worker ended; the exit code."""
+    if done.seconds:
+        beside = clock_face(done.seconds), 1 - done.training / done.seconds
+        say("{} in calls of fit, of which {:.0%} to begin and to end them".format(*beside))
     if done.elsewhere:
         say(f"in flight elsewhere: {done.elsewhere}; give the command again when they are done")
     if not done.failed:

@@ -58,6 +58,8 @@ def rule_of(statistic: Statistic, runs: int) -> str:
     """The statistic in words, such as "mean of the best 5 of 7"."""
     if statistic.best is not None:
         return f"{statistic.center} of the best {statistic.best} of {runs}"
+    if statistic.paired:
+        return f"{statistic.center} of {runs} differences" if runs > 1 else f"{runs or 'no'} difference"
     return f"{statistic.center} of {runs}" if runs > 1 else f"{runs or 'no'} run"
 
 

@@ -36,7 +36,8 @@ def summary_columns(point: PointSummary) -> dict[str, Any]:
 def in_words(grids: dict[str, list[PointSummary]], metric: Metric, statistic: Statistic) -> str:
     """The table for the terminal, with what it shows above it."""
     interval = interval_in_words(statistic)
-    head = f"{metric.words}{f', with {interval}' if interval else ''}"
+    head = metric.words + (f", difference from {statistic.baseline} by seed" if statistic.paired else "")
+    head += f", with {interval}" if interval else ""
     return "\n".join([head, *(line for name, points in grids.items() for line in _grid(name, points))])
 
 

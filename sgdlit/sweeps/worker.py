@@ -24,7 +24,7 @@ from sgdlit.foundations import console
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.locks import Locks
 from sgdlit.foundations.progress import Progress
-from sgdlit.runs.folder import ENDED, STATUS, BeingWritten, checkpoint_path
+from sgdlit.runs.folder import CONFIG, ENDED, STATUS, BeingWritten, checkpoint_path
 from sgdlit.runs.outcomes import Outcome
 from sgdlit.runs.reading import Run
 from sgdlit.sweeps import plan as plans
@@ -55,11 +55,15 @@ class Done:
 
     Args:
         ran: how many cells it ran and stored.
+        seconds: that its calls of ``fit`` took.
+        training: of these, from the folder of a run to its end.
         failed: what went wrong, by the key of the cell.
         elsewhere: cells that other processes have in flight.
     """
 
     ran: int = 0
+    seconds: float = 0.0
+    training: float = 0.0
     failed: dict[str, str] = field(default_factory=dict)
     elsewhere: int = 0
 
@@ -175,6 +179,8 @@ def _run_and_store(cells: Sequence[Cell], store: Store, fit: Fit, progress: Prog
     except Exception as error:  # one that runs out of memory, say: the others may not
         _remember(cells, f"{type(error).__name__}: {error}{_keep_traceback(folder)}", done)
     else:
+        done.seconds += sum(result.seconds for result, _ in results)
+        done.training += sum(result.seconds * result.made_by["training"] for result, _ in results)
         _store(results, store, folder, done)
     progress.update(before + len(cells))
 
@@ -222,7 +228,9 @@ def run_group(cells: Sequence[Cell], store: Store, fit: Fit, folder: Path) -> li
 
 def _results(cells: Sequence[Cell], run: Path, seconds: float) -> list[tuple[Result, Outcome]]:
     """What came out of the run of some cells, in their order."""
+    training = (run / STATUS).stat().st_mtime - (run / CONFIG).stat().st_mtime  # of its last call
     facts = made_by(cells[0].config.trainer.accelerator) | {"together": len(cells)}
+    facts["training"] = round(min(1.0, max(0.0, training / max(seconds, 1e-9))), 3)
     outcomes = zip(cells, Run(run).members, strict=True)
     return [(_result(cell, outcome, seconds / len(cells), facts), outcome) for cell, outcome in outcomes]
 

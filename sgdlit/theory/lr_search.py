@@ -4,7 +4,6 @@ numpy's calls on some thousand numbers take microseconds: threads would spend as
 interpreter. A small search is done before a process has started, and stays in this one.
 """
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
+from sgdlit.foundations.threads import usable_cores
 from sgdlit.theory.first_crossing import Best, best_constant_lr
 from sgdlit.theory.noisy_quadratic import NoisyQuadratic
 from sgdlit.theory.optimizers import Optimizer
@@ -90,7 +90,7 @@ def _in_processes(model: NoisyQuadratic, families: Families, plain: str, o: Sear
     context = get_context("spawn")  # a fork would have the locks of this process's threads, not the threads
     tally.elsewhere, given_up = context.Value("q", 0), context.Event()
     others = {name: family for name, family in families.items() if name != plain}
-    workers = max(1, min(os.cpu_count() or 1, len(others)))
+    workers = max(1, min(usable_cores(), len(others)))
     with ProcessPoolExecutor(workers, context, _begin, (tally.elsewhere, given_up)) as pool:
         try:
             with _interruptions_ignored():  # and so by the workers that start here, for good

@@ -16,14 +16,14 @@ from torch import Tensor
 from sgdlit.data.members import AsOneProcess, data_of
 from sgdlit.foundations.errors import UserError, with_allowed
 from sgdlit.measures.measure import Measure, Parameters
-from sgdlit.runs.checkpoint_files import load_checkpoint, network_state
+from sgdlit.runs.checkpoint_files import check_same_parameters, load_checkpoint, network_state
 from sgdlit.runs.folder import checkpoint_path
 from sgdlit.runs.snapshots import has_snapshot, load_snapshot, snapshot_path, snapshot_steps
 from sgdlit.training.divergence import finite_members
 from sgdlit.training.measure_plan import plan_of
 from sgdlit.training.measuring import Measures
 from sgdlit.training.module import Training
-from sgdlit.training.resume import check_same_parameters
+from sgdlit.training.phases import run_length
 from sgdlit.training.rows import Row
 
 
@@ -129,9 +129,9 @@ class Afterwards:
         self.stored, self.measures, self.module = stored, measures, module
         self.datamodule, self.trainer, self.members = datamodule, trainer, list(members)
         module.to(trainer.strategy.root_device)
-        module.configure_optimizers()
+        module.begin_again(run_length(trainer, datamodule))
         measures.accept(self._at(0), module, datamodule)
-        measures.begin(self._at(0), module)
+        self._taking = measures.begin(self._at(0), module)
 
     @property
     def examples(self) -> int | None:
@@ -183,7 +183,7 @@ class Afterwards:
             finite = finite_members(self.module)
             due = [measure for measure in self.measures.measures if self.unavailable(measure, step) is None]
             members = [k for k in self.members if finite[k]]
-            found = self.measures.found(self._at(step), self.module, members, due)
+            found = self._taking.found(self._at(step), self.module, members, due)
             yield step, {k: row for k, (row, _) in found.items() if row}
 
     def _put_back(self, step: int) -> None:
@@ -198,7 +198,7 @@ class Afterwards:
         start = self._parameters(0) if "initial_parameters" in needs and self.stored.has(0) else {}
         known = [step - b for b in range(1, back + 1) if self.stored.has(step - b)]
         before = {earlier: self._parameters(earlier) for earlier in known}
-        self.measures.remember(list(start.values()), before)
+        self.measures.looked_back.initial, self.measures.looked_back.steps = list(start.values()), before
 
     def _parameters(self, step: int) -> dict[int, Parameters]:
         """The parameters of every member at a step, by its number."""

@@ -162,7 +162,7 @@ class Checkpoints(Callback):
         checkpoint["sgdlit_rows"] = tables[0].rows if tables else 0
         if tables:
             tables[0].keep_through_a_loss_of_power()
-            checkpoint["sgdlit_table"] = tables[0].digest
+            checkpoint["sgdlit_table"] = tables[0].seal
 
     def _save_resume(self, trainer: Trainer) -> None:
         self._due, self._saved_step = False, trainer.global_step

@@ -1,6 +1,8 @@
 """What a training cannot do: found before it leaves a trace, and said with key, value and what is allowed."""
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +16,7 @@ from sgdlit.algorithms import Member
 from sgdlit.algorithms.engines import check_engine
 from sgdlit.algorithms.mixing import Mixing
 from sgdlit.algorithms.transforms.base import check_separable
+from sgdlit.algorithms.watching import WatchesNetwork
 from sgdlit.config.options import find_class
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess, MembersData, data_of
@@ -21,9 +24,13 @@ from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.objective import allowed_sizes
 from sgdlit.training.clock import planned_steps
+from sgdlit.training.own_metrics import Metrics, check_metrics
+from sgdlit.training.phases import refuse_composed
 
 if TYPE_CHECKING:
     from sgdlit.training.module import Training
+
+_TRIED = 16  # examples on which metrics are tried
 
 
 @runtime_checkable
@@ -48,11 +55,13 @@ def check_members(training: "Training", trainer: Trainer, datamodule: Any) -> No
     check_engine(training.engine, members, mixed)
     if not training.several:
         _check_member(members[0], trainer, datamodule)
+        _check_metrics(training.metrics[0], members[0], datamodule)
         return
     assert isinstance(datamodule, MembersData), "several runs are built with the data of each"
     for k, (member, data) in enumerate(zip(members, datamodule.members, strict=True)):
         try:
             _check_member(member, AsOneProcess(trainer), data)
+            _check_metrics(training.metrics[k], member, data)
         except UserError as error:
             raise UserError(f"{error}\n({_whose(k, member)})") from error
     schedules = {type(member.scheduler).__name__ for member in members}
@@ -70,6 +79,11 @@ def _check_member(member: Member, trainer: Any, datamodule: Any) -> None:
             f"trainer.accumulate_grad_batches: {micro}: multiples of {micro}"
         )
     _check_transform(member, trainer, datamodule)
+    if trainer.world_size > 1 and isinstance(member.optimizer, WatchesNetwork):
+        raise UserError(
+            f"trainer.devices: {type(member.optimizer).__name__} looks at the examples of a step; allowed: "
+            "one process"
+        )
     if not member.is_penalized:
         return
     if trainer.precision in ("16-mixed", "16-true"):
@@ -137,9 +151,9 @@ def _check_optimizer(member: Member) -> None:
 
 
 def _advance_and_forget(member: Member) -> None:
-    """Two steps of the schedule; the member then begins again."""
+    """Two steps of the schedule, unless it waits for evaluations; the member then begins again."""
     try:
-        for _ in range(2):
+        for _ in range(0 if isinstance(member.scheduler, ReduceLROnPlateau) else 2):
             member.advance_schedule()
     except ArithmeticError as error:
         raise ValueError(f"{type(member.scheduler).__name__} cannot be advanced: {error}") from None
@@ -195,7 +209,7 @@ def _check_example(member: Member, inputs: Tensor, targets: Tensor) -> None:
     dtype = next((p.dtype for p in network.parameters()), inputs.dtype)
     training = network.training
     try:
-        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        with torch.no_grad(), _nothing_compiled():
             network.eval()
             outputs = member.outputs(inputs.to(dtype) if inputs.is_floating_point() else inputs)
     except (UserError, RuntimeError, ValueError) as error:
@@ -207,6 +221,29 @@ def _check_example(member: Member, inputs: Tensor, targets: Tensor) -> None:
         member.loss.check_targets(outputs, targets)
     except UserError as error:
         raise UserError(f"model.loss, model.network: {error}") from error
+    if member.transform is not None:
+        member.transform.check(outputs, targets)
+
+
+def _check_metrics(metrics: Metrics, member: Member, datamodule: Any) -> None:
+    """Some training examples through network and metrics."""
+    if not metrics or not isinstance(datamodule, KeyedData):
+        return
+    size = datamodule.training_size
+    count = _TRIED if size is None else min(_TRIED, size)
+    inputs, targets = datamodule.chosen(datamodule.choose(count, "metrics"), torch.device("cpu"))
+    dtype = next((p.dtype for p in member.network.parameters()), inputs.dtype)
+    training = member.network.training
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        member.network.eval()
+        outputs = member.outputs(inputs.to(dtype) if inputs.is_floating_point() else inputs)
+        member.network.train(training)
+    check_metrics(metrics, member.loss, outputs, targets)
+
+
+def _nothing_compiled() -> AbstractContextManager:
+    """Nothing is compiled in it. Importing the compiler takes a second, and who compiled something has."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 # Runs that train together
@@ -291,6 +328,8 @@ def check_classes(model: Any) -> None:
         path = value.get("class_path") if isinstance(value, Namespace) else value
         if not isinstance(path, str):  # the class itself, which is the default, or none
             continue
+        if key == "scheduler":
+            refuse_composed(path)
         found = find_class(path, bases)
         if found is None or not issubclass(found, bases):
             allowed = " or ".join(base.__name__ for base in bases)

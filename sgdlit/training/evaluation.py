@@ -14,6 +14,7 @@ from sgdlit.algorithms.network_draws import draws, draws_of_step
 from sgdlit.foundations.side_by_side import SideBySide
 from sgdlit.measures.soft_error import soft_error
 from sgdlit.objectives import CrossEntropy, Loss
+from sgdlit.training.own_metrics import Matrices, MetricsOfMember
 
 MEANS = ("loss", "accuracy", "soft_error")
 
@@ -36,10 +37,12 @@ class EvaluationSums:
 
     Args:
         members: the runs.
+        metrics: those of each run that are no means; none where there are none.
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
-        self.members = members
+    def __init__(self, members: Sequence[Member], metrics: Sequence[MetricsOfMember] = ()) -> None:
+        self.members, self.metrics = members, metrics
+        self.matrices: dict[int, Matrices] = {}
         self._sums: dict[str, Tensor] = {}  # by set: [members, means and count]
         self._batches: dict[str, int] = {}  # by set: the number of the last one
         self._threads: SideBySide | None = None
@@ -59,6 +62,8 @@ class EvaluationSums:
             drawing = draws_of_step(member, trainer.global_step, part) if self._draws else nullcontext()
             with context(), drawing:
                 outputs = member.outputs(inputs)
+            if self.metrics:
+                self.metrics[k].update(split, outputs, targets)
             found = evaluate(member.loss, outputs, targets)
             missing = outputs.new_full((), torch.nan, dtype=torch.float64)
             return torch.stack([found[n].double().sum() if n in found else missing for n in MEANS])
@@ -69,6 +74,7 @@ class EvaluationSums:
 
     def results(self, splits: Iterable[str], trainer: Trainer) -> dict[int, dict[str, float]]:
         """The means of some sets for each member, over all ranks, and a clean slate."""
+        splits = list(splits)
         found: dict[int, dict[str, float]] = {k: {} for k in range(len(self.members))}
         for split in splits:  # on every rank, whether or not it has seen something
             own = self._sums_of(split, trainer.strategy.root_device)
@@ -77,8 +83,18 @@ class EvaluationSums:
                 if count:
                     means = {f"{split}/{n}": v / count for n, v in zip(MEANS, totals, strict=True)}
                     found[k] |= {n: v for n, v in means.items() if n.endswith("/loss") or not math.isnan(v)}
+        self._add_metrics(found, splits)
         self._sums, self._batches = {}, {}
         return found
+
+    def _add_metrics(self, found: dict[int, dict[str, float]], splits: Iterable[str]) -> None:
+        """What is no mean over examples; of members, those that this process has evaluated."""
+        self.matrices = {}
+        for k, metrics in enumerate(self.metrics):
+            for split in splits:
+                row, matrices = metrics.results(split)
+                found[k] |= row
+                self.matrices.setdefault(k, {}).update(matrices)
 
     def _side_by_side(
         self, inputs: Tensor, device: torch.device, context: Callable[[], AbstractContextManager]

@@ -1,102 +1,24 @@
-"""What the measures of a run will cost, known before it begins: a table, and a budget.
+"""What the measures of a run will cost, known before it begins.
 
 All of it is counted, in passes through the network (``sgdlit.measures.work``), and nothing is timed. So which
 steps are measured, and whether a budget allows it, is the same on every machine.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from sgdlit.algorithms import Member
 from sgdlit.data.keyed_data import KeyedData
-from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import linear_layers
 from sgdlit.measures.mean_gradient import trained_parameters
-from sgdlit.measures.measure import OF_EXAMPLES, AtSteps, Cadence, LogSpaced, Measure
+from sgdlit.measures.measure import OF_EXAMPLES, Measure
 from sgdlit.measures.undisturbed import Mode, has_batchnorm
 from sgdlit.measures.work import Sizes, not_yet_done
-from sgdlit.training.log_spaced_validation import log_spaced_steps, next_log_spaced
+from sgdlit.training.measure_views import Count, View
 
-AUTO = 500  # examples, or all of a smaller set
-_FEWEST = 10  # examples that a change of plan is looked for down to
 _EARLY = 2  # steps, from 0, at which some measures have nothing to do yet
-
-
-Count = int | Literal["auto"] | None
-"""How many examples: a number, ``auto`` or, with None, all."""
-
-
-@dataclass(frozen=True)
-class View:
-    """How a measure is taken; a measure's own settings come before those of all measures.
-
-    Attributes:
-        every_n_steps: see :class:`sgdlit.training.measuring.Measures`, as the others.
-        at: log-spaced steps, or some by number.
-        examples: n.
-        mode: of the network.
-        chunk_size: examples that are looked at together.
-    """
-
-    every_n_steps: int | None
-    at: Cadence | None
-    examples: Count
-    mode: Mode
-    chunk_size: int
-
-    def of(self, measure: Measure) -> "View":
-        """How one of the measures is taken."""
-        own = self
-        if measure.every_n_steps or measure.at:
-            own = replace(own, every_n_steps=measure.every_n_steps, at=measure.at)
-        if measure.examples is not None:
-            own = replace(own, examples=None if measure.examples == "all" else measure.examples)
-        return own if measure.mode is None else replace(own, mode=measure.mode)
-
-    @property
-    def looks_at(self) -> tuple[Count, Mode]:
-        """Measures with the same share what is computed."""
-        return self.examples, self.mode
-
-    def count(self, training: int | None) -> int | None:
-        """n, of a training set of that size (None for a stream); None for all of it."""
-        if self.examples == "auto":
-            return AUTO if training is None else min(AUTO, training)
-        return training if self.examples is None else self.examples
-
-    @property
-    def has_cadence(self) -> bool:
-        """Whether something is measured before the end."""
-        return self.every_n_steps is not None or self.at is not None
-
-    def next_step(self, step: int) -> int | None:
-        """The first step after ``step`` at which something is measured, but for the last of the run."""
-        if isinstance(self.at, LogSpaced):
-            return next_log_spaced(step, self.at.first, self.at.per_doubling)
-        if isinstance(self.at, AtSteps):
-            return min((s for s in self.at.steps if s > step), default=None)
-        return None if self.every_n_steps is None else (step // self.every_n_steps + 1) * self.every_n_steps
-
-    def steps(self, last: int) -> set[int]:
-        """All steps of a run at which something is measured: 0 and the last are always among them."""
-        found = {0, last} if self.has_cadence else {last}
-        if isinstance(self.at, LogSpaced):
-            found.update(log_spaced_steps(self.at.first, last, self.at.per_doubling))
-        elif isinstance(self.at, AtSteps):
-            found.update(s for s in self.at.steps if s <= last)
-        elif self.every_n_steps is not None:
-            found.update(range(0, last + 1, self.every_n_steps))
-        return found
-
-    def in_words(self) -> str:
-        """Its cadence."""
-        if isinstance(self.at, LogSpaced):
-            return f"from {self.at.first} on, {self.at.per_doubling} per doubling"
-        if isinstance(self.at, AtSteps):
-            return f"{len(self.at.steps)} steps by number"
-        return "at the end" if self.every_n_steps is None else f"every {self.every_n_steps} steps"
 
 
 class PlannedMeasure(NamedTuple):
@@ -248,9 +170,9 @@ def _prices(
 
 
 def price_of_example_gradient(member: Member) -> float:
-    """The price of the norm of the gradient of one example: with linear layers alone it comes with that of
-    the mean, see :mod:`sgdlit.measures.example_gradients`."""
-    return 1.5 if linear_layers(member.network) is None else 1.3
+    """The price of the norm of the gradient of one example: with linear layers alone it takes a pass to their
+    outputs, see :mod:`sgdlit.measures.example_gradients`, and one with the weights for the first chunk."""
+    return 1.5 if linear_layers(member.network) is None else 1.0
 
 
 def _sizes(view: View, member: Member, data: KeyedData) -> Sizes:
@@ -272,107 +194,3 @@ def _sizes(view: View, member: Member, data: KeyedData) -> Sizes:
 
 def _looked_at(measure: Measure, view: View, data: KeyedData) -> int:
     return (view.count(data.training_size) or 0) if set(measure.needs) & OF_EXAMPLES else 0
-
-
-# A budget
-
-
-def check_budget(
-    budget: float, plan: Plan, again: Callable[[Sequence[Measure], View], Plan], view: View
-) -> None:
-    """Refuse a plan that costs more than a share of the run's gradients.
-
-    Args:
-        budget: the share.
-        plan: what is planned.
-        again: measures and how they are taken -> their plan, for changes that are looked at.
-        view: how they are taken.
-
-    Raises:
-        UserError: naming the change that leaves most of the plan as it is, and others.
-    """
-    if plan.share <= budget:
-        return
-    measures = [line.measure for line in plan.lines]
-    changes = list(_changes(budget, measures, again, view))
-    changes.sort(key=lambda change: -change[1])
-    problem = f"Measures.budget: {budget} is less than the planned share of {in_percent(plan.share)}"
-    if not changes:
-        raise UserError(
-            f"{problem}, and no single change makes it fit: not other examples, steps, or a measure less; "
-            f"allowed: {plan.share:.2g} or more, or null for no limit"
-        )
-    words = [f"{what} ({in_percent(share)})" for what, share in changes]
-    others = f"; or {'; or '.join(words[1:])}" if words[1:] else ""
-    raise UserError(f"{problem}; cheapest change: {words[0]}{others}")
-
-
-def _changes(
-    budget: float,
-    measures: Sequence[Measure],
-    again: Callable[[Sequence[Measure], View], Plan],
-    view: View,
-) -> Iterator[tuple[str, float]]:
-    """Changes that keep to a budget, each with its share: the least of fewer examples, of fewer steps, and of
-    leaving a measure out."""
-
-    def with_examples(n: int) -> float:
-        return again(measures, replace(view, examples=n)).share
-
-    lines = again(measures, view).lines
-    most = max((line.examples for line in lines if line.measure.examples is None), default=0)
-    fewer = _largest(_round_numbers(_FEWEST, most), with_examples, budget)
-    if fewer is not None:
-        yield f"examples: {fewer}", with_examples(fewer)
-    yield from _fewer_steps(budget, measures, again, view)
-    without = {
-        type(one).__name__: again([m for m in measures if m is not one], view).share for one in measures
-    }
-    fitting = {name: share for name, share in without.items() if share <= budget and len(measures) > 1}
-    if fitting:
-        name = max(fitting, key=lambda one: fitting[one])
-        yield f"without {name}", fitting[name]
-
-
-def _fewer_steps(
-    budget: float,
-    measures: Sequence[Measure],
-    again: Callable[[Sequence[Measure], View], Plan],
-    view: View,
-) -> Iterator[tuple[str, float]]:
-    if isinstance(view.at, LogSpaced):
-        first = view.at.first
-        for per_doubling in range(view.at.per_doubling - 1, 0, -1):
-            share = again(measures, replace(view, at=LogSpaced(first, per_doubling))).share
-            if share <= budget:
-                yield f"at: {{first: {first}, per_doubling: {per_doubling}}}", share
-                return
-    elif view.every_n_steps is not None:
-        last = again(measures, view).steps
-
-        def with_period(period: int) -> float:
-            return again(measures, replace(view, every_n_steps=period)).share
-
-        longer = _round_numbers(view.every_n_steps + 1, last + 1)[::-1]
-        period = _largest(longer, with_period, budget)
-        if period is not None:
-            yield f"every_n_steps: {period}", with_period(period)
-
-
-def _round_numbers(low: int, below: int) -> list[int]:
-    """Numbers of two digits and zeros, from ``low`` on and below another, that rise."""
-    found: set[int] = set()
-    unit = 1
-    while unit < below:
-        found.update(k * unit for k in range(1, 100) if low <= k * unit < below)
-        unit *= 10
-    return sorted(found)
-
-
-def _largest(numbers: Sequence[int], share: Callable[[int], float], budget: float) -> int | None:
-    """The last of some numbers, along which the share rises, that keeps to a budget; None for none."""
-    low, high = 0, len(numbers)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if share(numbers[middle]) <= budget else (low, middle)
-    return numbers[low - 1] if low else None

@@ -1,45 +1,35 @@
 """The one callback that takes measures: at which steps, of which members, on which rank, and logged where."""
 
-import copy
 import math
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from itertools import takewhile
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
 from sgdlit.algorithms import Member
-from sgdlit.data.batches import Batch, Block
+from sgdlit.data.batches import Block
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess, data_of
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
-from sgdlit.foundations.side_by_side import SideBySide
-from sgdlit.measures.measure import (
-    OF_EXAMPLES,
-    OF_PARAMETERS,
-    Cadence,
-    Examples,
-    Measure,
-    Parameters,
-    RunAtStep,
-    check_cadence,
-    require_positive,
-)
-from sgdlit.measures.presets import PresetName, preset
+from sgdlit.measures.measure import Cadence, Measure, check_cadence, require_positive
+from sgdlit.measures.presets import PresetName
 from sgdlit.measures.relative_squared_error import squared_sums
-from sgdlit.measures.undisturbed import Mode, is_finite, refuse_coupled_examples, undisturbed
-from sgdlit.training.arrays_of_run import ArraysOfRun, NamedArrays
+from sgdlit.measures.undisturbed import Mode
+from sgdlit.training.arrays_of_run import ArraysOfRun
 from sgdlit.training.clock import planned_steps, step_is_complete
-from sgdlit.training.measure_plan import Count, Plan, View, check_budget, in_percent, plan_of
+from sgdlit.training.looked_back import LookedBack
+from sgdlit.training.measure_budget import check_budget
+from sgdlit.training.measure_choice import MeasureChoice
+from sgdlit.training.measure_plan import Plan, in_percent, plan_of
+from sgdlit.training.measure_time import MeasureTime
+from sgdlit.training.measure_views import Count, View
 from sgdlit.training.module import Training
 from sgdlit.training.own_module import OwnModule, check_own_module, in_words, left_out
 from sgdlit.training.rows import Row, over_ranks
+from sgdlit.training.taking import Taking
 
 
 class Measures(Callback):
@@ -90,53 +80,34 @@ class Measures(Callback):
         require_positive("Measures", examples=given, chunk_size=chunk_size)
         if budget is not None and not budget >= 0:
             raise UserError(f"Measures.budget: {budget} is not possible; allowed: 0 or more, or null")
-        self.measures, self._optional = _expanded(measures)
-        self.view = View(every_n_steps, at, examples, mode, chunk_size)
-        self._views = {measure: self.view.of(measure) for measure in self.measures}
+        self.choice = MeasureChoice(measures, View(every_n_steps, at, examples, mode, chunk_size))
         self.budget = budget
         self._plan: Plan | None = None
         self._says_price = False  # a command asks for it; a script's own Trainer does not
-        self._timed = _Timed()
+        self._time = MeasureTime()
         self._arrays = ArraysOfRun({})
         self._members = 1
         self._sums = torch.zeros(2)
         self._last_step: float = 0
         self._latest: tuple[int, dict[int, Row]] = (-1, {})  # step and rows, by member
         self._own: OwnModule | None = None  # in the place of a module that is no Training
-        self._data: list[KeyedData] = []  # by member, whole sets whatever the number of ranks
         self._chosen: list[Tensor] = []  # indices of examples, by member
-        self._initial: list[Parameters] = []  # by member
-        self._kept: dict[int, dict[int, Parameters]] = {}  # parameters of the last steps, by step and member
+        self.looked_back = LookedBack()
+        self._taking: Taking | None = None  # once training has begun
 
-    def _needs(self, measures: Sequence[Measure]) -> set[str]:
-        return {need for measure in measures for need in measure.needs}
+    @property
+    def measures(self) -> list[Measure]:
+        """What is taken."""
+        return self.choice.measures
 
-    # At which steps
+    @property
+    def view(self) -> View:
+        """How measures are taken that do not say so themselves."""
+        return self.choice.view
 
     def next_due(self, step: int) -> int | None:
         """The first step after ``step`` at which something is measured or kept; None for never."""
-        found = []
-        for measure in self.measures:
-            for back in range(measure.looks_back + 1):
-                due = self._next(measure, step + back)
-                found += [when - back for when in (due, self._last_step) if when is not None]
-        found = [when for when in found if step < when < math.inf]
-        return int(min(found)) if found else None
-
-    def _next(self, measure: Measure, step: int) -> int | None:
-        """The first step after ``step`` at which a measure is due."""
-        return self._views[measure].next_step(step)
-
-    def _is_due(self, measure: Measure, step: int) -> bool:
-        return step >= self._last_step or self._next(measure, step - 1) == step
-
-    def _is_looked_back_at(self, step: int) -> bool:
-        """Whether a measure that is due within some updates looks back at this step."""
-        return any(
-            self._is_due(measure, step + back)
-            for measure in self.measures
-            for back in range(1, measure.looks_back + 1)
-        )
+        return self.choice.next_due(step, self._last_step)
 
     # What is refused, and what it will cost
 
@@ -165,20 +136,8 @@ class Measures(Callback):
             UserError: a measure that cannot be taken, or examples that are not there.
         """
         data = data_of(datamodule)
-        self._check_all(trainer, module.members, data)
-        self._chosen = [self._choose(own) for own in data]
-
-    def _check_all(
-        self, trainer: Trainer | AsOneProcess, members: Sequence[Member], data: Sequence[KeyedData]
-    ) -> None:
-        for measure in list(self.measures):
-            try:
-                for member, own in zip(members, data, strict=True):
-                    self._check_one(measure, member, own)
-            except UserError as error:
-                if measure not in self._optional:
-                    raise
-                self._leave_out(measure, str(error), trainer)
+        self.choice.check(module.members, data, trainer.is_global_zero)
+        self._chosen = [self.choice.examples(own) for own in data]
 
     def _accept_own(self, trainer: Trainer, module: LightningModule) -> None:
         """Leave out what cannot be taken of a module of one's own, and say why.
@@ -190,38 +149,9 @@ class Measures(Callback):
         missing = left_out(module, self.measures)
         if len(missing) == len(self.measures):
             raise UserError(f"Measures.measures: {in_words(missing)}; allowed: others")
-        self.measures = [measure for measure in self.measures if measure not in missing]
+        self.choice.measures = [measure for measure in self.measures if measure not in missing]
         if missing and trainer.is_global_zero:
             say(in_words(missing))
-
-    def _check_one(self, measure: Measure, member: Member, data: KeyedData) -> None:
-        measure.check(member.network, data)
-        measure.check_optimizer(member.optimizer)
-        if set(measure.needs) & {"example_norms", "example_products"}:
-            with undisturbed(member.network, self._views[measure].mode):
-                refuse_coupled_examples(member.network)
-
-    def _leave_out(self, measure: Measure, why: str, trainer: Trainer | AsOneProcess) -> None:
-        """A measure of a preset."""
-        self.measures.remove(measure)
-        if trainer.is_global_zero:
-            name = type(measure).__name__
-            say(f"{name} is left out of the measures: {why.removeprefix(f'{name}: ')}")
-        if not self.measures:
-            raise UserError("Measures.measures: none is left; allowed: one or more that can be taken")
-
-    def _choose(self, data: KeyedData) -> Tensor:
-        """The examples that any of the measures looks at: each takes the first n of them."""
-        found = torch.empty(0, dtype=torch.int64)
-        for measure in self.measures:
-            if set(measure.needs) & OF_EXAMPLES:
-                try:
-                    own = data.choose(self._views[measure].count(data.training_size), "measures")
-                except UserError as error:
-                    owner = "Measures" if measure.examples is None else type(measure).__name__
-                    raise UserError(f"{owner}.examples: {error}") from None
-                found = max(found, own, key=len)
-        return found
 
     def _look_ahead(self, trainer: Trainer, members: Sequence[Member], data: Sequence[KeyedData]) -> None:
         """What the measures will cost.
@@ -243,7 +173,12 @@ class Measures(Callback):
 
         plan, before = again(self.measures, self.view), self._plan
         self._plan = plan
-        if plan != before and self._says_price and trainer.is_global_zero and (plan.share or self._optional):
+        if (
+            plan != before
+            and self._says_price
+            and trainer.is_global_zero
+            and (plan.share or self.choice.has_optional)
+        ):
             say("\n".join(["", *plan.table(), "(steps each: the price in steps of the run)", ""]))
         if self.budget is not None:
             check_budget(self.budget, plan, again, self.view)
@@ -255,12 +190,12 @@ class Measures(Callback):
     def _look_at(self, trainer: Trainer, module: LightningModule) -> OwnModule:
         """A module of one's own, whose data are known once training begins."""
         own = OwnModule(module, trainer)
-        indices = self._choose(own.data)
+        indices = self.choice.examples(own.data)
         if len(indices):
             own.hold(indices)
         self._chosen = [torch.arange(len(indices))]
         members = own.members
-        self._check_all(trainer, members, [own.data])
+        self.choice.check(members, [own.data], trainer.is_global_zero)
         self._look_ahead(trainer, members, [own.data])
         return own
 
@@ -270,64 +205,41 @@ class Measures(Callback):
         assert runs is not None, "a module of one's own is looked at from on_train_start on"
         return runs
 
-    def begin(self, trainer: Trainer | AsOneProcess, module: Training | OwnModule) -> None:
+    def begin(self, trainer: Trainer | AsOneProcess, module: Training | OwnModule) -> Taking:
         """Make ready for measures of these runs."""
         self._members = len(module.members)
         own = [module.data] if isinstance(module, OwnModule) else data_of(trainer.datamodule)
-        self._data = [copy.copy(data) for data in own]
-        for data in self._data:
-            data.trainer = AsOneProcess(trainer)
+        self._taking = Taking(self.choice, trainer, own, self._chosen, self.looked_back)
         for measure in self.measures:
             measure.begin(self._members, module.device)
+        return self._taking
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, Training):
             self._own = self._look_at(trainer, pl_module)
         runs = self._runs(pl_module)
-        self.begin(trainer, runs)
+        taking = self.begin(trainer, runs)
         self._sums = torch.zeros(2, device=pl_module.device)
         self._last_step = trainer.estimated_stepping_batches
-        self._timed = _Timed()
+        self._time = MeasureTime()
         step = trainer.global_step
-        self._arrays = ArraysOfRun(self._about())
+        self._arrays = ArraysOfRun(self.choice.about_arrays(taking.data))
         self._arrays.begin(trainer)
-        if "initial_parameters" in self._needs(self.measures):
+        if "initial_parameters" in self.choice.needs:
             self._begin_at(step, trainer, runs)
         if step == 0:
-            self._take(trainer, runs, [m for m in self.measures if self._next(m, 0) is not None])
+            self._take(
+                trainer, runs, [m for m in self.measures if self.choice.view_of(m).next_step(0) is not None]
+            )
             self._keep(step, runs)
 
-    def _about(self) -> dict[str, dict[str, Any]]:
-        """What the arrays of each name are."""
-        seeds = [data.seed for data in self._data]
-        return {
-            name: {
-                "measure": type(measure).__name__,
-                "formula": measure.formula,
-                "axes": axes,
-                "examples": self._views[measure].count(self._data[0].training_size),
-                "mode": self._views[measure].mode,
-                "seed": seeds[0] if len(set(seeds)) == 1 else seeds,
-            }
-            for measure in self.measures
-            for name, axes in measure.arrays.items()
-        }
-
     def _begin_at(self, step: int, trainer: Trainer, module: Training | OwnModule) -> None:
-        """Keep the parameters of the start."""
+        """Have the parameters of the start."""
         if step == 0:
-            self._initial = [_copy(member.network) for member in module.members]
-        if not self._initial:
-            why = (
-                "the checkpoint has no parameters of the start, from which a measure takes distances; "
-                "allowed: one of a run that had this measure from the start"
-            )
-            for measure in list(self.measures):
-                if "initial_parameters" in measure.needs:
-                    if measure not in self._optional:
-                        raise UserError(f"ckpt_path: {why}")
-                    self._leave_out(measure, why, trainer)
-        self._initial = [{n: p.to(module.device) for n, p in each.items()} for each in self._initial]
+            self.looked_back.start([member.network for member in module.members])
+        if not self.looked_back.initial:
+            self.choice.without_start(trainer.is_global_zero)
+        self.looked_back.to(module.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -337,7 +249,7 @@ class Measures(Callback):
         if not step_is_complete(trainer):
             return
         step = trainer.global_step
-        due = [measure for measure in self.measures if self._is_due(measure, step)]
+        due = self.choice.due(step, self._last_step)
         runs = self._runs(pl_module)
         if due:
             self._take(trainer, runs, due)
@@ -345,9 +257,8 @@ class Measures(Callback):
 
     def _keep(self, step: int, module: Training | OwnModule) -> None:
         """Copies of the parameters, where a measure looks back at this step."""
-        self._kept = {s: kept for s, kept in self._kept.items() if s >= step - 1}
-        if self._is_looked_back_at(step):
-            self._kept[step] = {k: _copy(module.members[k].network) for k in module.here()}
+        seen = module.here() if self.choice.is_looked_back_at(step, self._last_step) else ()
+        self.looked_back.keep(step, {k: module.members[k].network for k in seen})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._latest[0] != trainer.global_step:
@@ -361,14 +272,14 @@ class Measures(Callback):
             self._tell_time(self._plan.share, trainer, self._runs(pl_module))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._timed.begin("evaluations")
+        self._time.begin("evaluations")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._timed.end()
+        self._time.end()
 
     def _tell_time(self, planned: float, trainer: Trainer, module: Training | OwnModule) -> None:
         """Log and say which share of the time measures took, beside the planned one."""
-        share = self._timed.share
+        share = self._time.share
         members = module.here() if module.several or trainer.is_global_zero else []
         if module.several or members:
             module.log_rows({k: {"measures/time_share": share} for k in members})
@@ -389,119 +300,24 @@ class Measures(Callback):
 
     def _take(self, trainer: Trainer, module: Training | OwnModule, due: Sequence[Measure]) -> None:
         """One row of each member of this process."""
+        assert self._taking is not None, "on_train_start comes first"
         members = module.here() if module.several or trainer.is_global_zero else []
-        self._timed.begin("measures", module.device)
-        passing = [m for m in due if self._views[m].next_step(trainer.global_step - 1) != trainer.global_step]
+        self._time.begin("measures", module.device)
+        step = trainer.global_step
+        passing = [measure for measure in due if measure not in self.choice.by_cadence(step)]
         states = [[m.state(k) for k in range(self._members)] for m in passing]
-        found = self.found(trainer, module, members, due)
+        if isinstance(module, Training) and not members:
+            self._taking.help(trainer, module, due)
+        found = self._taking.found(trainer, module, members, due)
         for measure, state in zip(passing, states, strict=True):
             measure.restore(state)  # a longer run, which this one may be the start of, would not be here
         rows = {k: row for k, (row, _) in found.items() if row}
-        self._latest = (trainer.global_step, rows)
+        self._latest = (step, rows)
         if module.several or rows:
             module.log_rows(rows)
         if any(measure.arrays for measure in due):
             self._arrays.keep(trainer, module, {k: arrays for k, (_, arrays) in found.items()})
-        self._timed.end()
-
-    def found(
-        self,
-        trainer: Trainer | AsOneProcess,
-        module: Training | OwnModule,
-        members: Sequence[int],
-        due: Sequence[Measure],
-    ) -> dict[int, tuple[Row, NamedArrays]]:
-        """What some measures find of some members at the trainer's step: a row and arrays of each."""
-
-        groups = [(view, those, self._needs(those)) for view, those in self._by_view(due)]
-
-        def one(k: int) -> tuple[Row, NamedArrays]:
-            row: Row = {}
-            arrays: NamedArrays = {}
-            for view, those, needs in groups:
-                run = self._run_at_step(trainer, module, k, needs, view)
-                with self._looking_at(run, those, view.mode):
-                    for measure in self._able(run, those):
-                        row |= measure.take(run, k)
-                        if measure.arrays:
-                            taken = measure.take_arrays(run, k)
-                            arrays |= {name: array.cpu().numpy() for name, array in taken.items()}
-            return row, arrays
-
-        with torch.inference_mode(False):
-            found = SideBySide(len(members), module.device).map(one, members)
-        return dict(zip(members, found, strict=True))
-
-    def remember(self, initial: list[Parameters], kept: dict[int, dict[int, Parameters]]) -> None:
-        """Let measures look back at parameters that are stored.
-
-        Args:
-            initial: those of the start, by member; none where no measure needs them.
-            kept: those of some steps, by step and member.
-        """
-        self._initial, self._kept = initial, kept
-
-    def _able(self, run: RunAtStep, due: Sequence[Measure]) -> Sequence[Measure]:
-        """Those that can be taken: of a network that has diverged, none that looks at examples."""
-        if OF_EXAMPLES.isdisjoint(run.needs) or is_finite(run.network):
-            return due
-        return [measure for measure in due if OF_EXAMPLES.isdisjoint(measure.needs)]
-
-    def _by_view(self, due: Sequence[Measure]) -> Iterator[tuple[View, list[Measure]]]:
-        """Measures that look at the same examples in the same mode share what they need."""
-        by_what: dict[Any, list[Measure]] = {}
-        for measure in due:
-            by_what.setdefault(self._views[measure].looks_at, []).append(measure)
-        for those in by_what.values():
-            yield self._views[those[0]], those
-
-    def _looking_at(
-        self, run: RunAtStep, those: Sequence[Measure], mode: Mode
-    ) -> AbstractContextManager[None]:
-        """What the network is in while measures are taken: nothing, where none of them runs it."""
-        if OF_PARAMETERS.issuperset(run.needs) and all(measure.needs for measure in those):
-            return nullcontext()
-        return undisturbed(run.network, mode, run.data.seed, run.step)
-
-    def _run_at_step(
-        self,
-        trainer: Trainer | AsOneProcess,
-        module: Training | OwnModule,
-        k: int,
-        needs: set[str],
-        view: View,
-    ) -> RunAtStep:
-        """Member k as it is, with whole sets of data whatever the number of ranks."""
-        member, step, device = module.members[k], trainer.global_step, module.device
-        data = self._data[k]
-
-        def batches(split: str, batch_size: int | None) -> Any:
-            loader = data.evaluation_loader(split, batch_size)
-            return (_as_trained(batch, trainer, member) for batch in loader)
-
-        examples = None
-        if not OF_EXAMPLES.isdisjoint(needs):
-            indices = self._chosen[k][: view.count(data.training_size)]
-
-            def chosen(part: slice) -> Batch:
-                return _as_trained(data.chosen(indices[part], device), trainer, member)
-
-            population = math.inf if data.training_size is None else data.training_size
-            examples = Examples(chosen, len(indices), view.chunk_size, population)
-        previous = takewhile(bool, (self._kept.get(step - back, {}).get(k) for back in (1, 2)))
-        return RunAtStep(
-            step,
-            member.network,
-            member.loss,
-            data,
-            batches,
-            examples,
-            member.optimizer,
-            needs,
-            self._initial[k] if self._initial else None,
-            [{n: p.to(device) for n, p in kept.items()} for kept in previous if kept],
-            member.gradient_factor(data.batch_size),
-        )
+        self._time.end()
 
     def _note(self, trainer: Trainer, module: Training, costs: Tensor, batch: Any) -> None:
         """Let measures of the steps themselves see the losses of a call."""
@@ -525,74 +341,13 @@ class Measures(Callback):
             self._sums.zero_()
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "members": [
-                {name: m.state(k) for name, m in self._by_name().items()} for k in range(self._members)
-            ],
-            "initial": [dict(each) for each in self._initial],
-            "kept": {step: {k: dict(p) for k, p in kept.items()} for step, kept in self._kept.items()},
-        }
+        by_name = self.choice.by_name()
+        states = [{name: m.state(k) for name, m in by_name.items()} for k in range(self._members)]
+        return {"members": states} | self.looked_back.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._initial, self._kept = state_dict["initial"], state_dict["kept"]
+        self.looked_back.load_state_dict(state_dict)
         members = state_dict["members"]
-        for name, measure in self._by_name().items():
+        for name, measure in self.choice.by_name().items():
             if all(name in states for states in members):
                 measure.restore([states[name] for states in members])
-
-    def _by_name(self) -> dict[str, Measure]:
-        """Each measure by its class; further ones of the same class with a number."""
-        seen: Counter[str] = Counter()
-        found = {}
-        for measure in self.measures:
-            name = type(measure).__name__
-            seen[name] += 1
-            found[name if seen[name] == 1 else f"{name} {seen[name]}"] = measure
-        return found
-
-
-class _Timed:
-    """Seconds of training for measures, for evaluations, and in all."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._spent = {"measures": 0.0, "evaluations": 0.0}
-        self._since = ("", 0.0)
-
-    def begin(self, what: str, device: torch.device | None = None) -> None:
-        """From here on; what steps have left to a GPU is waited for."""
-        if device is not None and device.type == "cuda":
-            torch.cuda.synchronize(device)
-        self._since = (what, time.perf_counter())
-
-    def end(self) -> None:
-        what, since = self._since
-        if what:
-            self._spent[what] += time.perf_counter() - since
-        self._since = ("", 0.0)
-
-    @property
-    def share(self) -> float:
-        """The time for measures over that of the steps."""
-        whole = time.perf_counter() - self._start
-        return self._spent["measures"] / max(whole - sum(self._spent.values()), 1e-9)
-
-
-def _expanded(given: Sequence[Measure | PresetName]) -> tuple[list[Measure], list[Measure]]:
-    """All measures, and those of them that come from presets; what is given by itself replaces these."""
-    named = [one for one in given if isinstance(one, Measure)]
-    kinds = {type(one) for one in named}
-    optional: dict[type, Measure] = {}
-    for name in given:
-        if isinstance(name, str):
-            optional |= {type(one): one for one in preset(name) if type(one) not in kinds}
-    return [*optional.values(), *named], list(optional.values())
-
-
-def _copy(network: nn.Module) -> Parameters:
-    return {name: p.detach().clone() for name, p in network.named_parameters()}
-
-
-def _as_trained(batch: Batch, trainer: Trainer | AsOneProcess, member: Member) -> Batch:
-    inputs, targets = trainer.precision_plugin.convert_input(batch)
-    return member.in_memory_format(inputs), targets

@@ -8,6 +8,7 @@ Nothing waits for the device except at the steps that are logged.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,12 +17,15 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import Metric
 
 from sgdlit.algorithms import EngineGroup, EngineName, Machine, Member
 from sgdlit.algorithms.member import Reduction
 from sgdlit.algorithms.mixing import Mixing, consensus
 from sgdlit.algorithms.network_draws import draws_of_step
+from sgdlit.algorithms.parameter_groups import ParameterGroup
 from sgdlit.algorithms.transforms import GradientTransform
 from sgdlit.data.batches import Block
 from sgdlit.data.keyed_data import KeyedData, OnDeviceData
@@ -31,11 +35,16 @@ from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
 from sgdlit.objectives.penalty import length
+from sgdlit.runs.checkpoint_files import check_same_parameters, load_checkpoint
+from sgdlit.runs.reading import load_run
 from sgdlit.training import checks, rows
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
 from sgdlit.training.clock import advance_clock, share_clock
 from sgdlit.training.evaluation import BestSoFar, EvaluationSums
 from sgdlit.training.lightnings_own import check_lightnings_own, check_monitors
+from sgdlit.training.own_metrics import MetricsOfMember, forget_later_matrices, keep_matrices
+from sgdlit.training.phases import run_length, tell_length
+from sgdlit.training.rebuilt import rebuilt_modules
 from sgdlit.training.rows import Row, Stopwatch, training_row
 from sgdlit.training.seeds import network_seeds
 
@@ -77,6 +86,10 @@ class Training(LightningModule):
             lasts about a tenth of a second, and one where something in the run acts inside each step
             (clipping, accumulation, several ranks, unknown callbacks). No number depends on it.
         engine: what takes them, see ``sgdlit.algorithms.engines``; ``auto`` chooses.
+        groups: by a name of yours, parameters with a rate or a decay of their own, or frozen, see
+            :class:`ParameterGroup`.
+        metrics: by a name of yours, metrics of torchmetrics that each evaluation takes, see
+            ``sgdlit.training.own_metrics``.
     """
 
     def __init__(
@@ -92,6 +105,8 @@ class Training(LightningModule):
         transform: GradientTransform | None = None,
         steps_per_call: StepsPerCall = "auto",
         engine: EngineName = "auto",
+        groups: dict[str, ParameterGroup] | None = None,
+        metrics: dict[str, Metric] | None = None,
     ) -> None:
         super().__init__()
         strength = reg_strength if isinstance(reg_strength, Strength) else ConstantStrength(reg_strength)
@@ -105,6 +120,7 @@ class Training(LightningModule):
             reduction,
             channels_last,
             transform,
+            groups=groups or {},
         )
         self.steps_per_call, self.engine = steps_per_call, engine
         self.single_steps: str | None = None
@@ -120,6 +136,7 @@ class Training(LightningModule):
         self._pending: dict[str, Tensor] = {}
         self._stopwatch = Stopwatch(0)
         self._latest: dict[int, Row] = {}
+        self.metrics = [metrics or {}]  # of each run
         self._hold([member])
 
     @classmethod
@@ -147,6 +164,7 @@ class Training(LightningModule):
         checks.check_shapes(members)
         first = parts[0]
         first.curves, first.several, first.mixing = curves, True, mixing
+        first.metrics = [metrics for part in parts for metrics in part.metrics]
         first._hold(members)
         return first
 
@@ -157,7 +175,9 @@ class Training(LightningModule):
         self.owned = slice(0, len(members))
         self.diverged_at: list[int | None] = [None] * len(members)
         self.records = [BestSoFar() for _ in members]
-        self.evaluations = EvaluationSums(members)
+        pairs = zip(self.metrics, members, strict=True) if any(self.metrics) else ()
+        own = [MetricsOfMember(metrics, member.loss, self.several) for metrics, member in pairs]
+        self.evaluations = EvaluationSums(members, own)
 
     def here(self) -> list[int]:
         """The members that this process trains and whose losses are finite so far."""
@@ -173,12 +193,13 @@ class Training(LightningModule):
         """
         check_lightnings_own(trainer)
         checks.check_optimizers(self.members)
+        tell_length((member.scheduler for member in self.members), run_length(trainer, datamodule))
         if self.mixing is not None:
             checks.check_mixing(self.mixing, self.members, trainer)
         self._plan(trainer, datamodule)
         checks.check_members(self, trainer, datamodule)
         checks.check_schedules_last(self.members, trainer, datamodule)
-        if type(self) is Training and isinstance(datamodule, OnDeviceData):
+        if type(self) is Training and not any(self.metrics) and isinstance(datamodule, OnDeviceData):
             check_monitors(trainer, datamodule.evaluation_splits)
 
     def setup(self, stage: str) -> None:
@@ -227,11 +248,16 @@ class Training(LightningModule):
 
     # What is optimized
 
-    def configure_optimizers(self) -> Any:
+    def begin_again(self, steps: float | None) -> tuple[list[Optimizer], list[Any]]:
+        """Optimizers and schedulers of a run of so many steps, made anew for the parameters as they are."""
         for member in self.members:
             member.begin_again()  # parameters have their device and precision only now
-        optimizers = [member.optimizer for member in self.members]
         schedulers = [member.scheduler for member in self.members if member.scheduler is not None]
+        tell_length(schedulers, steps)
+        return [member.optimizer for member in self.members], schedulers
+
+    def configure_optimizers(self) -> Any:
+        optimizers, schedulers = self.begin_again(self.trainer.estimated_stepping_batches)
         if not self.automatic_optimization or not schedulers:
             return optimizers, schedulers
         plan = {"scheduler": schedulers[0], "interval": "step"}
@@ -248,6 +274,8 @@ class Training(LightningModule):
         for member, seed in zip(self.members, seeds, strict=True):
             member.seed = seed
         self._engines, self._noted = None, False
+        if any(self.metrics):
+            forget_later_matrices(self.trainer)
         self._stopwatch = Stopwatch(self.global_step)
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
@@ -411,6 +439,15 @@ class Training(LightningModule):
             self._wait_for_plateau(found)
         found = {k: found[k] for k in self.here() if k in found}
         self.log_rows(found, list(dict.fromkeys(name for row in found.values() for name in row)))
+        self._keep_matrices()
+
+    def _keep_matrices(self) -> None:
+        """What evaluations found that is no number."""
+        if any(self.metrics):
+            own = {k: self.evaluations.matrices.get(k, {}) for k in self.here()}
+            everyone = rows.over_ranks(own, self.trainer) if self.several else own
+            drawn = self.curves or not self.several
+            keep_matrices(everyone, self.metrics[0], self.trainer, self.several, drawn)
 
     def _wait_for_plateau(self, found: Mapping[int, Row]) -> None:
         """Step a schedule that waits for evaluations: before the checkpoint of this step is written."""
@@ -446,6 +483,36 @@ class Training(LightningModule):
         return [dict(records.best) for records in self.records]
 
     # Checkpoints
+
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: str | Path, map_location: Any = None, **arguments: Any
+    ) -> "Training":
+        """The module of a run with its trained weights, also of an ensemble.
+
+        Args:
+            checkpoint_path: a checkpoint in the folder of a run, whose config says what is built; or that
+                folder, whose best checkpoint counts, or else its last.
+            map_location: device to which the module goes.
+            arguments: of the class, where the file lies in no folder of a run, and other ones of Lightning's
+                method.
+
+        Raises:
+            UserError: there is no such file or run, it is damaged, or is that of another module.
+        """
+        if "network" in arguments:
+            return super().load_from_checkpoint(checkpoint_path, map_location, **arguments)
+        path = Path(checkpoint_path)
+        run = load_run(path if path.is_dir() else path.parent.parent)
+        content = run.checkpoint() if path.is_dir() else load_checkpoint(path, key="checkpoint_path")
+        points = [{}] if run.alone else [member.point for member in run.members]
+        parts = rebuilt_modules(run.config, points, cls)
+        module = parts[0] if run.alone else cls.joined(parts, points)
+        state = content["state_dict"]
+        check_same_parameters(path, state, module.state_dict())
+        dtype = next((value.dtype for value in state.values() if value.is_floating_point()), None)
+        module.to(dtype=dtype).load_state_dict(state)
+        return module if map_location is None else module.to(map_location)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         engines = self._engines.description() if self._engines else self._engines_before

@@ -10,8 +10,9 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from sgdlit.foundations.errors import UserError
-from sgdlit.runs.checkpoint_files import PARTS, PARTS_TO_GO_ON, load_checkpoint
+from sgdlit.runs.checkpoint_files import PARTS, PARTS_TO_GO_ON, check_same_parameters, load_checkpoint
 from sgdlit.training.module import Training
+from sgdlit.training.phases import Phases
 
 
 def read_checkpoint(path: Path, model: torch.nn.Module, to_go_on: bool) -> dict[str, Any]:
@@ -28,23 +29,6 @@ def read_checkpoint(path: Path, model: torch.nn.Module, to_go_on: bool) -> dict[
     content = load_checkpoint(path, PARTS_TO_GO_ON if to_go_on else PARTS)
     check_same_parameters(path, content["state_dict"], model.state_dict())
     return content
-
-
-def check_same_parameters(path: Path, there: dict[str, Any], own: dict[str, Any]) -> None:
-    """Refuse a file that does not hold just the parameters of a model.
-
-    Raises:
-        UserError: naming the first difference.
-    """
-    differences = [name for name in own if name not in there or there[name].shape != own[name].shape]
-    differences += [name for name in there if name not in own]
-    if differences:
-        name = differences[0]
-        shapes = [str(tuple(state[name].shape)) if name in state else "nothing" for state in (there, own)]
-        raise UserError(
-            f"ckpt_path: {str(path)!r} belongs to another model: {len(differences)} parameters differ, first "
-            f"{name}: {shapes[0]} in the file, {shapes[1]} in the model"
-        )
 
 
 def check_same_run(content: dict[str, Any], model: LightningModule, data: LightningDataModule | None) -> None:
@@ -75,10 +59,34 @@ def _check_same_optimizers(content: dict[str, Any], model: Training) -> None:
             f"ckpt_path: the checkpoint holds {len(kept)} optimizers and {len(schedules)} schedules, the run "
             f"has {len(model.members)} and {len(expected)}; allowed: a checkpoint of this run"
         )
+    for member, state in zip(expected, schedules, strict=True):
+        if isinstance(member.scheduler, Phases):
+            _check_same_length(member.scheduler, state)
     for member, groups in zip(model.members, kept, strict=True):
         own = member.optimizer  # built if it was not yet, which fills in the settings
+        _check_same_groups(member.settings, groups)
         for here, there in zip(member.settings, groups, strict=False):
             _check_same_settings(here, there, type(own).__name__)
+
+
+def _check_same_length(schedule: Phases, state: dict[str, Any]) -> None:
+    """The length of the run, where a schedule follows from it."""
+    there = state.get("run_length")
+    if schedule.run_length != there:
+        raise UserError(
+            f"trainer.max_steps: the run has {schedule.run_length} steps here, {there} in the checkpoint, "
+            f"and model.scheduler follows from that; allowed: {there}, or phases in steps from the beginning"
+        )
+
+
+def _check_same_groups(here: list[dict[str, Any]], there: list[dict[str, Any]]) -> None:
+    """The same parameters in the same groups of an optimizer."""
+    own, kept = ([settings.get("parameters") for settings in groups] for groups in (here, there))
+    if own != kept:
+        raise UserError(
+            "model.groups: the checkpoint was made with other groups of parameters; a resumed run goes on "
+            "with those that it had"
+        )
 
 
 def _check_same_settings(here: dict[str, Any], there: dict[str, Any], name: str) -> None:

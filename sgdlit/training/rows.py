@@ -64,7 +64,7 @@ def write(
     """Write the rows of some members to every logger; returns what a logger of one run has, or their mean.
 
     Of several members ``metrics.csv`` has a row for each. The other loggers have, for each number, its mean
-    over the members that have it and, as ``..._spread``, the standard deviation.
+    over the members for which it is finite and, as ``..._spread``, the standard deviation.
 
     Args:
         loggers: of the run.
@@ -98,8 +98,10 @@ def _mean_and_spread(found: Mapping[int, Row], curves: bool) -> tuple[Row, Row]:
     mean, shown = {}, {}
     for name in dict.fromkeys(name for row in found.values() for name in row):
         values = torch.tensor([row[name] for row in found.values() if name in row], dtype=torch.float64)
-        mean[name] = shown[name] = float(values.mean())
-        shown[f"{name}_spread"] = float(values.std()) if len(values) > 1 else 0.0
+        mean[name] = float(values.mean())
+        finite = values[values.isfinite()]
+        shown[name] = float(finite.mean())
+        shown[f"{name}_spread"] = float(finite.std()) if len(finite) > 1 else 0.0
         if curves:
             shown |= {f"{name}/member_{k}": row[name] for k, row in found.items() if name in row}
     return mean, shown

@@ -181,6 +181,17 @@ def test_examples_of_its_own_are_said_since_the_table_has_one_column(copied, cap
     assert "1 step measured on 50 examples" in shown
 
 
+def test_numbers_are_told_where_no_measure_has_a_headline(copied, capsys):
+    assert main(["measure", "--run", str(copied), "--measures", "[GradientNorm]", "--at", "last"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step 9: ")]
+    row = load_run(copied).measured
+    names = [name for name in row if name.startswith("measure/")]
+    assert len(names) >= 1
+    for name in names[:3]:
+        assert f"{name.partition('/')[2].replace('_', ' ')} {row[name][-1]:.4g}" in line
+    assert (f"and {len(names) - 3} more in the table" in line) == (len(names) > 3)
+
+
 def test_members_are_measured_one_or_all(runs, capsys):
     both = ["--ensemble=[{seed_everything: [0, 3]}]", *SPACED, *with_measures(runs, CHEAP)]
     assert runs.fit("both", *both) == 0

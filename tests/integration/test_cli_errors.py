@@ -162,7 +162,8 @@ WRONG_VALUES = {
     "--model.network theirs.nets.Net": "model.network: 'theirs.nets.Net' is not a class that can be imported "
     "(No module named 'theirs')",
     "--model.network torch.nn.Linear": "model.network.in_features: missing, Linear needs it; allowed: int",
-    "--data.order FixedList": "data.order.indices: missing, FixedList needs it; allowed: list[int], str",
+    "--data.order FixedList": "data.order.indices: missing, FixedList needs it; allowed: list[int], "
+    "some text",
     "--model.scheduler StepLR": "model.scheduler.step_size: missing, StepLR needs it; allowed: int",
     "--model.objective.penalty_batch_size 5": "model.objective: missing, the class comes before its "
     "options; allowed: ExactPenalty, ",

@@ -11,6 +11,7 @@ from official_formats import write_cifar10, write_fashion_mnist
 from sgdlit.cli.main import main
 from sgdlit.config.options import find_class, parameters
 from sgdlit.sweeps import options
+from sgdlit.training.module import Training
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 RUNS = [path for path in CONFIGS if {"model", "sweep"} & yaml.safe_load(path.read_text()).keys() == {"model"}]
@@ -79,7 +80,8 @@ def test_the_saved_config_repeats_the_run(tiny_data, tmp_path, monkeypatch):
 def test_the_reference_config_names_every_field():
     config = yaml.safe_load((REPOSITORY / "configs" / "reference.yaml").read_text())
     model, data = config["model"], config["data"]
-    for part in (model, model["init_args"]["network"], model["init_args"]["objective"], data):
+    assert set(model) == set(parameters(Training))
+    for part in (model["network"], model["objective"], data):
         cls = find_class(part["class_path"], [])
         assert set(part["init_args"]) == set(parameters(cls)), part["class_path"]
 
@@ -102,12 +104,12 @@ def test_the_sweep_reference_names_every_option():
     parts = {
         options.SweepOptions: [section],
         options.Metric: [section["metric"]],
-        options.Statistic: [section["statistic"]],
+        options.Statistic: [section["statistic"], figures["pairs"]["statistic"]],
         options.Figure: panels,
         options.Curve: curves,
         options.Line: lines,
     }
-    left_out = {"value", "x", "metric"}  # written within when; a curve's and a line's, in comments
+    left_out = {"value", "x", "metric", "sweep"}  # within when; a curve's and a line's, in comments
     for cls, given in parts.items():
         named = {name for part in given for name in part}
         missing = {field.name for field in dataclasses.fields(cls)} - named

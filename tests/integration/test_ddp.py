@@ -12,10 +12,16 @@ import pytest
 from fit_runs import PATIENCE, Runs, differences, processes, run_differences
 from two_ranks import SHAPE, TWO, stop_a_rank
 
+from sgdlit.measures import load
+
 PENALTY = ["--model.reg_strength=0.1", "--model.objective=sgdlit.objectives.ExactPenalty"]
 EXACT = ["--trainer.precision=64-true"]
+METRICS = (
+    "--model.metrics={calibration: {class_path: MulticlassCalibrationError, init_args: {num_classes: 10}}, "
+    "confusion: {class_path: MulticlassConfusionMatrix, init_args: {num_classes: 10}}}"
+)
 CASES = {
-    "plain": [],
+    "plain": [METRICS],
     "whole_batch": [*EXACT, "--model.reg_strength=0.1"],
     "half_batch": [*EXACT, *PENALTY, "--model.objective.penalty_batch_size=4", "--data.augment=true"],
     "smaller": [
@@ -32,6 +38,7 @@ MEMBERS = [
     "--model.steps_per_call=4",
     "--model.optimizer.momentum=0.9",
     "--data.val_size=9",
+    METRICS,
 ]
 
 
@@ -61,6 +68,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def test_two_ranks_give_the_numbers_of_one_process(runs, case):
     assert runs.fit(f"one_{case}", *SHAPE, *CASES[case]) == 0
     assert run_differences(runs, f"two_{case}", f"one_{case}", tolerance=1e-6) == []
+    if METRICS in CASES[case]:
+        assert_equal_matrices(runs, f"two_{case}", f"one_{case}", None)
+
+
+def assert_equal_matrices(runs: Runs, one: str, other: str, member: int | None) -> None:
+    """What a metric of whole sets leaves, of all examples however they were shared out."""
+    for name in ("val_confusion", "test_confusion"):
+        a, b = (load(runs.path(run), member)[name] for run in (one, other))
+        assert a.values.tolist() == b.values.tolist()
+        assert a.steps.tolist() == b.steps.tolist()
 
 
 def test_members_over_two_ranks_are_those_of_one_process(runs):
@@ -71,6 +88,8 @@ def test_members_over_two_ranks_are_those_of_one_process(runs):
     assert differences(one["optimizer_states"], two["optimizer_states"], tolerance=1e-5) == []
     assert differences(runs.rows("one_members"), runs.rows("two_members"), tolerance=1e-4) == []
     assert len(runs.status("two_members")["members"]) == 3
+    for k in range(3):
+        assert_equal_matrices(runs, "two_members", "one_members", k)
     longer = ["--trainer.max_steps=30", "--trainer.devices=1", "--trainer.strategy=auto"]
     assert runs.resume("two_members", *longer) == 0
     assert runs.resume("one_members", *longer) == 0

@@ -1,12 +1,15 @@
 """``python -m sgdlit``: what is loaded for the help, and what is said of a command that there is not."""
 
+import os
 import pkgutil
 import subprocess
 import sys
 
 import pytest
+from conftest import REPOSITORY
 
 from sgdlit.cli.main import COMMANDS, main
+from sgdlit.foundations.threads import SPINS
 
 
 def test_the_help_names_every_command_and_loads_nothing(capsys):
@@ -32,13 +35,36 @@ def test_every_command_is_there(command):
     assert callable(pkgutil.resolve_name(COMMANDS[command][0]))
 
 
-@pytest.mark.parametrize("command", ["data", "export", "sweep", "figure"])
-def test_help_comes_without_torch(command):
-    script = (
-        "import atexit, sys; from sgdlit.cli.main import main\n"
-        "atexit.register(lambda: print('torch' in sys.modules))\n"
-        f"main([{command!r}, '--help'])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"usage: python -m sgdlit {command}")
-    assert done.stdout.endswith("\nFalse\n")
+LIGHT = """
+import os, sys
+from sgdlit.cli.main import COMMANDS, main
+
+def light(*arguments):
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    heavy = [name for name in ("torch", "lightning", "scipy", "matplotlib") if name in sys.modules]
+    if code or heavy:
+        sys.exit(f"{' '.join(arguments)}: exit code {code}, imported {heavy}")
+
+for command in COMMANDS.keys() - {"fit", "validate", "test", "predict"}:  # which list what classes accept
+    light(command, "--help")
+for arguments in (
+    ["configs"], ["configs", "show", "xor"], ["measures"], ["measures", "Sharpness"], ["runs", "."],
+    ["runs", "compare", "--help"], ["runs", "remove", "--help"], ["reproduce"], ["reproduce", "--dry-run"],
+    ["reproduce", "--all", "--dry-run"], ["reproduce", "smith2021", "--dry-run"],
+):
+    light(*arguments)
+print(os.environ["GOMP_SPINCOUNT"])  # set before torch is loaded
+print("all of them")
+"""
+
+
+def test_help_and_lists_come_without_torch(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
+    environment.pop("GOMP_SPINCOUNT", None)
+    script = [sys.executable, "-c", LIGHT]
+    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stdout.endswith(f"\n{SPINS}\nall of them\n"), done.stderr
+    assert all(f"usage: python -m sgdlit {command}" in done.stdout for command in ("figure", "sweep", "data"))

@@ -136,6 +136,8 @@ def test_mistakes_are_answered_in_one_line(capsys, tmp_path):
     for arguments, named in (
         (["blog:B10", *CONVEX, "--out", str(tmp_path / "file")], "no such folder can be made"),
         (["smth2021"], "no paper 'smth2021'; did you mean smith2021"),
+        (["foo2021"], "there is no paper 'foo2021'\nallowed: andreyev2024, "),
+        (["cohen2023"], "no paper 'cohen2023'; did you mean cohen2022"),
         (["smith2021:f1b"], "no claim 'f1b'; did you mean F1b"),
         (["ma2018:"], "ma2018 has no claim ''; allowed: G14"),
         (["ma2018", "--jobs", "0"], "--jobs: 0 is not allowed; allowed: 1 or more"),

@@ -178,11 +178,22 @@ def test_data_that_is_missing_is_made_up_for_later(own, tmp_path, capsys):
 
 
 def test_the_set_that_is_needed_at_full_scale_is_named(own, tmp_path, capsys):
-    own("a", "a.began", DATA.replace("needs_data=True", 'needs_data=True, data_at_full="cifar10"'))
+    own("a", "a.began", DATA.replace("needs_data=True", 'needs_data=True, data_at_full=("cifar10",)'))
     for scale, name in (("quick", "fashion-mnist"), ("full", "cifar10")):
         given = ["--missing", "--scale", scale, "--out", str(tmp_path / scale)]
         assert main(["own.a", *given]) == 0
         assert f"python -m sgdlit data {name} --root data" in " ".join(capsys.readouterr().out.split())
+
+
+def test_full_scale_needs_data_where_sweeps_train_on_images(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("SGDLIT_DATA", raising=False)
+    assert main(["shallue2018:G7", "--scale", "full", "--out", str(tmp_path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for name in ("fashion-mnist", "cifar10"):
+        assert f"python -m sgdlit data {name} --root data" in printed
+    kept = claims(tmp_path, "shallue2018")["G7"]
+    assert (kept["state"], kept["protocol"]["data"]) == ("not run", False)
+    assert [path.name for path in (tmp_path / "shallue2018").iterdir()] == ["claims.json"]
 
 
 def test_two_processes_do_not_write_one_paper(own, tmp_path, capsys):

@@ -11,6 +11,7 @@ from sgdlit.foundations.intervals import (
     distance_in_errors,
     error_limit,
     mean_and_error,
+    skewed_interval,
     t_interval,
 )
 
@@ -29,6 +30,27 @@ def test_students_interval(runs, level):
     ends = [t_interval(own, level) for own in values]
     covered = sum(low <= 3 <= high for low, high in ends) / DRAWS
     assert covered == pytest.approx(level, abs=four_errors(level, DRAWS))
+
+
+QUADRATIC_FORMS = {
+    "one direction": [1.0],
+    "two directions": [1.0, 1.0],
+    "falling": [1.0, 0.4, 0.125, 0.025, 0.01],
+    "indefinite": [1.0, -0.5, 0.2],
+    "balanced": [1.0, -1.0],
+    "many": [1.0] * 40,
+}
+
+
+@pytest.mark.parametrize("n", [10, 50])
+@pytest.mark.parametrize("name", QUADRATIC_FORMS)
+def test_the_interval_of_skewed_values(name, n):
+    """Of xᵀAx with normal x and the eigenvalues of A: what traces and curvatures along draws are like."""
+    eigenvalues = np.array(QUADRATIC_FORMS[name])
+    x = np.random.default_rng(n).normal(0, 1, (4000, n, len(eigenvalues)))
+    ends = [skewed_interval(own) for own in x**2 @ eigenvalues]
+    covered = np.mean([low <= eigenvalues.sum() <= high for low, high in ends])
+    assert 0.92 <= covered <= 0.98
 
 
 @pytest.mark.parametrize("level", [1.0, 2.0, 3.0])

@@ -32,7 +32,9 @@ from sgdlit.measures.undisturbed import undisturbed
 from sgdlit.measures.work import Sizes, Work, Works, not_yet_done
 from sgdlit.models import MLP, WideResNet
 from sgdlit.objectives import loss_by_name
-from sgdlit.training.measure_plan import Plan, View, check_budget, in_percent, plan_of, planned_share
+from sgdlit.training.measure_budget import check_budget
+from sgdlit.training.measure_plan import Plan, in_percent, plan_of, planned_share
+from sgdlit.training.measure_views import View
 
 N, TEST, CHUNK, B, CLASSES = 11, 7, 4, 3, 4
 NETWORKS = {

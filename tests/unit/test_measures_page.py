@@ -138,10 +138,22 @@ def test_colours_are_members_and_seeds_share_one(tmp_path, count):
     assert len(drawn) == 4 * count
     assert len(set(colors)) == count
     assert colors[0] == colors[1] != colors[2]
-    (legend,) = figure.legends
-    assert legend.get_texts()[0].get_text() == "lr 0"
-    assert len(legend.get_texts()) == min(count, 8)
+    assert not figure.legends
+    bar = figure.axes[-1]
+    assert bar.get_xlabel() == "learning rate ε"
+    ticks = [label.get_text() for label in bar.get_xticklabels()]
+    assert ticks[0] == "0"
+    assert len(ticks) == min(count, 8)
     figure.canvas.draw()
+
+
+@pytest.mark.parametrize("count", [2, 30])
+def test_members_without_a_number_have_names(tmp_path, count):
+    points = [{"model.network": f"kind {k}"} for k in range(count)]
+    rows = [{"step": s, "member": k, "measure/sharpness": 1.0 + k} for s in STEPS for k in range(count)]
+    (legend,) = draw(a_run(tmp_path / "run", rows, points)).legends
+    assert legend.get_texts()[0].get_text() == "network = kind 0"
+    assert len(legend.get_texts()) == min(count, 8)
 
 
 def test_a_member_without_a_number_leaves_a_gap(tmp_path):

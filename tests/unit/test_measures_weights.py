@@ -30,6 +30,7 @@ from sgdlit.measures import (
     weight_matrices,
     weight_norms,
 )
+from sgdlit.measures.singular_values import largest_singular_values
 from sgdlit.models import MLP, DeepLinear, SimpleCNN
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import loss_by_name
@@ -56,6 +57,17 @@ def test_ranks_of_a_matrix_with_chosen_singular_values():
     assert effective_rank(values).item() == pytest.approx(math.exp(entropy), rel=1e-9)
     assert numerical_rank(values, 1e-6) == 3
     assert effective_rank(torch.ones(6)).item() == pytest.approx(6)
+
+
+@pytest.mark.parametrize(("dtype", "rel"), [(torch.float32, 3e-7), (torch.float64, 1e-9)])
+def test_few_values_of_a_large_matrix_need_no_decomposition(dtype, rel, monkeypatch):
+    chosen = [10.0, 3.0, *torch.linspace(1, 0, 254).tolist()]
+    matrix = with_values(chosen, 256, 300).to(dtype)
+    flat = with_values(torch.linspace(1, 0.9, 256).tolist(), 256, 300)
+    assert largest_singular_values(flat, 2).tolist() == singular_values(flat, 2).tolist()
+    monkeypatch.setattr(torch.linalg, "svdvals", None)
+    assert largest_singular_values(matrix, 2).tolist() == pytest.approx([10, 3], rel=rel)
+    assert largest_singular_values(matrix.T, 1).tolist() == pytest.approx([10], rel=rel)
 
 
 def test_weights_as_matrices():

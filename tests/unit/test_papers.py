@@ -18,12 +18,14 @@ from sgdlit.figures.deep_bootstrap import draw, worlds_of
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key
 from sgdlit.models.quadratic import Quadratic
-from sgdlit.papers import blog, grosse2021, smith2021, strohmer2009, zhang2019
+from sgdlit.papers import blog, grosse2021, strohmer2009, zhang2019
 from sgdlit.papers.claim import EXACT
 from sgdlit.papers.nakkiran2020 import leaves_at
 from sgdlit.papers.paper import Workshop
+from sgdlit.papers.support import epoch_flows
 from sgdlit.papers.support.lrs_of_runs import learning_rates
 from sgdlit.papers.support.quadratic_runs import QuadraticRun
+from sgdlit.papers.support.sensing_instances import protocol_lr
 from sgdlit.runs.reading import load_run
 
 ALONE = Workshop()
@@ -49,8 +51,8 @@ def images(tmp_path):
 
 
 def test_the_modified_flow_is_followed_on_image_minibatches_with_sampled_orders(images):
-    options = smith2021.Options(m=3, halvings=4, order_pairs=2, n_steps=[1, 2])
-    evidence = smith2021.measure_flow(options, replace(ALONE, data=images))
+    options = epoch_flows.Options(m=3, halvings=4, order_pairs=2, n_steps=[1, 2])
+    evidence = epoch_flows.measure_flow(options, replace(ALONE, data=images))
     assert not failures(evidence)
     assert {row["problem"] for row in evidence.tables["slopes"]} == {
         "tanh network, normal data",
@@ -318,7 +320,7 @@ def test_divergence_is_recorded_at_the_step_at_which_a_bare_loop_has_it(tmp_path
     from sgdlit.objectives import HalfSquaredError
 
     monkeypatch.chdir(tmp_path)
-    lr = 16 * blog.protocol_lr(32)
+    lr = 16 * protocol_lr(32)
     path = str(REPOSITORY / "configs/matrix_sensing/simple.yaml")
     arguments = ["fit", "--config", path, "--trainer.accelerator", "cpu", "--trainer.log_every_n_steps", "50"]
     arguments += ["--data.d", "32", "--data.steps", "512", "--model.network.net.widths", "[32,32,32]"]

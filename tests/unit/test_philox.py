@@ -1,9 +1,11 @@
 """The keyed generator against its published known answers, and its independence of how it is called."""
 
+import mpmath
 import pytest
 import torch
 
 from sgdlit.foundations import native, philox
+from sgdlit.foundations.box_muller import box_muller
 from sgdlit.foundations.philox import (
     Key,
     derive_key,
@@ -100,3 +102,18 @@ def test_permutation_visits_each_once_and_differs_between_substreams():
     first, second = permutation(key, 1000), permutation(key, 1000, substream=1)
     assert torch.equal(first.sort().values, torch.arange(1000))
     assert not torch.equal(first, second)
+
+
+def test_normals_are_those_of_the_formula_to_a_few_last_bits():
+    """Against Box–Muller in 40 digits, at the ends of the range of words and each eighth of a turn."""
+    eighths = [k * 2**29 + near for k in range(8) for near in (0, 1, 2**29 - 1)]
+    drawn = words(derive_key(0, "formula"), torch.arange(100), 2)
+    a = torch.cat((torch.tensor([0, 1, 2**31, FULL] * 6), drawn[:, 0]))
+    b = torch.cat((torch.tensor(eighths), drawn[:, 1]))
+    found = torch.stack(box_muller(a, b)).tolist()
+    with mpmath.workdps(40):
+        for word, angle, cosine, sine in zip(a.tolist(), b.tolist(), *found, strict=True):
+            radius = mpmath.sqrt(-2 * mpmath.log((word + mpmath.mpf(0.5)) / 2**32))
+            for one, part in ((cosine, mpmath.cospi), (sine, mpmath.sinpi)):
+                exact = radius * part(mpmath.mpf(angle) / 2**31)
+                assert abs(one - exact) <= 5e-16 * abs(exact)

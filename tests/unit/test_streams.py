@@ -85,9 +85,10 @@ def test_label_noise_has_a_seed_of_its_own_and_leaves_the_inputs():
     assert isinstance(make("linear"), TeacherStream)
 
 
-def test_shapes_stream_has_the_pictures_of_the_finite_set():
-    finite = Shapes(train_size=16, test_size=20, data_seed=3, batch_size=8, augment=False)
-    stream = attach(ShapesStream(**SIZES))
+@pytest.mark.parametrize("look", [{}, {"pool": 2, "difficulty": 0.25}])
+def test_shapes_stream_has_the_pictures_of_the_finite_set(look):
+    finite = Shapes(train_size=16, test_size=20, data_seed=3, batch_size=8, augment=False, **look)
+    stream = attach(ShapesStream(**SIZES, **look))
     attach(finite).setup()
     images, labels = next(iter(finite.test_dataloader()))
     found = next(iter(stream.test_dataloader()))

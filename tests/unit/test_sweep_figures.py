@@ -4,21 +4,33 @@ import csv
 import itertools
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import yaml
+from matplotlib.colors import to_rgb
 
+from sgdlit.figures.colors import of_values, place_of_zero
+from sgdlit.figures.style import panels
 from sgdlit.figures.sweep import draw, draw_panel
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.intervals import t_interval
 from sgdlit.sweeps.expressions import power_of_two, shown_number
+from sgdlit.sweeps.layout import check_figures
 from sgdlit.sweeps.options import SweepOptions, panels_of, read_options
-from sgdlit.sweeps.plan import Cell, Plan
-from sgdlit.sweeps.series import SweepResults, panel_series, table
+from sgdlit.sweeps.plan import Cell, Plan, write_plan
+from sgdlit.sweeps.series import Series, SweepResults, panel_series, table
 from sgdlit.sweeps.store import Result, Store, summary_of
 from sgdlit.sweeps.table import in_words, rows_of
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+
+_LR = "model.optimizer.lr"
 RATES, SIZES, SEEDS = [2.0**-k for k in range(6, 2, -1)], [1, 2, 4], [0, 1, 2]
 
 
@@ -210,7 +222,7 @@ def test_the_table_has_a_row_per_point_and_its_rule(results):
     assert (row["grid"], row["model.optimizer.lr"], row["data.batch_size"]) == ("all", RATES[-1], 1)
     assert (row["runs"], row["diverged"], row["rule"]) == (3, 1, "mean of the best 2 of 3, 1 diverged")
     text = in_words(points, options.metric, options.statistic)
-    assert "test/loss, with 95 % bootstrap interval" in text
+    assert "test loss, with 95 % bootstrap interval" in text
     assert "1 diverged" in text
 
 
@@ -232,7 +244,7 @@ def test_a_picture_with_its_numbers(results, tmp_path, capsys):
     svg = (tmp_path / "f.svg").read_text()
     for words in ("Collapse", "ε / B", "batch size B", "least", "B = 4", "runs that diverged (1)"):
         assert words in svg, words
-    assert "mean of 3 runs, with 95 % t-interval" in svg
+    assert "Points: mean of 3 runs, bars: 95 % t-interval; small points: single runs" in svg
     assert "not run yet: 4" in svg
     points, runs = read_csv(tmp_path / "f.csv"), read_csv(tmp_path / "f_runs.csv")
     assert len(points) == len(RATES) * len(SIZES) + len(SIZES)
@@ -269,8 +281,6 @@ def test_a_curve_over_the_grids_that_fit_a_pattern(results, pattern):
 
 
 def test_a_line_of_a_power_goes_through_the_first_point(results):
-    from sgdlit.figures.style import panels
-
     figure = "x: model.optimizer.lr, log: xy, lines: [{name: scaling, power: -2}], "
     for curve, first in (("{grid: all, where: {data.batch_size: 2}}", (RATES[0], loss(RATES[0], 2, 1))), (
         "{grid: all, where: {data.batch_size: 1, model.optimizer.lr: 2^-3}}", None)):  # fmt: skip
@@ -286,15 +296,129 @@ def test_a_line_of_a_power_goes_through_the_first_point(results):
             assert y * x**2 == pytest.approx(first[1] * first[0] ** 2)
 
 
-def test_what_has_no_place_on_a_logarithmic_axis_is_said(results, tmp_path, capsys):
-    cells = [
-        Cell(cell.key, {**cell.point, "model.optimizer.lr": 0}, cell.seed)
-        for cell in results.plan.grids["all"][:3]
-    ]
-    plan = Plan({"all": cells}, results.plan.settings, "inputs")
-    options = options_of("x: model.optimizer.lr, log: x, curves: [{grid: all}]")
-    draw("f", options, SweepResults(plan, results.store), tmp_path, svg=False)
-    assert "x = 0 has no place on a logarithmic axis, and is not drawn" in capsys.readouterr().err
+def moved(results: SweepResults, first: float) -> SweepResults:
+    """The runs of size 2, as if those at the lowest rate had the rate ``first``."""
+    cells = [cell for cell in results.plan.grids["all"] if cell.point["data.batch_size"] == 2]
+    rates = {RATES[0]: first}
+    own = [replace(c, point={_LR: rates.get(c.point[_LR], c.point[_LR])}) for c in cells]
+    return SweepResults(Plan({"all": own}, results.plan.settings, "inputs"), results.store)
+
+
+def panel_of(results: SweepResults, figure: str) -> "tuple[Axes, list[Series]]":
+    ((where, panel),) = panels_of(options_of(figure), "f")
+    (ax,) = panels(1, 1)[1]
+    series = panel_series(results, panel, where)
+    draw_panel(ax, panel, series)
+    return ax, series
+
+
+def ticks_of(axis: "Axis") -> dict[str, float]:
+    return {
+        label.get_text(): place
+        for label, place in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)
+    }
+
+
+def test_zero_has_a_tick_of_its_own_on_a_logarithmic_axis(results, capsys):
+    """One step of the grid left of the rest, with nothing drawn across the gap, and its point in place."""
+    ax, (series,) = panel_of(moved(results, 0.0), f"x: {_LR}, log: x, curves: [{{grid: all}}]")
+    ticks = ticks_of(ax.xaxis)
+    assert ticks["0"] == RATES[1] / 2
+    assert {2.0**-5, 2.0**-3} < set(ticks.values())
+    assert len(ticks) == 4
+    (line,) = [line for line in ax.lines if line.get_label() == "all"]
+    xs, ys = line.get_data()
+    assert (xs[0], ys[0]) == (RATES[1] / 2, pytest.approx(series.points[0].summary.center))
+    assert series.points[0].x == 0
+    assert np.isnan(ys[1])
+    assert np.isfinite(ys[2:]).all()
+    assert capsys.readouterr().err == ""
+
+
+def test_what_lies_below_zero_has_no_place_on_a_logarithmic_axis(results, capsys):
+    ax, _ = panel_of(moved(results, -1.0), f"x: {_LR}, log: x, curves: [{{grid: all}}]")
+    assert "x = -1.0 has no place on a logarithmic axis, and is not drawn" in capsys.readouterr().err
+    assert min(ticks_of(ax.xaxis).values()) == RATES[1]
+
+
+def test_paired_differences_are_those_of_equal_seeds(results):
+    """The mean of the differences and its t-interval; the baseline itself; a partner that diverged or is not
+    there; the same over steps."""
+    base = RATES[-1]
+    paired = f"x: {_LR}, {BY_SIZE}, statistic: {{paired: {{{_LR}: {base}}}}}"
+    one, two, four = series_of(results, paired)
+    for point in two.points[:-1]:
+        differences = [loss(point.x, 2, seed) - loss(base, 2, seed) for seed in SEEDS]
+        assert [run.value for run in point.runs] == pytest.approx(differences)
+        assert point.summary.center == pytest.approx(np.mean(differences))
+        assert (point.summary.low, point.summary.high) == pytest.approx(
+            t_interval(np.array(differences), 0.95)
+        )
+        assert point.summary.rule == "mean of 3 differences"
+    assert (two.points[-1].summary.center, two.points[-1].summary.rule) == (0.0, "the baseline")
+    assert [run.state for run in one.points[0].runs] == ["finished", "finished", "baseline diverged"]
+    assert one.points[0].summary.rule == "mean of 3 differences, 1 baseline diverged"
+    assert [run.seed for run in four.points[0].runs] == [0, 2]
+    where = f"where: {{data.batch_size: 1, {_LR}: {RATES[0]}}}"
+    figure = f"x: step, curves: [{{grid: all, {where}}}], statistic: {{paired: {{{_LR}: {base}}}}}"
+    (course,) = series_of(results, figure)
+    values = {p.x: [run.value for run in p.runs] for p in course.points}
+    assert values[10] == pytest.approx([8 * (loss(RATES[0], 1, s) - loss(base, 1, s)) for s in SEEDS])
+    assert values[30][2] is None
+    assert [run.state for run in course.points[2].runs] == ["finished", "finished", "baseline diverged"]
+
+
+def test_a_pair_needs_a_partner(results):
+    paired = f"x: {_LR}, {BY_SIZE}, statistic: {{paired: {{{_LR}: 3}}}}"
+    options = options_of(paired)
+    with pytest.raises(UserError, match=f"paired: no run has {_LR} 3 and else the values of the run with"):
+        check_figures(results.plan, options)
+    check_figures(results.plan, options_of(paired.replace("3}", f"{RATES[0]}}}")))
+    with pytest.raises(UserError, match="paired: a mean of the best differences has no meaning"):
+        options_of(paired.replace("paired", "best: 2, paired"))
+
+
+def test_a_figure_of_two_sweeps(results, tmp_path):
+    """A curve with ``sweep`` has the cells and the runs of that folder, and its own settings."""
+    other = Store(tmp_path / "other", create=True)
+    cells = [Cell(f"{k:016x}-0", {_LR: rate}, 0) for k, rate in enumerate(RATES)]
+    for cell in cells:
+        write(other, cell, 100 * cell.point[_LR], diverged=False)
+    write_plan(Plan({"own": cells}, {"data.repeats": 4, **results.plan.settings}, "inputs"), other)
+    here = "{grid: all, where: {data.batch_size: 2}}"
+    there = f"{{grid: own, sweep: {other.folder}, label: the other}}"
+    mine, theirs = series_of(results, f"x: {_LR}, curves: [{here}, {there}]")
+    assert [p.summary.center for p in theirs.points] == pytest.approx([100 * rate for rate in RATES])
+    assert [len(p.runs) for p in mine.points] == [3] * len(RATES)
+    for wrong, words in ((f"{{grid: all, sweep: {other.folder}}}", "'all' is no grid of"),
+                         ("{grid: all, sweep: nowhere}", "nowhere: no sweep is stored there")):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            series_of(results, f"x: {_LR}, curves: [{wrong}]")
+
+
+@pytest.mark.parametrize("asked", ["", ", color_bar: true", ", color_bar: false"])
+def test_many_curves_by_a_number_have_its_colour(results, asked):
+    """Darker for less, with a bar instead of names; by itself only for more than there are colours."""
+    figure = f"x: data.batch_size, curves: [{{grid: all, by: {_LR}}}]{asked}"
+    ax, series = panel_of(results, figure)
+    bars = [axes for axes in ax.figure.axes if axes is not ax]
+    assert len(series) == len(RATES)
+    assert len(bars) == ("true" in asked)
+    assert (ax.get_legend() is None) == ("true" in asked)
+    if bars:
+        assert [label.get_text() for label in bars[0].get_yticklabels()] == [f"{rate:.4g}" for rate in RATES]
+        assert bars[0].get_ylabel() == "learning rate ε"
+        found = [line.get_color() for line in ax.lines if line.get_markersize() == 3.5]
+        assert [sum(to_rgb(color)) for color in found] == sorted(sum(to_rgb(color)) for color in found)
+
+
+def test_zero_among_values_of_a_logarithmic_colour_bar():
+    values = [0.0, 0.01, 0.1, 1.0]
+    shown = of_values(values)
+    assert len(set(shown)) == 4
+    assert [sum(to_rgb(color)) for color in shown] == sorted(sum(to_rgb(color)) for color in shown)
+    assert place_of_zero(values) == pytest.approx(0.001)
+    assert place_of_zero([0.0, 3.0]) == 1.5
 
 
 def test_numbers_as_people_write_them():

@@ -60,9 +60,12 @@ def test_which_direction_is_better_and_how_an_axis_is_named():
     assert not Metric("test/loss").higher_is_better
     assert not Metric("test/accuracy", "first_step_at_or_above", 0.9).higher_is_better
     assert Metric("test/loss", better="higher").higher_is_better
-    assert Metric("test/accuracy", "first_step_at_or_above", 0.9).words == "steps to test/accuracy ≥ 0.9"
-    assert Metric("train/C_reg", "mean_of_last", 50).words == "train/C_reg, mean of the last 50 logged"
-    assert Metric("test/accuracy", "highest").words == "highest test/accuracy"
+    assert Metric("test/accuracy", "first_step_at_or_above", 0.9).words == "steps to test accuracy ≥ 0.9"
+    assert (
+        Metric("train/C_reg", "mean_of_last", 50).words
+        == "C_reg of the minibatch, mean of the last 50 logged"
+    )
+    assert Metric("test/accuracy", "highest").words == "highest test accuracy"
 
 
 WRONG = {

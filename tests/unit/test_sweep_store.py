@@ -261,6 +261,7 @@ def fit_together(arguments: list[str]) -> int:
     (axis,) = yaml.safe_load(arguments[arguments.index("--ensemble") + 1])
     folder = Path(arguments[3]) / "run" / "version_0"
     folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("model: {}\n")
     rows = [f"20,{k},{1 + seed / 10}" for k, seed in enumerate(axis["seed_everything"])]
     (folder / "metrics.csv").write_text("\n".join(["step,member,test/loss", *rows]) + "\n")
     members = [{"state": "finished", "step": 20, "point": {}, "reached": {}} for _ in rows]
@@ -271,6 +272,7 @@ def fit_together(arguments: list[str]) -> int:
 def stopped_with_a_checkpoint(store, cell) -> Path:
     run = worker.work_folder(store, [cell]) / "run" / "version_0"
     (run / "checkpoints").mkdir(parents=True)
+    (run / "config.yaml").write_text("model: {}\n")
     (run / "checkpoints" / "resume.ckpt").touch()
     (run / "status.json").write_text('{"state": "running", "step": 3}')
     return run

@@ -151,6 +151,19 @@ def test_every_class_has_the_same_length():
         PerClassNormalisation(2)(examples, {}, 0)
 
 
+def test_classes_are_those_that_the_network_tells_apart():
+    """Told before a run, so that no batch has to lack or exceed a class first."""
+    label = torch.tensor([2])
+    PerClassNormalisation(3).check(torch.zeros(1, 3), label)
+    PerClassNormalisation(2).check(torch.zeros(1, 1), torch.tensor([-1.0]))
+    for classes in (2, 4):
+        with pytest.raises(UserError, match=f"classes: {classes}, but the network tells 3 classes apart"):
+            PerClassNormalisation(classes).check(torch.zeros(1, 3), label)
+    for targets in (torch.tensor([0.3]), torch.zeros(1, 4)):
+        with pytest.raises(UserError, match="needs one label per example"):
+            PerClassNormalisation(2).check(torch.zeros(1, 1), targets)
+
+
 def test_adaptive_k_is_its_recursion():
     transform, m, v, dropped = AdaptiveK(plain_steps=2), 0.0, 0.0, 0
     state = transform.start(drawn().parameters)

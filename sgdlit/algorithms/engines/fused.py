@@ -1,7 +1,8 @@
-"""The steps of linear networks in C, many in one call, each matrix passed over once per step.
+"""The steps of linear networks in C, many in one call.
 
-See ``sgdlit/foundations/native/steps.c`` for what is computed; ``rank_one`` is the same in tensor operations,
-for want of a compiler.
+Each matrix is passed over once per step; those of matrix sensing less often, see
+:mod:`sgdlit.algorithms.engines.stretch`. See ``sgdlit/foundations/native/steps.c`` for what is computed;
+``rank_one`` is the same in tensor operations, for want of a compiler.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine
-from sgdlit.algorithms.engines.support import closed_form
+from sgdlit.algorithms.engines.stretch import Stretches, pointer
+from sgdlit.algorithms.engines.support import closed_form, is_sensing
 from sgdlit.algorithms.member import Member
 from sgdlit.algorithms.rules import rule_of
 from sgdlit.data.batches import Block
@@ -34,37 +36,52 @@ class FusedEngine(Engine):
         self.parameters = [p.detach() for p in network.parameters()]
         self.library = native.library("steps", f"REAL={REALS[self.parameters[0].dtype]}")
         self.form = closed_form(network)
+        self.stretches: Stretches | None = None  # where updates are put off
 
     def run(self, block: Block) -> Losses:
         given = self.members[0].hyperparameters(self.rule, block.start, len(block))
         decays = given["lr"] * given["weight_decay"]
         costs = torch.empty(len(block), dtype=self.parameters[0].dtype)
         losses = torch.empty_like(costs) if self.form == "diagonal" else costs
-        done = 0
+        stretches, done = self._stretches(block), 0
+        if stretches is not None:
+            stretches.begin(block.start)
         for piece in block.pieces(self.where.start):
             inputs, targets = (t.contiguous() for t in self.precision.convert_input(piece))
             part = slice(done, done + len(inputs))
             rates, shrunk, strengths = given["lr"][part], decays[part], given["reg_strength"][part]
-            if self.form == "diagonal":
-                failed = self._diagonal(inputs, targets, rates, shrunk, strengths, costs[part], losses[part])
+            if stretches is not None:
+                stretches.take(block.start + done, (inputs, targets), rates, shrunk, costs[part])
+            elif self.form == "diagonal":
+                self._diagonal(inputs, targets, rates, shrunk, strengths, costs[part], losses[part])
             else:
-                failed = self._chain(inputs, targets, rates, shrunk, costs[part])
-            if failed:
-                raise MemoryError("no memory for a step of the network")
+                self._chain(inputs, targets, rates, shrunk, costs[part])
             done = part.stop
+        if stretches is not None:
+            stretches.end()
         return Losses(costs.unsqueeze(1), losses.unsqueeze(1))
 
-    def _chain(self, inputs: Tensor, targets: Tensor, rates: Tensor, decays: Tensor, costs: Tensor) -> int:
+    def _stretches(self, block: Block) -> Stretches | None:
+        """What puts off the updates of two matrices of matrix sensing; None for other networks."""
+        member = self.members[0]
+        if self.stretches is None and is_sensing(member.network):
+            size = block.members[self.where.start].batch_size
+            parameters, factor = list(member.network.parameters()), member.gradient_factor(size) / size
+            self.stretches = Stretches(parameters, member.optimizer, self.library, size, factor)
+        return self.stretches
+
+    def _chain(self, inputs: Tensor, targets: Tensor, rates: Tensor, decays: Tensor, costs: Tensor) -> None:
         weights = self.parameters
         widths = [weights[0].shape[1], *(weight.shape[0] for weight in weights)]
-        return self.library.chain_steps(
+        failed = self.library.chain_steps(
             c_int64(len(weights)),
             (c_int64 * len(widths))(*widths),
             (c_void_p * len(weights))(*(weight.data_ptr() for weight in weights)),
-            *map(_pointer, (inputs, targets, rates, decays, costs)),
+            *map(pointer, (inputs, targets, rates, decays, costs)),
             c_int64(len(inputs)),
             c_int(self.form == "bilinear"),
         )
+        _require_memory(failed)
 
     def _diagonal(
         self,
@@ -75,17 +92,19 @@ class FusedEngine(Engine):
         strengths: Tensor,
         costs: Tensor,
         losses: Tensor,
-    ) -> int:
+    ) -> None:
         steps, size, d = inputs.shape
-        return self.library.diagonal_steps(
+        failed = self.library.diagonal_steps(
             c_int64(d),
             c_int64(size),
-            *map(_pointer, (*self.parameters, inputs, targets, rates, decays, strengths)),
+            *map(pointer, (*self.parameters, inputs, targets, rates, decays, strengths)),
             c_double(self.members[0].gradient_factor(size)),
-            *map(_pointer, (costs, losses)),
+            *map(pointer, (costs, losses)),
             c_int64(steps),
         )
+        _require_memory(failed)
 
 
-def _pointer(tensor: Tensor) -> c_void_p:
-    return c_void_p(tensor.data_ptr())
+def _require_memory(failed: int) -> None:
+    if failed:
+        raise MemoryError("no memory for a step of the network")

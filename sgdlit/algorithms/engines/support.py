@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from sgdlit.algorithms import rules
+from sgdlit.algorithms.engines.stretch import ROWS
 from sgdlit.algorithms.member import Member
 from sgdlit.models.layers import ClosedForm, ClosedFormNetwork
 from sgdlit.objectives import ExactPenalty, HalfSquaredError
@@ -28,7 +29,7 @@ class Support:
         mixed: whether networks may compute in another precision than that of their parameters.
         devices: kinds of device.
         dtypes: of parameters.
-        one_example: the closed forms of which a step may see one example only.
+        few_examples: whether a step of matrices may see few examples only, see :func:`most_examples`.
         one_shape: only networks whose parameters have the same shapes.
     """
 
@@ -38,7 +39,7 @@ class Support:
     mixed: bool = True
     devices: tuple[str, ...] | None = None
     dtypes: tuple[torch.dtype, ...] | None = None
-    one_example: tuple[ClosedForm, ...] = ()
+    few_examples: bool = False
     one_shape: bool = False
 
     def obstacle(self, members: Sequence[Member], mixed: bool = False) -> str | None:
@@ -69,8 +70,9 @@ class Support:
         dtype = next(members[0].network.parameters()).dtype
         if self.dtypes is not None and dtype not in self.dtypes:
             return f"it does not compute in {dtype}"
-        if closed_form(members[0].network) in self.one_example and inputs.shape[1] > 1:
-            return "a step sees more than one example"
+        most = most_examples(members[0].network) if self.few_examples else None
+        if most is not None and inputs.shape[1] > most:
+            return f"a step sees more examples than {most}"
         return None
 
     def _without_closed_form(self, member: Member) -> str | None:
@@ -104,7 +106,7 @@ SUPPORT = {
         mixed=False,
         devices=("cpu",),
         dtypes=(torch.float32, torch.float64),
-        one_example=("chain", "bilinear"),
+        few_examples=True,
     ),
 }
 """What each engine can take."""
@@ -113,6 +115,18 @@ SUPPORT = {
 def closed_form(network: nn.Module) -> ClosedForm | None:
     """Which closed form the gradient of a network has."""
     return network.closed_form if isinstance(network, ClosedFormNetwork) else None
+
+
+def is_sensing(network: nn.Module) -> bool:
+    """Whether a network is that of matrix sensing with two matrices, whose updates can be put off."""
+    return closed_form(network) == "bilinear" and len(list(network.parameters())) == 2
+
+
+def most_examples(network: nn.Module) -> int | None:
+    """As many as the compiled step of a network takes; None for any number."""
+    if is_sensing(network):
+        return ROWS
+    return None if closed_form(network) == "diagonal" else 1
 
 
 def different_shapes(members: Sequence[Member]) -> str | None:

@@ -118,6 +118,17 @@ class GradientTransform(ABC):
         """The state before the first step, for parameters ``[..., P]``."""
         return {}
 
+    def check(self, outputs: Tensor, targets: Tensor) -> None:
+        """Refuse, before a run, data or a network that the transform cannot work with.
+
+        Args:
+            outputs: of the network for one example, ``[1, ...]``.
+            targets: of that example, ``[1, ...]``.
+
+        Raises:
+            UserError: naming the key, its value and what is allowed.
+        """
+
     @abstractmethod
     def __call__(self, examples: Examples, state: State, step: int) -> tuple[Tensor, State]:
         """The gradient for update number ``step``, counted from 0, and the state after it."""

@@ -7,6 +7,7 @@ from sgdlit.algorithms.transforms.base import Examples, GradientTransform, State
 from sgdlit.foundations.errors import UserError
 
 _LEAST = 1e-8  # a class whose gradient is shorter says nothing
+_NO_LABELS = "model.transform: PerClassNormalisation needs one label per example; allowed: data with classes"
 
 
 class PerClassNormalisation(GradientTransform):
@@ -19,7 +20,8 @@ class PerClassNormalisation(GradientTransform):
         classes: K.
 
     Raises:
-        UserError: fewer than two classes; in a step, targets of more.
+        UserError: fewer than two classes; before a run, targets that are no labels, or another number of
+            classes than the network tells apart.
     """
 
     small = ({"classes": 3},)
@@ -29,11 +31,19 @@ class PerClassNormalisation(GradientTransform):
             raise UserError(f"model.transform.classes: {classes} is not possible; allowed: 2 or more")
         self.classes = classes
 
+    def check(self, outputs: Tensor, targets: Tensor) -> None:
+        if targets.dim() != 1 or not torch.equal(targets, targets.round()):
+            raise UserError(_NO_LABELS)
+        apart = outputs.shape[1] if outputs.dim() == 2 and outputs.shape[1] > 1 else 2
+        if self.classes != apart:
+            raise UserError(
+                f"model.transform.classes: {self.classes}, but the network tells {apart} classes apart; "
+                f"allowed: {apart}"
+            )
+
     def __call__(self, examples: Examples, state: State, step: int) -> tuple[Tensor, State]:
         if examples.targets.shape != examples.losses.shape:
-            raise UserError(
-                "model.transform: PerClassNormalisation needs one label per example; allowed: classes"
-            )
+            raise UserError(_NO_LABELS)
         labels = examples.targets.unique()
         if len(labels) > self.classes:
             raise UserError(

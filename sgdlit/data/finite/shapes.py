@@ -275,6 +275,18 @@ def _expose(image: Tensor, exposure: Tensor, noise: Tensor, difficulty: float) -
     return (image * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
+def check(difficulty: float, pool: int) -> None:
+    """Refuse a difficulty outside of 0 to 1, and squares of pixels whose side is not 1, 2 or 4.
+
+    Raises:
+        UserError: one of these.
+    """
+    if not 0 <= difficulty <= 1:
+        raise UserError(f"difficulty: {difficulty} is not allowed; allowed: 0 to 1")
+    if pool not in (1, 2, 4):
+        raise UserError(f"pool: {pool} is not allowed; allowed: 1, 2 or 4")
+
+
 class Shapes(ImageShards):
     """A finite shard of the built-in image distribution (:func:`draw`), 3x32x32, ten classes.
 
@@ -310,10 +322,7 @@ class Shapes(ImageShards):
         **shard: Any,
     ) -> None:
         super().__init__(train_size=train_size, **shard)
-        if not 0 <= difficulty <= 1:
-            raise UserError(f"difficulty: {difficulty} is not allowed; allowed: 0 to 1")
-        if pool not in (1, 2, 4):
-            raise UserError(f"pool: {pool} is not allowed; allowed: 1, 2 or 4")
+        check(difficulty, pool)
         self.test_size, self.data_seed, self.difficulty, self.pool = test_size, data_seed, difficulty, pool
 
     @property
@@ -330,17 +339,32 @@ class Shapes(ImageShards):
             raise UserError(
                 "data.balanced: true is not possible with Shapes, whose labels are drawn; allowed: false"
             )
+        self.check_classes(len(CLASS_NAMES))
         return {name: whole(self._draw(name, size)) for name, size in sizes.items()}
 
     def _draw(self, name: str, size: int) -> Shard:
         key = derive_key(self.data_seed, f"shapes {name}")
-        chunks = torch.arange(size, device=self.device).split(2000)
+        chunks = self._chosen(name, size, key).split(2000)
         made = track(chunks, f"drawing {size} {name} images")
         images, labels = zip(*(draw(key, chunk, self.difficulty) for chunk in made), strict=True)
         whole_images = torch.cat(images)
         if self.pool > 1:
             whole_images = averaged(whole_images, self.pool)
-        return Shard(whole_images, torch.cat(labels))
+        return Shard(whole_images, self.selection.relabelled(torch.cat(labels)))
+
+    def _chosen(self, name: str, size: int, key: Key) -> Tensor:
+        """The first examples of the classes that there are to be, thinned out where they train: int64
+        ``[size]``."""
+        looked_at = size
+        while True:
+            index = torch.arange(looked_at, device=self.device)
+            if not self.selection.description:
+                return index
+            labels = self.selection.relabelled(_labels(key, index))
+            kept = index[self.selection.thinned(labels) if name == "train" else labels >= 0]
+            if len(kept) >= size:
+                return kept[:size]
+            looked_at *= 2
 
     def state_dict(self) -> dict[str, Any]:
         own = {"data_seed": self.data_seed, "difficulty": self.difficulty, "pool": self.pool}

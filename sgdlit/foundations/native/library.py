@@ -16,7 +16,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC")
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
+_ROUNDING = {"philox": "-ffp-contract=off", "steps": "-ffp-contract=fast"}  # off: as operations on tensors do
 
 
 class NotBuilt(Exception):
@@ -34,10 +35,14 @@ def compiler() -> str | None:
 def library_path(name: str, *defines: str) -> Path:
     """Where the library of ``name.c`` with these definitions is kept, whether or not it is there."""
     source = Path(__file__).with_name(f"{name}.c")
-    facts = (source.read_bytes(), compiler(), _FLAGS, defines, platform.machine(), _processor())
+    facts = (source.read_bytes(), compiler(), _flags(name), defines, platform.machine(), _processor())
     digest = hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
     base = os.environ.get("SGDLIT_CACHE") or Path.home() / ".cache" / "sgdlit"
     return Path(base) / f"{name}_{digest}.so"
+
+
+def _flags(name: str) -> tuple[str, ...]:
+    return *_FLAGS, _ROUNDING[name]
 
 
 @cache
@@ -60,7 +65,7 @@ def library(name: str, *defines: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / path.name
         source = Path(__file__).with_name(f"{name}.c")
-        command = [built_by, *_FLAGS, *(f"-D{d}" for d in defines), str(source), "-o", str(made)]
+        command = [built_by, *_flags(name), *(f"-D{d}" for d in defines), str(source), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise NotBuilt(f"{' '.join(command)} failed: {done.stderr.strip().splitlines()[-1:]}")

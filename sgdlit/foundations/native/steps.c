@@ -190,3 +190,209 @@ int diagonal_steps(int64_t d, int64_t batch, REAL *restrict u, REAL *restrict v,
     free(memory);
     return 0;
 }
+
+/* Steps of matrix sensing, ½ mean (bᵀ W₂ W₁ a − y)², with updates that are put off for up to a stretch of steps.
+ *
+ * Within a stretch a matrix is W_t = D_t (W − Σ_s δ_s x_sᵀ), of what it was at the beginning, W, and of a row δ_s, x_s
+ * for each example since; D_t = 1 − E_t is what weight decay has left. Its products with the next vectors are those of
+ * W, which are known for many vectors at once, less the rows'. At the end of a stretch the rows are folded into W.
+ *
+ * A number is always summed in the same order, whichever others are computed beside it. So a run's numbers depend on
+ * where stretches begin and end, and not on how their steps are cut into calls.
+ */
+#define TILE 5 /* vectors or rows whose sums are held in registers at the same time */
+#define INLINE static inline __attribute__((always_inline))
+#define EACH(i, n) for (int i = 0; i < (n); i++)
+
+typedef struct { /* of one matrix */
+    REAL *w;     /* (rows, columns) */
+    int64_t rows, columns;
+    REAL *delta; /* δ: (held, rows) */
+    REAL *x;     /* (held, columns) */
+} Matrix;
+
+/* As many numbers as the widest registers of this processor hold. */
+#ifdef __AVX512F__
+#define LANES ((int64_t)(64 / sizeof(REAL)))
+typedef REAL wide __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
+#else
+#define LANES WIDE
+typedef vec wide;
+#endif
+static inline wide load_wide(const REAL *p) { return *(const wide *)p; }
+static inline void store_wide(REAL *p, wide v) { *(wide *)p = v; }
+
+typedef REAL part __attribute__((vector_size(16), may_alias));
+INLINE REAL sum(wide v) {
+    union {
+        wide whole;
+        part parts[LANES * sizeof(REAL) / 16];
+    } all = {v};
+    part p = all.parts[0];
+    for (int k = 1; k < (int)(LANES * sizeof(REAL) / 16); k++) p += all.parts[k];
+    REAL s = p[0];
+    for (int k = 1; k < (int)(16 / sizeof(REAL)); k++) s += p[k];
+    return s;
+}
+
+/* The vectors of a tile and what becomes of them; no pointer to where nothing is to be written. */
+typedef struct {
+    const REAL *x[TILE];
+    REAL *out[TILE];
+} Tile;
+
+/* out = W x, for each vector of a tile */
+static void tile_products(const Matrix *m, const Tile *tile) {
+    const int64_t columns = m->columns;
+    for (int64_t i = 0; i < m->rows; i += 2) {
+        const REAL *one = m->w + i * columns, *two = i + 1 < m->rows ? one + columns : one;
+        wide s[TILE][2] = {{{0}}};
+        REAL rest[TILE][2] = {{0}};
+        int64_t j = 0;
+        for (; j + LANES <= columns; j += LANES) EACH(r, TILE) {
+                const wide each = load_wide(tile->x[r] + j);
+                s[r][0] += load_wide(one + j) * each;
+                s[r][1] += load_wide(two + j) * each;
+            }
+        for (; j < columns; j++) EACH(r, TILE) {
+                rest[r][0] += one[j] * tile->x[r][j];
+                rest[r][1] += two[j] * tile->x[r][j];
+            }
+        EACH(r, TILE) if (tile->out[r]) {
+            tile->out[r][i] = sum(s[r][0]) + rest[r][0];
+            if (two != one) tile->out[r][i + 1] = sum(s[r][1]) + rest[r][1];
+        }
+    }
+}
+
+/* out = Wᵀ x, for each vector of a tile */
+static void tile_transposed_products(const Matrix *m, const Tile *tile) {
+    const int64_t columns = m->columns;
+    int64_t j = 0;
+    for (; j + 2 * LANES <= columns; j += 2 * LANES) {
+        wide s[TILE][2] = {{{0}}};
+        for (int64_t i = 0; i < m->rows; i++) {
+            const REAL *row = m->w + i * columns + j;
+            const wide one = load_wide(row), two = load_wide(row + LANES);
+            EACH(r, TILE) {
+                s[r][0] += one * tile->x[r][i];
+                s[r][1] += two * tile->x[r][i];
+            }
+        }
+        EACH(r, TILE) if (tile->out[r]) EACH(q, 2) store_wide(tile->out[r] + j + q * LANES, s[r][q]);
+    }
+    for (; j < columns; j++) {
+        REAL s[TILE] = {0};
+        for (int64_t i = 0; i < m->rows; i++) EACH(r, TILE) s[r] += m->w[i * columns + j] * tile->x[r][i];
+        EACH(r, TILE) if (tile->out[r]) tile->out[r][j] = s[r];
+    }
+}
+
+/* Rows first … first + count − 1 of out, from as many vectors x. Row r is always place r mod TILE of a tile, so that
+ * it comes from the same operations whichever rows are asked for with it. */
+static void products(void (*of_tile)(const Matrix *, const Tile *), const Matrix *m, const REAL *x, int64_t stride,
+                     REAL *out, int64_t size, int64_t first, int64_t count) {
+    for (int64_t base = first - first % TILE; base < first + count; base += TILE) {
+        Tile tile;
+        EACH(r, TILE) {
+            const int64_t row = base + r, there = row >= first && row < first + count;
+            tile.x[r] = x + (there ? row - first : 0) * stride;
+            tile.out[r] = there ? out + row * size : NULL;
+        }
+        of_tile(m, &tile);
+    }
+}
+
+/* W[i …] <- W − (E W + D Σ_s δ_s x_sᵀ), n rows from i on */
+INLINE void fold_rows(const Matrix *m, int64_t i, int64_t held, REAL lost, REAL left, const int n) {
+    const int64_t columns = m->columns;
+    REAL *w = m->w + i * columns;
+    int64_t j = 0;
+    for (; j + 2 * LANES <= columns; j += 2 * LANES) {
+        wide s[TILE][2] = {{{0}}};
+        for (int64_t k = 0; k < held; k++) {
+            const REAL *x = m->x + k * columns + j, *delta = m->delta + k * m->rows + i;
+            const wide one = load_wide(x), two = load_wide(x + LANES);
+            EACH(r, n) {
+                s[r][0] += one * delta[r];
+                s[r][1] += two * delta[r];
+            }
+        }
+        EACH(r, n) EACH(q, 2) {
+            REAL *at = w + r * columns + j + q * LANES;
+            const wide old = load_wide(at);
+            store_wide(at, MOVED(old, lost, left * s[r][q]));
+        }
+    }
+    for (; j < columns; j++) {
+        REAL s[TILE] = {0};
+        for (int64_t k = 0; k < held; k++)
+            EACH(r, n) s[r] += m->x[k * columns + j] * m->delta[k * m->rows + i + r];
+        EACH(r, n) w[r * columns + j] = MOVED(w[r * columns + j], lost, left * s[r]);
+    }
+}
+
+static void fold_into(const Matrix *m, int64_t held, double lost) {
+    const REAL left = (REAL)(1 - lost);
+    int64_t i = 0;
+    for (; i + TILE <= m->rows; i += TILE) fold_rows(m, i, held, (REAL)lost, left, TILE);
+    for (; i < m->rows; i++) fold_rows(m, i, held, (REAL)lost, left, 1);
+}
+
+/* Fold the rows delta (held, rows) and x (held, columns) into w (rows, columns); lost is E. */
+void fold(REAL *w, int64_t rows, int64_t columns, REAL *delta, REAL *x, int64_t held, double lost) {
+    const Matrix m = {w, rows, columns, delta, x};
+    fold_into(&m, held, lost);
+}
+
+/* y -= Σ_s x[s] (e[s] · z), s < held: what the rows take off the product with z */
+static void take_off(REAL *restrict y, const REAL *x, int64_t n, const REAL *e, const REAL *z, int64_t size,
+                     int64_t held) {
+    for (int64_t s = 0; s < held; s++) add_multiple(y, -dot(e + s * size, z, size), x + s * n, n);
+}
+
+/* Steps with matrices W₁ (sizes[1], sizes[0]) and W₂ (sizes[2], sizes[1]).
+ *
+ * w, deltas, xs: of both matrices; rows hold examples of the stretch so far, ``held`` of them, with ``lost`` = E; both
+ * are written. stretch: steps of one; a step that is a multiple of it, counted from ``first``, begins one.
+ * inputs: (steps, batch, 2, sizes[0]); targets: (steps, batch). rates, decays: of each step, with rates times
+ * ``factor`` for each example. costs: (steps), written.
+ */
+void sensing_steps(const int64_t *sizes, REAL **w, REAL **deltas, REAL **xs, int64_t *held, double *lost,
+                   int64_t stretch, int64_t first, const REAL *inputs, const REAL *targets, const double *rates,
+                   const double *decays, double factor, REAL *costs, int64_t steps, int64_t batch) {
+    const int64_t d = sizes[0], h = sizes[1], out = sizes[2], pair = d + out;
+    const Matrix one = {w[0], h, d, deltas[0], xs[0]}, two = {w[1], out, h, deltas[1], xs[1]};
+    int64_t t = 0;
+    while (t < steps) {
+        const int64_t to_end = stretch - (first + t) % stretch, now = to_end < steps - t ? to_end : steps - t;
+        const REAL *a = inputs + t * batch * pair;
+        products(tile_products, &one, a, pair, two.x, h, *held, now * batch);
+        products(tile_transposed_products, &two, a + d, pair, one.delta, h, *held, now * batch);
+        for (int64_t k = 0; k < now; k++, t++) {
+            const int64_t before = *held;
+            const double left = 1 - *lost, leaves = left * (1 - decays[t]);
+            costs[t] = 0;
+            for (int64_t i = 0; i < batch; i++, ++*held, a += pair) {
+                const REAL *b = a + d;
+                REAL *v = two.x + *held * h, *u = one.delta + *held * h;
+                take_off(v, one.delta, h, one.x, a, d, before);
+                take_off(u, two.x, h, two.delta, b, out, before);
+                for (int64_t j = 0; j < h; j++) v[j] *= (REAL)left;
+                const REAL e = (REAL)left * dot(u, v, h) - targets[t * batch + i];
+                const REAL c = (REAL)(rates[t] * factor / leaves) * e, scale = c * (REAL)left;
+                costs[t] += e * e / (2 * batch);
+                for (int64_t j = 0; j < h; j++) u[j] *= scale;
+                for (int64_t j = 0; j < out; j++) two.delta[*held * out + j] = c * b[j];
+                for (int64_t j = 0; j < d; j++) one.x[*held * d + j] = a[j];
+            }
+            *lost += decays[t] * left;
+        }
+        if (now == to_end) {
+            fold_into(&one, *held, *lost);
+            fold_into(&two, *held, *lost);
+            *held = 0;
+            *lost = 0;
+        }
+    }
+}

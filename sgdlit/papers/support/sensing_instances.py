@@ -1,0 +1,173 @@
+"""B3 to B5 of the blog: matrix sensing over the learning rate, the target's scale and the size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from sgdlit.figures.style import COLORS, finish, panels, select
+from sgdlit.papers.claim import Finding
+from sgdlit.papers.paper import Evidence, Experiment, Row, Tables, Workshop
+from sgdlit.papers.support.sensing_runs import ERROR, ONE_RUN, QUIET, shown_error, trained
+from sgdlit.runs.reading import load_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_INSTANCES = [(128, 0.25, 100.0), (128, 1.0, 100.0), (128, 4.0, 100.0), (128, 1.0, 0.1), (128, 1.0, 1.0),
+              (128, 1.0, 10.0), (32, 1.0, 100.0), (64, 1.0, 100.0)]  # fmt: skip
+"""d, the learning rate as a multiple of the protocol's, and γ."""
+
+
+def protocol_lr(d: int, gamma: float = 100.0) -> float:
+    """lr = 0.131/(γ d²), which is B1's 2e-8 at d = 256, γ = 100 (B5)."""
+    return 0.131 / (gamma * d * d)
+
+
+def measure_instances(options: object, workshop: Workshop) -> Evidence:
+    """Tables ``instances``, the error at the end of each, and ``scaled``, of two runs that should be one."""
+    rows: list[Row] = []
+    for d in sorted({d for d, *_ in _INSTANCES}):
+        rows += _ends(workshop, d, [(factor, gamma) for size, factor, gamma in _INSTANCES if size == d])
+        workshop.progress("sizes", len({row["d"] for row in rows}), len({d for d, *_ in _INSTANCES}))
+    end = {(row["d"], row["factor"], row["gamma"]): row["error"] for row in rows}
+    scaled = _scaled(workshop)
+    return Evidence(
+        {"instances": rows, "scaled": scaled},
+        [*_about_lr(end), *_about_scale(end, scaled), *_about_size(end)],
+    )
+
+
+def _ends(workshop: Workshop, d: int, instances: Sequence[tuple[float, float]]) -> list[Row]:
+    """The error after d²/2 samples for each factor and γ; None where the run diverged."""
+    lrs = [factor * protocol_lr(d, gamma) for factor, gamma in instances]
+    gammas = [gamma for _, gamma in instances]
+    if len(instances) > 1:
+        points = ["--ensemble", f"[{{data.gamma: {gammas}, model.optimizer.lr: {lrs}}}]"]
+    else:
+        points = ["--data.gamma", repr(gammas[0]), "--model.optimizer.lr", repr(lrs[0])]
+    folder = workshop.fit(f"d{d}", "matrix_sensing/simple.yaml", *QUIET, *_of_size(d), *points)
+    rows = []
+    for (factor, gamma), member in zip(instances, load_run(folder).members, strict=True):
+        diverged = member.state == "diverged"
+        error = None if diverged else float(member.columns[ERROR][1][-1])
+        rows.append({"d": d, "factor": factor, "gamma": gamma, "error": error,
+                     "diverged_at": member.step if diverged else None})  # fmt: skip
+    return rows
+
+
+def _of_size(d: int) -> list[str]:
+    return [
+        "--data.d", str(d), "--data.steps", str(d * d // 2), "--model.network.net.widths", f"[{d},{d},{d}]",
+        "--trainer.val_check_interval", str(d * d // 2),
+    ]  # fmt: skip
+
+
+def _scaled(workshop: Workshop) -> list[Row]:
+    """W = sW′ and T = s²T′ in float64: with η′ = s²η the two runs are the same but for the scale."""
+    s, d, gamma, lr = 2.0, 16, 2.0, 1e-3  # a power of two scales float32 without rounding
+    rows = []
+    for name, init_scale, of_target, rate in (
+        ("large", 1.0, gamma, lr),
+        ("small", 1 / s, gamma / s**2, lr * s**2),
+    ):
+        folder = workshop.fit(
+            f"scaled_{name}", "matrix_sensing/simple.yaml", *QUIET, *_of_size(d), "--trainer.precision",
+            "64-true", "--data.gamma", repr(of_target), "--model.optimizer.lr", repr(rate),
+            "--model.network.net.init_scale", repr(init_scale),
+        )  # fmt: skip
+        run = load_run(folder)
+        error = float(run.column(ERROR)[1][-1])
+        rows.append({"start": name, "gamma": of_target, "lr": rate, "init_scale": init_scale, "error": error})
+    return rows
+
+
+def _about_lr(end: dict[tuple[int, float, float], float | None]) -> list[Finding]:
+    """B3."""
+    slow, right, fast = (end[128, factor, 100.0] for factor in (0.25, 1.0, 4.0))
+    shown = "diverged" if fast is None else f"{fast:.3f}"
+    found = [
+        ("d = 128: error at the end at a quarter of the protocol's rate", "> 0.95", shown_error(slow),
+         slow is not None and slow > 0.95),
+        ("d = 128: error at the end at the protocol's rate", "< 0.15", shown_error(right),
+         right is not None and right < 0.15),
+        ("d = 128: at four times the protocol's rate", "diverged", shown, fast is None),
+    ]  # fmt: skip
+    return [Finding("B3", *one, interval=ONE_RUN) for one in found]
+
+
+def _about_scale(end: dict[tuple[int, float, float], float | None], scaled: list[Row]) -> list[Finding]:
+    """B4."""
+    small, one, large = (end[128, 1.0, gamma] for gamma in (0.1, 1.0, 10.0))
+    shown = ", ".join(map(shown_error, (small, one, large)))
+    learned = one is not None and large is not None and large < 0.6 * one < 0.12
+    holds = small is None and learned
+    apart = abs(scaled[1]["error"] / scaled[0]["error"] - 1)
+    return [
+        Finding("B4", "d = 128: error at the end at γ = 0.1, 1 and 10, lr·γ fixed",
+                "diverged, then below 0.2, then 0.6 of that", shown, holds, ONE_RUN),
+        Finding("B4", "d = 16: error at the end with start and target scaled down, the rate up, relative",
+                "< 1e-10", f"{apart:.1e}", apart < 1e-10, "none: an identity"),
+    ]  # fmt: skip
+
+
+def _about_size(end: dict[tuple[int, float, float], float | None]) -> list[Finding]:
+    """B5."""
+    ends = [end[d, 1.0, 100.0] for d in (32, 64, 128)]
+    reached = [error for error in ends if error is not None]
+    falls = all(later < earlier for earlier, later in pairwise(reached))
+    holds = len(reached) == len(ends) and reached[0] > 0.9 and falls and reached[-1] < 0.15
+    shown, statement = ", ".join(map(shown_error, ends)), "error at the end at d = 32, 64 and 128"
+    return [Finding("B5", statement, "from above 0.9 down below 0.15", shown, holds, ONE_RUN)]
+
+
+def draw_instances(tables: Tables) -> dict[str, Figure]:
+    """The error at the end over rate, over γ, and over d; runs that diverged are left out."""
+    rows = [row for row in tables["instances"] if row["error"] is not None]
+    figure, axes = panels(1, 3)
+    parts = (
+        ("B3: the rate, d = 128", "lr over that of the protocol", "factor", {"d": 128, "gamma": 100.0}),
+        ("B4: the target's scale, d = 128", "γ, with lr·γ fixed", "gamma", {"d": 128, "factor": 1.0}),
+        ("B5: the size", "d", "d", {"factor": 1.0, "gamma": 100.0}),
+    )
+    for ax, (title, label, column, only) in zip(axes, parts, strict=True):
+        here = sorted(select(rows, **only), key=lambda row: row[column])
+        x, y = [r[column] for r in here], [r["error"] for r in here]
+        ax.plot(x, y, "o-", color=COLORS[0], markersize=4)
+        finish(ax, title, label, "‖M − T‖ / ‖T‖ at the end", legend=False)
+    return {"instances": figure}
+
+
+_SMALL_QUICK = "two-layer linear networks at d = 32, 64, 128 on d²/2 samples, one seed"
+SMALL_INSTANCES = Experiment(
+    "instances",
+    (
+        trained(
+            "B3",
+            "too small a rate learns nothing, too large a rate diverges",
+            "a quarter and four times the rate",
+            _SMALL_QUICK,
+            "the same",
+            "simple.yaml",
+        ),
+        trained(
+            "B4",
+            "a small initialisation is needed, and scaling it down is scaling the target up",
+            "the error falls as γ grows; equal runs to rounding",
+            _SMALL_QUICK,
+            "the same",
+            "simple.yaml",
+        ),
+        trained(
+            "B5",
+            "it only works for large instances",
+            "the error at the end falls with d",
+            _SMALL_QUICK,
+            "the same",
+            "simple.yaml",
+        ),
+    ),
+    measure_instances,
+    draw_instances,
+)

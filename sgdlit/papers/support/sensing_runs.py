@@ -1,0 +1,33 @@
+"""What the studies of matrix sensing share: their source, the metrics of their runs, how a claim is told."""
+
+from sgdlit.papers.claim import Claim
+
+BLOG = "Implicit bias in single epoch SGD (blog)"
+ERROR, SQUARED_ERROR = "sensing/relative_error", "sensing/relative_squared_error"
+ONE_RUN = "none: one run, compared with published numbers"
+QUIET = [
+    "--trainer.accelerator",
+    "cpu",
+    "--trainer.enable_progress_bar",
+    "false",
+    "--trainer.logger",
+    "false",
+]
+
+
+def trained(identity: str, statement: str, prediction: str, quick: str, full: str, config: str) -> Claim:
+    return Claim(
+        identity,
+        statement,
+        f"{BLOG}, {identity}",
+        "trained",
+        prediction,
+        quick,
+        full,
+        f"matrix_sensing/{config}",
+    )
+
+
+def shown_error(error: float | None) -> str:
+    """The error at the end of a run, None where it diverged, in words."""
+    return "diverged" if error is None else f"{error:.3f}"

@@ -1,0 +1,63 @@
+"""TensorBoard's charts of a run, without charts of zeros, and its line in the table of hyper-parameters."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import TensorBoardLogger
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+
+class Charts(TensorBoardLogger):
+    """Lightning's logger, which leaves out what has been 0 so far, such as λ of a plain run.
+
+    As soon as a number is another one its chart begins, with its first and its latest 0.
+
+    Args:
+        folder: of the run.
+        purge: the first step that a resumed run writes anew.
+        settings: what the table of hyper-parameters says of the run.
+    """
+
+    def __init__(self, folder: Path, purge: int | None, settings: Mapping[str, Any]) -> None:
+        super().__init__(folder.parent, "", folder.name, purge_step=purge)
+        self.hparams.update(settings)
+        self._zeros: dict[str, list[int]] = {}  # first and latest step, by name
+        self._shown: set[str] = set()
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        at = 0 if step is None else step
+        begun = {name: value for name, value in metrics.items() if name in self._shown or value != 0}
+        for name in metrics.keys() - begun.keys():
+            self._zeros[name] = [*self._zeros.get(name, [])[:1], at]
+        for name in begun.keys() & self._zeros.keys():
+            for zero in dict.fromkeys(self._zeros.pop(name)):
+                super().log_metrics({name: 0.0}, zero)
+        self._shown |= begun.keys()
+        if begun:
+            super().log_metrics(begun, step)
+
+    @rank_zero_only
+    def end(self, reached: Mapping[str, float]) -> None:
+        """Write the line in the table of hyper-parameters, with these metrics of those that have a chart."""
+        writer = self.experiment._get_file_writer()
+        for summary in table_line(self.hparams, [name for name in reached if name in self._shown]):
+            writer.add_summary(summary)
+        self.experiment.flush()
+
+
+def table_line(settings: Mapping[str, Any], metrics: list[str]) -> "tuple[Summary, ...]":
+    """What makes a run a line of TensorBoard's table of hyper-parameters.
+
+    Args:
+        settings: its columns; what is no number or text is written as text.
+        metrics: the charts whose last values are columns, too.
+    """
+    from torch.utils.tensorboard.summary import hparams
+
+    plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in settings.items()}
+    return hparams(plain, dict.fromkeys(metrics, 0.0))

@@ -1,0 +1,175 @@
+"""What measures find of the members of a run at a step, and how each is looked at."""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from sgdlit.algorithms import Member
+from sgdlit.data.batches import Batch
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.members import AsOneProcess
+from sgdlit.foundations.side_by_side import SideBySide
+from sgdlit.measures.measure import OF_EXAMPLES, OF_PARAMETERS, Examples, Measure, RunAtStep
+from sgdlit.measures.undisturbed import Mode, is_finite, undisturbed
+from sgdlit.training.arrays_of_run import NamedArrays
+from sgdlit.training.looked_back import LookedBack
+from sgdlit.training.measure_choice import MeasureChoice, needs_of
+from sgdlit.training.measure_views import View
+from sgdlit.training.module import Training
+from sgdlit.training.own_module import OwnModule
+from sgdlit.training.rows import Row
+from sgdlit.training.shared_sums import can_share, compute_what_is_asked, shared_sums
+
+
+class Taking:
+    """Takes measures of members, with whole sets of data whatever the number of ranks.
+
+    Args:
+        choice: the measures of the run.
+        trainer: of the run.
+        data: by member.
+        chosen: indices of the examples that measures look at, by member.
+        looked_back: parameters of earlier steps.
+    """
+
+    def __init__(
+        self,
+        choice: MeasureChoice,
+        trainer: Trainer | AsOneProcess,
+        data: Sequence[KeyedData],
+        chosen: Sequence[Tensor],
+        looked_back: LookedBack,
+    ) -> None:
+        self.choice, self.chosen, self.looked_back = choice, chosen, looked_back
+        self.data = [copy.copy(own) for own in data]
+        for own in self.data:
+            own.trainer = AsOneProcess(trainer)
+
+    def found(
+        self,
+        trainer: Trainer | AsOneProcess,
+        module: Training | OwnModule,
+        members: Sequence[int],
+        due: Sequence[Measure],
+    ) -> dict[int, tuple[Row, NamedArrays]]:
+        """What some measures find of some members at the trainer's step: a row and arrays of each.
+
+        Where ranks share the examples of one run, the others are in ``help`` meanwhile.
+        """
+        groups = self._groups(due)
+
+        def one(k: int) -> tuple[Row, NamedArrays]:
+            row: Row = {}
+            arrays: NamedArrays = {}
+            for view, those, needs in groups:
+                run = self._run_at_step(trainer, module, k, needs, view)
+                with _looking_at(run, those, view.mode), self._sharing(trainer, module, run, view):
+                    for measure in _able(run, those):
+                        row |= measure.take(run, k)
+                        if measure.arrays:
+                            taken = measure.take_arrays(run, k)
+                            arrays |= {name: array.cpu().numpy() for name, array in taken.items()}
+            return row, arrays
+
+        with torch.inference_mode(False):
+            found = SideBySide(len(members), module.device).map(one, members)
+        return dict(zip(members, found, strict=True))
+
+    def help(self, trainer: Trainer, module: Training, due: Sequence[Measure]) -> None:
+        """Compute this rank's part of what the first rank finds of the one run that all of them train."""
+        with torch.inference_mode(False):
+            for view, those, needs in self._groups(due):
+                run = self._run_at_step(trainer, module, 0, needs, view)
+                if _ranks_share(trainer, module, run, view):
+                    with _looking_at(run, those, view.mode):
+                        compute_what_is_asked(run.network, run.loss, run.examples)
+
+    def _groups(self, due: Sequence[Measure]) -> list[tuple[View, list[Measure], set[str]]]:
+        """Measures that are taken together, and what they need."""
+        return [(view, those, needs_of(those)) for view, those in self.choice.by_view(due)]
+
+    @contextmanager
+    def _sharing(
+        self, trainer: Trainer | AsOneProcess, module: Training | OwnModule, run: RunAtStep, view: View
+    ) -> Iterator[None]:
+        """Inside, ranks share the examples, where they can."""
+        if not _ranks_share(trainer, module, run, view):
+            yield
+            return
+        with shared_sums(run.network, run.loss, run.examples) as sums:
+            run.use(sums)
+            yield
+
+    def _run_at_step(
+        self,
+        trainer: Trainer | AsOneProcess,
+        module: Training | OwnModule,
+        k: int,
+        needs: set[str],
+        view: View,
+    ) -> RunAtStep:
+        """Member k as it is, with whole sets of data whatever the number of ranks."""
+        member, step, device = module.members[k], trainer.global_step, module.device
+        data = self.data[k]
+
+        def batches(split: str, batch_size: int | None) -> Any:
+            loader = data.evaluation_loader(split, batch_size)
+            return (as_trained(batch, trainer, member) for batch in loader)
+
+        examples = None
+        if not OF_EXAMPLES.isdisjoint(needs):
+            indices = self.chosen[k][: view.count(data.training_size)]
+
+            def chosen(part: slice) -> Batch:
+                return as_trained(data.chosen(indices[part], device), trainer, member)
+
+            population = math.inf if data.training_size is None else data.training_size
+            examples = Examples(chosen, len(indices), view.chunk_size, population)
+        initial = self.looked_back.initial
+        return RunAtStep(
+            step,
+            member.network,
+            member.loss,
+            data,
+            batches,
+            examples,
+            member.optimizer,
+            needs,
+            initial[k] if initial else None,
+            self.looked_back.before(step, k, device),
+            member.gradient_factor(data.batch_size),
+        )
+
+
+def _ranks_share(
+    trainer: Trainer | AsOneProcess, module: Training | OwnModule, run: RunAtStep, view: View
+) -> bool:
+    """Whether all ranks train one run, and share the examples of its measures."""
+    alone = module.several or isinstance(module, OwnModule) or OF_EXAMPLES.isdisjoint(run.needs)
+    return not alone and can_share(view.mode, run.examples.count, trainer.world_size)
+
+
+def _able(run: RunAtStep, due: Sequence[Measure]) -> Sequence[Measure]:
+    """Those that can be taken: of a network that has diverged, none that looks at examples."""
+    if OF_EXAMPLES.isdisjoint(run.needs) or is_finite(run.network):
+        return due
+    return [measure for measure in due if OF_EXAMPLES.isdisjoint(measure.needs)]
+
+
+def _looking_at(run: RunAtStep, those: Sequence[Measure], mode: Mode) -> AbstractContextManager[None]:
+    """What the network is in while measures are taken: nothing, where none of them runs it."""
+    if OF_PARAMETERS.issuperset(run.needs) and all(measure.needs for measure in those):
+        return nullcontext()
+    return undisturbed(run.network, mode, run.data.seed, run.step)
+
+
+def as_trained(batch: Batch, trainer: Trainer | AsOneProcess, member: Member) -> Batch:
+    """A batch in the precision and the memory format in which the run sees it."""
+    inputs, targets = trainer.precision_plugin.convert_input(batch)
+    return member.in_memory_format(inputs), targets
