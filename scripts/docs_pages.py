@@ -28,14 +28,20 @@ _SWEEP = "python -m sgdlit sweep --config {0} && python -m sgdlit figure --confi
 # The front
 
 PAGES = {
+    "howto.md": "jobs by config alone: rates with error bars, wrong labels, own data, fine-tuning",
+    "notebook.md": "runs, predictions, weights and tables in Python",
+    "concepts.md": "steps, runs, members, cells; what is logged of which examples, at which parameters",
+    "glossary.md": "the words",
     "reproduce.md": "how to check claims, and how to read the page that shows them",
     "gallery.md": "every picture, what it shows, and the command that makes it",
     "ids.md": "every claim by its id, with its source",
     "paper.md": "the figures of Smith et al. 2021, with and without the explicit regularizer",
     "theory.md": "the noisy quadratic model, steps to a target, the deep bootstrap, a drop of the rate",
     "sweeps.md": "from one config to a table and a figure",
+    "cluster.md": "job arrays, and one run over several nodes: from the login node to a figure",
     "measures.md": "what can be measured along a run, afterwards, or in a script",
-    "data.md": "streams, finite sets, and the built-in images",
+    "logging.md": "TensorBoard, W&B, MLflow, and numbers of your own",
+    "data.md": "streams, finite sets, own arrays, and the built-in images",
     "regularizer.md": "λ/4·‖∇Ĉ‖² in its forms, and what it costs",
     "transforms.md": "what becomes of a gradient: clipping, noise, normalisation, selection",
     "script.md": "runs in a loop of one's own, without Lightning",
@@ -150,6 +156,11 @@ PICTURES = {
             _SWEEP.format("configs/sweeps/quick/matrix_sensing.yaml"),
         ),
         Picture(
+            "sensing_targets.png",
+            says="at fixed lr · γ a small scale γ of the target diverges, and a large one waits for longer",
+            command="python -m sgdlit fit --config configs/ensembles/sensing_targets.yaml",
+        ),
+        Picture(
             "deep_bootstrap.png", ("nakkiran2020:DB1", "nakkiran2020:DB2", "nakkiran2020:DB3"),
             "python -m sgdlit fit --config configs/deep_bootstrap/teacher.yaml",
         ),
@@ -159,6 +170,10 @@ PICTURES = {
         Picture(
             "measures_page.png", says="a page of all measures of a run",
             command="python -m sgdlit figure --run logs/NAME/version_0",
+        ),
+        Picture(
+            "paired_reference.png", says="differences at equal seeds, with λ = 0 on a logarithmic axis",
+            command=_SWEEP.format("configs/sweeps/reference.yaml"),
         ),
         Picture(
             "shapes.png", says="the built-in images: ten classes, ten pictures of each",

@@ -185,11 +185,15 @@ def in_a_run(case: Case, most: float, rounds: int) -> list[Row]:
             EVERY,
         ),
         f"noise of single examples, every {EVERY}th step": ([MicroBatchNoise(parts=None)], EVERY),
+        f"noise of half a batch's single examples, every {EVERY}th step": (
+            [MicroBatchNoise(parts=None, batch_size=case.batch_size // 2)],
+            EVERY,
+        ),
         "distance and updates, every 10th step": ([Distance(), UpdateNorm()], 10),
     }
     work = {name: lambda m=taken, e=every: fit_seconds(case, m, e) for name, (taken, every) in given.items()}
     rows = relative_to_first(medians(work, rounds), f"measures in fit, {case.name}")
-    limits = [None, 1.03, 1.03, 1.03, most]
+    limits = [None, 1.03, 1.03, 1.03, 1.03, most]
     return [row._replace(target=limit) for row, limit in zip(rows, limits, strict=True)]
 
 

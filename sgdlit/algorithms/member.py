@@ -11,7 +11,6 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from sgdlit.algorithms.parameter_groups import (
     Groups,
-    ParameterGroup,
     freeze,
     param_groups,
     set_apart,
@@ -62,6 +61,7 @@ class Member:
     groups: Groups = field(default_factory=dict)
     settings: list[dict[str, Any]] = field(default_factory=list, init=False)
     """Of each group of the optimizer, as they were given: in plain types, before a schedule moved any."""
+    _factor: float = field(default=1.0, init=False)  # of the rate in the optimizer's first group
     _built: tuple[Optimizer, LRScheduler | ReduceLROnPlateau | None] | None = None
 
     def __post_init__(self) -> None:
@@ -87,8 +87,11 @@ class Member:
             if isinstance(optimizer, WatchesNetwork):
                 optimizer.watch(self.network, self.loss)
             self.settings = [_plain_settings(group) for group in optimizer.param_groups]
-            for settings, (_, names) in zip(self.settings, self._groups_of_optimizer(), strict=False):
+            groups = trained(self.network, self.groups) if self.groups else []
+            for settings, (_, names) in zip(self.settings, groups, strict=False):
                 settings["parameters"] = names
+            first = groups[0][0] if groups else None
+            self._factor = first.rate if first is not None and first.rate else 1.0
             self._built = optimizer, self.make_scheduler(optimizer) if self.make_scheduler else None
         return self._built
 
@@ -99,10 +102,6 @@ class Member:
         set_apart(optimizer, self.network, self.groups)
         return optimizer
 
-    def _groups_of_optimizer(self) -> list[tuple[ParameterGroup | None, list[str]]]:
-        """What is different in each group of the optimizer, and whose it is; empty without groups."""
-        return trained(self.network, self.groups) if self.groups else []
-
     def begin_again(self) -> None:
         """Forget the optimizer with its state; the next one is new."""
         self._built = None
@@ -110,9 +109,7 @@ class Member:
     @property
     def lr(self) -> float:
         """The present learning rate, of parameters in no group."""
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        first = next((group for group, _ in self._groups_of_optimizer()), None)
-        return rate / first.rate if first is not None and first.rate else rate
+        return float(self.optimizer.param_groups[0]["lr"]) / self._factor
 
     @property
     def is_penalized(self) -> bool:

@@ -18,6 +18,7 @@ the run
   --logs DIR                       instead of logs
   --seed_everything N              seed of everything (default: 0); --init_seed N: of the initialisation alone
   --resume DIR                     go on with the run in this folder
+  --init_from DIR                  begin with the weights of that run; --init_fresh NAME: but for these
   --figure NAME                    draw a picture of the run when it ends: run_curves, measures, sensing
   --quiet                          say nothing but warnings and mistakes
   --print_config                   show all values, also the defaults, and stop
@@ -26,7 +27,7 @@ what is trained
   --model.network CLASS            MLP, WideResNet, ... or any nn.Module; then --model.network.widths ...
   --model.loss LOSS                cross_entropy, half_squared_error, ... or a class
   --model.optimizer CLASS          torch.optim.SGD, ...; then --model.optimizer.lr 0.1 and its others
-  --model.scheduler CLASS          torch.optim.lr_scheduler.CosineAnnealingLR, ...: counts steps
+  --model.scheduler CLASS          torch.optim.lr_scheduler.CosineAnnealingLR, ..., or Phases: counts steps
   --model.reg_strength L           λ of the explicit regularizer λ/4 · |gradient|² (default: 0), or a schedule
   --model.engine ENGINE            how steps are taken: auto, loop, stacked, ...: speed alone
 
@@ -35,7 +36,7 @@ on which data
   --data.batch_size B              examples of a step
   --data.order CLASS               which examples a step sees; --data.repeats N: each minibatch N times
   --data.train_size N              only so many examples; --data.val_size N: set aside for validation
-  --data.label_noise P             of teachers: share, or spread, of wrong labels
+  --data.label_errors CLASS        SymmetricErrors, DirectedErrors; --data.corruption CLASS: of inputs
 
 how long, and where
   --trainer.max_steps N            updates; --trainer.max_epochs N: passes over the data

@@ -18,6 +18,7 @@ from sgdlit.foundations.threads import sleep_while_waiting
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
+    from sgdlit.sweeps.first_look import Wanted
     from sgdlit.sweeps.plan import Cell, Plan
     from sgdlit.sweeps.store import Store
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     own, rest = _parser().parse_own(arguments)
     check_jobs(own.jobs)
     from sgdlit.cli.run_cli import parse_fit
-    from sgdlit.sweeps import report
+    from sgdlit.sweeps import first_look, report
     from sgdlit.sweeps.layout import check_figures
     from sgdlit.sweeps.plan import make_plan, write_plan
     from sgdlit.sweeps.store import Store
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     config, options = file.read()
     plan = make_plan(config, options, file.inputs)
     check_figures(plan, options)
+    if not own.worker:
+        first_look.look(plan, options)
     again = report.cells_with(own.rerun, plan) if own.rerun else []
     folder = Path(own.store or Path("sweeps") / config.name)
     if own.dry_run:
@@ -54,11 +57,12 @@ def main(arguments: Sequence[str]) -> int:
     if again:
         report.set_aside(again, store)
     if own.worker:
-        return _work(plan, store)
+        return _work(plan, store, first_look.wanted_metrics(options))
     missing = report.missing_cells(plan, store)
     if own.launcher != "here" and missing:
         return _submit(own, rest, missing, store)
-    code = _run(own, rest, plan, store, missing) if missing else 0
+    wanted = first_look.wanted_metrics(options)
+    code = _run(own, rest, plan, store, missing, wanted) if missing else 0
     written = report.conclude(plan, store, options) if code <= 1 else []
     if written:
         drawn = f"; draw it with: {_figure_command(own, rest)}" if options.figures else ""
@@ -97,11 +101,13 @@ def _figure_command(own: "Namespace", rest: list[str]) -> str:
     return shlex.join(["python", "-m", "sgdlit", "figure", *where, *rest])
 
 
-def _run(own: "Namespace", rest: list[str], plan: "Plan", store: "Store", missing: "list[Cell]") -> int:
+def _run(
+    own: "Namespace", rest: list[str], plan: "Plan", store: "Store", missing: "list[Cell]", wanted: "Wanted"
+) -> int:
     """Run what is missing in this process, or in several; the exit code."""
     jobs = min(own.jobs or 1, len(missing))
     if jobs == 1:
-        return _work(plan, store)
+        return _work(plan, store, wanted)
     from sgdlit.sweeps.launch import run_processes
     from sgdlit.sweeps.report import STOPPED
 
@@ -114,14 +120,14 @@ def _run(own: "Namespace", rest: list[str], plan: "Plan", store: "Store", missin
     return code
 
 
-def _work(plan: "Plan", store: "Store") -> int:
+def _work(plan: "Plan", store: "Store", wanted: "Wanted") -> int:
     """Be a worker; the exit code."""
     from sgdlit.cli.fit import main as fit
     from sgdlit.sweeps.report import STOPPED, worker_ended
     from sgdlit.sweeps.worker import Stopped, work
 
     try:
-        done = work(plan, store, lambda arguments: fit("fit", arguments))
+        done = work(plan, store, lambda arguments: fit("fit", arguments), wanted)
     except Stopped as stopped:
         say(STOPPED)
         return stopped.code

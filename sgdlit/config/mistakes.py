@@ -13,7 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sgdlit.config.files import read_settings
-from sgdlit.config.options import Option, Places, class_names, classes_in, element_of, is_abstract
+from sgdlit.config.options import (
+    Option,
+    Places,
+    class_names,
+    classes_in,
+    element_of,
+    is_abstract,
+    takes_lists_only,
+)
 from sgdlit.config.values import allowed_values, fits, not_allowed
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 
@@ -57,18 +65,25 @@ def _wrong_name(message: str, places: Places) -> str | None:
         return _NO_MODEL
     for place in places.all_keys():
         options, chosen = places.options_at(place) or {}, places.class_at(place)
+        if chosen is not None and _lacks_class(place, chosen, options, places):
+            return with_allowed(
+                f"{place}: missing, the class comes before its options", class_names([chosen])
+            )
         for part in places.parts_below(place) if options else ():
             if part not in options and re.search(rf"\b{re.escape(part)}\b", message):
                 return _SWEEP if part == "sweep" else no_such_option(part, place, options, places)
-        if chosen is not None and is_abstract(chosen) and "is abstract" in message:
-            names = class_names([chosen])
-            return with_allowed(f"{place}: missing, the class comes before its options", names)
         for name in missing:
             key = f"{place}.{name}".strip(".")
             if name in options and options[name].required and not places.is_given(key):
                 owner = f", {chosen.__name__} needs it" if chosen else ""
                 return with_allowed(f"{key}: missing{owner}", allowed_values(options[name].hint))
     return None
+
+
+def _lacks_class(place: str, chosen: type, options: Mapping[str, Option], places: Places) -> bool:
+    """Whether options are given at a place without a class, whose base has none or cannot be built."""
+    given = bool(places.parts_below(place)) and place not in places.settings
+    return given and (is_abstract(chosen) or not options)
 
 
 def no_such_option(part: str, place: str, options: Mapping[str, Option], places: Places) -> str:
@@ -92,7 +107,13 @@ def _wrong_value(message: str, places: Places) -> str | None:
         hint = element_of(option.hint) if in_list else option.hint
         if not (in_list and not classes_in(hint)) and not fits(value, hint):
             return not_allowed(key, value, hint)
-    part = re.search(r"NestedArg\(key='([^']+)'", message)
+    for place in places.all_keys()[1:]:
+        holder = places.option(place)
+        if holder and takes_lists_only(holder.hint) and places.parts_below(place):
+            return with_allowed(
+                f"{place}: a mapping is not allowed, but a list of them", allowed_values(holder.hint)
+            )
+    part = re.search(r"NestedArg\(key='([^'.]+\.[^']+)'", message)
     for key in places.settings if part else ():
         if part and key.endswith(f".{part[1]}"):
             whole, (name, _, rest) = key.removesuffix(f".{part[1]}"), part[1].partition(".")
@@ -129,7 +150,18 @@ def building_error(
     if not isinstance(cause, _INSTANTIATION) and type(cause).__name__ != "MisconfigurationException":
         return None
     raised = traceback.extract_tb(cause.__traceback__)[-1:]
+    owner = _place_of(cause, read_settings(arguments))
     where = "".join(
         f" at {f.filename}:{f.lineno}" for f in raised if "lightning" not in Path(f.filename).parts
     )
-    return UserError(f"{cause}\n({type(cause).__name__}{where}, while the config was built)")
+    return UserError(f"{owner}{cause}\n({type(cause).__name__}{where}, while the config was built)")
+
+
+def _place_of(error: BaseException, settings: Mapping[str, object]) -> str:
+    """``KEY: `` of the class whose constructor raised an error; nothing where a config does not name it."""
+    frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [type(built).__name__ for built in frames if built is not None]
+    for key, value in settings.items():
+        if isinstance(value, str) and value.rpartition(".")[2] in names:
+            return f"{key}: "
+    return ""

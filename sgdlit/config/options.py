@@ -40,9 +40,10 @@ def parameters(cls: type) -> Mapping[str, Option]:
     """What a class accepts, with what ``**kwargs`` hands on to its bases."""
     found: dict[str, Option] = {}  # the same for everyone who asks: nobody changes it
     for base in cls.__mro__:
-        constructor = vars(base).get("__init__")
+        constructor = vars(base).get("__init__", vars(base).get("__new__"))
         if constructor is None or base is object:
             continue
+        constructor = inspect.unwrap(getattr(constructor, "__func__", constructor))
         try:
             hints = typing.get_type_hints(constructor)
         except Exception:  # an annotation that names something not importable: shown as it is written
@@ -100,6 +101,12 @@ def value_of(hint: Any) -> Any:
         if typing.get_origin(part) in (dict, Mapping) and typing.get_args(part):
             return typing.get_args(part)[1]
     return None
+
+
+def takes_lists_only(hint: Any) -> bool:
+    """Whether an annotation allows a list and nothing else, but null."""
+    parts = [part for part in alternatives(hint) if part is not type(None)]
+    return bool(parts) and all(typing.get_origin(part) is list for part in parts)
 
 
 def find_class(name: str, bases: Sequence[type]) -> type | None:
@@ -170,9 +177,9 @@ class Places:
     def option(self, key: str) -> Option | None:
         """The option that a key names; that of the list or the mapping where the key is a place in one."""
         parent, _, name = key.rpartition(".")
-        if name.isdigit():
-            return self.option(parent)
         holder = self.option(parent) if parent else None
+        if name.isdigit():
+            return None if holder and value_of(holder.hint) is not None else holder
         value = value_of(holder.hint) if holder else None
         return Option(value) if value is not None else (self.options_at(parent) or {}).get(name)
 

@@ -107,7 +107,13 @@ def not_allowed(key: str, value: Any, hint: Any) -> str:
     """That the option at a key does not take a value, with the nearest one and all that it takes."""
     allowed, classes, reason = allowed_values(hint), classes_in(hint), ""
     name = value if isinstance(value, str) else str(value)
-    if classes and "." in name and not {int, float, str, bool} & set(alternatives(hint)):
+    dataclasses_only = all(map(dataclasses.is_dataclass, classes))
+    if (
+        classes
+        and not dataclasses_only
+        and "." in name
+        and not {int, float, str, bool} & set(alternatives(hint))
+    ):
         try:
             pkgutil.resolve_name(name)
         except Exception as error:  # whatever the user's module raises

@@ -16,6 +16,7 @@ from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 
 NAMES = ("inputs", "targets", "test_inputs", "test_targets")
 _NEEDED = NAMES[:2]
+_WRITTEN = "\nallowed: a .npz file of numbers, as sgdlit.save_arrays writes it"
 
 Arrays = dict[str, np.ndarray]
 
@@ -90,11 +91,12 @@ def _load(path: Path) -> Arrays:
             f"data.path: {str(path)!r} does not exist{did_you_mean(str(path), there)}"
             f"\nallowed: a .npz file; sgdlit.save_arrays writes one"
         )
+    problem = f"data.path: {str(path)!r} cannot be read"
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{problem}: it is no .npz file, or damaged{_WRITTEN}")
     try:
         with path.open("rb") as file:  # numpy would leave a damaged one open
             held = np.load(file, allow_pickle=False)
-            if isinstance(held, np.ndarray):
-                raise ValueError("it is no .npz file, but holds one array alone")
             return {name: held[name] for name in held.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
         objects = "Object arrays" in str(error) or "pickle" in str(error)
@@ -103,10 +105,7 @@ def _load(path: Path) -> Arrays:
             if objects
             else str(error) or "it is damaged"
         )
-        raise UserError(
-            f"data.path: {str(path)!r} cannot be read: {why}\nallowed: a .npz file of numbers, as "
-            "sgdlit.save_arrays writes it"
-        ) from error
+        raise UserError(f"{problem}: {why}{_WRITTEN}") from error
 
 
 def check_arrays(found: Arrays, where: str) -> None:

@@ -100,6 +100,9 @@ class ImageShards(KeyedData):
         if self.itinerary is not None:
             return
         subsets = self.subsets or self._disturbed(self.read_splits())
+        if self.selection.description and self.num_classes is None:
+            key = next(iter(self.selection.description))
+            raise UserError(f"data.{key}: {type(self).__name__} selects no classes; allowed: null")
         self.itinerary = self.make_itinerary(len(subsets["train"]))
         self.subsets = subsets
 
@@ -153,6 +156,8 @@ class ImageShards(KeyedData):
 
     def split_pool(self, pool: Shard, test: Shard) -> dict[str, Subset]:
         """Training and validation examples from one pool, test examples from their own file."""
+        if self.num_classes is None and not pool.targets.is_floating_point() and pool.targets.dim() == 1:
+            self.check_classes(int(max(pool.targets.max(), test.targets.max())) + 1)
         selection = self.selection if self.selection.description else None
         sizes = self.val_size, self.train_size, self.split_seed, self.balanced
         if selection is None:

@@ -160,6 +160,9 @@ class ForwardThenReversed(Order):
     """Epochs in pairs: the minibatches of another order, then the same, augmentation included, in reverse.
 
     The pair follows the modified flow without averaging over orders (Smith et al. 2021, section 2).
+
+    Args:
+        forward: the other order; None for random reshuffling.
     """
 
     def __init__(self, forward: Order | None = None) -> None:

@@ -245,6 +245,8 @@ def _drawing(panel: Panel, members: Sequence[Drawn]) -> "Callable[[Axes], None]"
         log = panel.log and _wide(ax)
         finish(ax, panel.title, "step", panel.y, legend=bool(ax.get_legend_handles_labels()[0]),
                log="y" if log else "")  # fmt: skip
+        if log:
+            ax.set_yscale("log", nonpositive="mask")  # no line to a distance of 0 at the start
         for i, curve in enumerate(shown if not several else []):
             if curve.band:
                 _draw_band(ax, curve, members[0], COLORS[i % len(COLORS)])
@@ -300,10 +302,11 @@ def _draw_batch_sizes(ax: "Axes", members: Sequence[Drawn]) -> None:
 
 
 def _wide(ax: "Axes") -> bool:
-    """Whether what is drawn is positive, and spans more than a factor of 20."""
+    """Whether nothing of what is drawn is negative, and what is not 0 spans more than a factor of 20."""
     values = np.concatenate([np.asarray(line.get_ydata(), float).reshape(-1) for line in ax.lines])
     values = values[np.isfinite(values)]
-    return bool(len(values)) and values.min() > 0 and values.max() > _LOG_FROM * values.min()
+    above = values[values > 0]
+    return bool(len(above)) and values.min() >= 0 and above.max() > _LOG_FROM * above.min()
 
 
 def _names(members: Sequence[Drawn], pattern: str) -> list[tuple[str, ...]]:

@@ -104,8 +104,9 @@ class BatchSharpness(CurvatureMeasure):
         self.minibatches, self.batch_size = minibatches, batch_size
 
     def work(self, sizes: Sizes) -> Works:
-        seen = self.minibatches * min(self.batch_size or sizes.batch_size, sizes.examples)
-        own = Work(gradients=seen, products=seen)
+        size = min(self.batch_size or sizes.batch_size, sizes.examples)
+        seen = self.minibatches * size
+        own = Work(gradients=seen, products=seen, together=size)
         return {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:

@@ -25,7 +25,7 @@ _NEW = 0.1  # norm of the random part of a warm start, whose old part is a unit 
 
 def hessian_of(run: RunAtStep) -> HessianProducts:
     """Products with the Hessian of the mean loss of the measured examples; ask for it by ``run.once``."""
-    return run.sums.hessian()
+    return run.sums().hessian()
 
 
 def top_of(run: RunAtStep, count: int, tolerance: float, old: Tensor | None = None) -> Eigenpairs:

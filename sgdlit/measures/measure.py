@@ -118,7 +118,6 @@ class RunAtStep:
         assert self._examples is not None, "a measure that looks at examples says so in its needs"
         return self._examples
 
-    @property
     def sums(self) -> ExampleSums:
         """Those over the examples, which several measures and several ranks share."""
         return self._sums or ExampleSums(self.network, self.loss, self.examples)
@@ -156,14 +155,14 @@ class RunAtStep:
 
     @cached_property
     def _mean_gradient(self) -> MeanGradient:
-        return self.sums.mean_gradient()
+        return self.sums().mean_gradient()
 
     @cached_property
     def cost(self) -> float:
         """C, the mean over the examples."""
         if "gradient" in self.needs or "example_products" in self.needs:
             return self._mean_gradient.cost
-        return self.sums.mean_cost()
+        return self.sums().mean_cost()
 
     @property
     def gradient(self) -> dict[str, Tensor]:
@@ -173,7 +172,7 @@ class RunAtStep:
     @cached_property
     def _example_gradients(self) -> ExampleGradients:
         direction = self.gradient if "example_products" in self.needs else None
-        return self.sums.example_gradients(direction)
+        return self.sums().example_gradients(direction)
 
     @property
     def example_norms(self) -> Tensor:

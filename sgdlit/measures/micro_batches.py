@@ -155,8 +155,8 @@ class MicroBatchNoise(Measure):
         if size < (self.parts or 2):
             return {}
         if self.parts is None:
-            return {self: Work(work_of_company(size).forwards, example_gradients=size)}
-        return {self: Work(gradients=size)}
+            return {self: Work(work_of_company(size).forwards, example_gradients=size, together=size)}
+        return {self: Work(gradients=size, together=size // self.parts)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         size = min(self.batch_size or run.data.batch_size, run.examples.count)

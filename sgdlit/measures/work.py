@@ -17,21 +17,14 @@ class Work(NamedTuple):
         gradients: of the mean over a batch; also those whose graph is kept for products.
         example_gradients: of which the norm of each example's own is found.
         products: with a second derivative, whose graph is there.
+        together: examples in each pass; 0 for as many as there are in a chunk.
     """
 
     forwards: float = 0.0
     gradients: float = 0.0
     example_gradients: float = 0.0
     products: float = 0.0
-
-    def price(self, example_gradient: float) -> float:
-        """In gradients of one example: a pass forwards is a third of one, a product two.
-
-        Args:
-            example_gradient: the price of one of ``example_gradients``.
-        """
-        own = self.forwards / 3 + self.gradients + 2 * self.products
-        return own + example_gradient * self.example_gradients
+    together: int = 0
 
 
 Works = dict[Hashable, Work]

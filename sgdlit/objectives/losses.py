@@ -194,7 +194,8 @@ def check_probabilities(outputs: Tensor, targets: Tensor) -> None:
     if targets.shape != outputs.shape:
         raise UserError(
             f"targets: {targets.dtype} of shape {tuple(targets.shape)} are no probabilities for outputs of "
-            f"shape {tuple(outputs.shape)}; allowed: class indices, or a distribution over classes for each"
+            f"shape {tuple(outputs.shape)}; allowed: class indices (whole numbers), or a "
+            "distribution over classes for each"
         )
     if (targets < 0).any() or ((targets.sum(1) - 1).abs() > 1e-4).any():
         raise UserError("targets: a row is no distribution; probabilities are 0 or more and sum to 1")

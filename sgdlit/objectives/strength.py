@@ -22,7 +22,11 @@ class Strength(ABC):
 
 @dataclass(frozen=True)
 class ConstantStrength(Strength):
-    """λ = value at every step."""
+    """λ = value at every step.
+
+    Args:
+        value: λ.
+    """
 
     value: float = 0.0
 
@@ -36,6 +40,10 @@ class ConstantStrength(Strength):
 @dataclass(frozen=True)
 class PiecewiseStrength(Strength):
     """λ = values[i] from step boundaries[i-1] on, and values[0] before boundaries[0].
+
+    Args:
+        values: of λ, one after another.
+        boundaries: the steps from which the second and later ones hold.
 
     Raises:
         UserError: boundaries that do not increase, or not one fewer than the values; a negative value.
@@ -62,6 +70,12 @@ class PiecewiseStrength(Strength):
 class LinearRampStrength(Strength):
     """λ = start before step ``begin``, then linear in the step, and end from step ``begin + steps`` on.
 
+    Args:
+        start: λ before.
+        end: λ afterwards.
+        steps: over which it changes.
+        begin: the step from which it changes.
+
     Raises:
         UserError: a negative strength or ``begin``; ``steps`` below 1.
     """
@@ -87,7 +101,11 @@ class LinearRampStrength(Strength):
 @dataclass(frozen=True)
 class TiedToLearningRate(Strength):
     """λ = ratio · lr. With ratio 1 the explicit penalty is as strong as the implicit one of SGD at that rate
-    (Smith et al. 2021, 2101.12176, equation 1)."""
+    (Smith et al. 2021, 2101.12176, equation 1).
+
+    Args:
+        ratio: λ/ε.
+    """
 
     ratio: float = 1.0
 

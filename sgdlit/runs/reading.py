@@ -21,7 +21,7 @@ import yaml
 
 from sgdlit.config.keys import value_at
 from sgdlit.config.sections import check_name
-from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.errors import UserError, nearest, with_allowed
 from sgdlit.foundations.files import read_table
 from sgdlit.runs.folder import CONFIG, MEASURES, METRICS, STATUS, checkpoint_path, versions
 from sgdlit.runs.outcomes import Columns, Outcome
@@ -45,8 +45,16 @@ def load_run(folder: str | Path) -> "Run":
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file() and not (folder / STATUS).is_file():
-        raise UserError(f"{folder}: not the folder of a run: {CONFIG} is missing")
+        near = [str(path) for path in versions(folder)] or _runs_near(folder)
+        raise UserError(with_allowed(f"{folder}: not the folder of a run: {CONFIG} is missing", near))
     return Run(folder)
+
+
+def _runs_near(folder: Path) -> list[str]:
+    """The runs beside a folder ``logs/NAME/version_k`` whose name is nearly its own."""
+    known = {path.parent.name: path.parent for path in folder.parent.parent.glob("*/version_*")}
+    near = nearest(folder.parent.name, known)
+    return [str(path) for path in versions(known[near])] if near else []
 
 
 def runs_in(folder: str | Path) -> list["Run"]:

@@ -27,10 +27,10 @@ class Baselines:
         Raises:
             UserError: there is none, or a key that no config of the sweep has.
         """
+        for key in paired:
+            self._plan.check_key(key, f"{where}.paired")
         found = self._cells.get(self._place(cell, paired))
         if found is None or not all(_alike(self._plan.value(found, k), v) for k, v in paired.items()):
-            for key in paired:
-                self._plan.check_key(key, f"{where}.paired")
             own = ", ".join(f"{key} {shown_number(value)}" for key, value in cell.point.items())
             wanted = ", ".join(f"{key} {value}" for key, value in paired.items())
             raise UserError(

@@ -16,6 +16,7 @@ from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.progress import Progress
 from sgdlit.foundations.threads import threads_for
+from sgdlit.sweeps.in_flight import in_flight
 from sgdlit.sweeps.store import Store
 
 _POLL_SECONDS = 0.2
@@ -43,7 +44,8 @@ def run_processes(arguments: Sequence[str], jobs: int, store: Store, keys: Seque
         with Progress("runs", len(keys)) as progress:
             while any(worker.poll() is None for worker in workers):
                 time.sleep(_POLL_SECONDS)
-                progress.update(sum(map(store.has, keys)))
+                here = in_flight(store, [worker.pid for worker in workers])
+                progress.update(sum(map(store.has, keys)) + here)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -164,8 +164,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Line:
-    """A reference line with its name in the legend: at a constant x or y, or y ∝ x^power through the first
-    point of the panel's first curve."""
+    """A reference line, described by one of ``x``, ``y`` and ``power``.
+
+    Args:
+        name: in the legend.
+        x: of a vertical line.
+        y: of a horizontal line.
+        power: of y ∝ x^power, through the first point of the panel's first curve.
+    """
 
     name: str
     x: float | None = None

@@ -102,7 +102,9 @@ def worker_ended(done: Done, plan: Plan, store: Store) -> int:
         return 0
     if not done.ran:
         say("the first run failed, so no other was tried")
-    say(f"{len(done.failed)} of {len(plan.cells)} runs failed; the others are stored in {store.folder}")
+    stored = sum(store.has(cell.key) for cell in plan.cells)
+    kept = f"{stored} are stored in {store.folder}" if stored else "none is stored"
+    say(f"{len(done.failed)} of {len(plan.cells)} runs failed; {kept}")
     return 1
 
 

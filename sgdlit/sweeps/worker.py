@@ -28,6 +28,8 @@ from sgdlit.runs.folder import CONFIG, ENDED, STATUS, BeingWritten, checkpoint_p
 from sgdlit.runs.outcomes import Outcome
 from sgdlit.runs.reading import Run
 from sgdlit.sweeps import plan as plans
+from sgdlit.sweeps.first_look import Wanted, check_logged
+from sgdlit.sweeps.in_flight import InFlight
 from sgdlit.sweeps.plan import Cell, Plan
 from sgdlit.sweeps.store import Result, Store, summary_of
 
@@ -54,6 +56,7 @@ class Done:
     """What a worker did.
 
     Args:
+        wanted: metrics that the next run that is stored is asked for.
         ran: how many cells it ran and stored.
         seconds: that its calls of ``fit`` took.
         training: of these, from the folder of a run to its end.
@@ -61,6 +64,7 @@ class Done:
         elsewhere: cells that other processes have in flight.
     """
 
+    wanted: Wanted = ()
     ran: int = 0
     seconds: float = 0.0
     training: float = 0.0
@@ -68,7 +72,7 @@ class Done:
     elsewhere: int = 0
 
 
-def work(plan: Plan, store: Store, fit: Fit) -> Done:
+def work(plan: Plan, store: Store, fit: Fit, wanted: Wanted = ()) -> Done:
     """Run every cell of the plan that is not in the store and that no other process runs.
 
     A cell that fails is named and left out. Where the very first one fails no other is tried, since all are
@@ -78,11 +82,13 @@ def work(plan: Plan, store: Store, fit: Fit) -> Done:
         plan: the cells, with their configs.
         store: where results are kept.
         fit: the command ``fit``: arguments to exit code.
+        wanted: metrics that every run is to log, which the first one that is stored shows.
 
     Raises:
         Stopped: a signal came.
+        UserError: the first run that is stored has not logged a metric that is wanted.
     """
-    done = Done()
+    done = Done(wanted=wanted)
     locks = Locks(store.folder / "cells.lock")
     try:
         with Progress("runs", len(_missing(plan, store, done))) as progress:
@@ -141,6 +147,9 @@ def _store(results: Sequence[tuple[Result, Outcome]], store: Store, folder: Path
             store.write(result, outcome.columns)
             done.ran += 1
     shutil.rmtree(folder)
+    wanted, done.wanted = done.wanted, ()
+    for result, _ in results:
+        check_logged(result, wanted)
 
 
 def _missing(plan: Plan, store: Store, done: Done) -> list[Cell]:
@@ -160,8 +169,14 @@ def _taken(cell: Cell, store: Store, locks: Locks, done: Done) -> bool:
 def _run_and_store(cells: Sequence[Cell], store: Store, fit: Fit, progress: Progress, done: Done) -> None:
     folder, before = work_folder(store, cells), progress.done
     try:
-        with console.lent_to(lambda part, text: progress.update(before + part * len(cells), text)):
-            results = run_group(cells, store, fit, folder)
+        with InFlight(store, len(cells)) as here:
+
+            def tell(part: float, text: str) -> None:
+                here.tell(part)
+                progress.update(before + part * len(cells), text)
+
+            with console.lent_to(tell):
+                results = run_group(cells, store, fit, folder)
     except Stopped:
         raise
     except BeingWritten as error:  # by a fit --resume of somebody's own

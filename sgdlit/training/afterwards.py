@@ -23,7 +23,6 @@ from sgdlit.training.divergence import finite_members
 from sgdlit.training.measure_plan import plan_of
 from sgdlit.training.measuring import Measures
 from sgdlit.training.module import Training
-from sgdlit.training.phases import run_length
 from sgdlit.training.rows import Row
 
 
@@ -129,7 +128,7 @@ class Afterwards:
         self.stored, self.measures, self.module = stored, measures, module
         self.datamodule, self.trainer, self.members = datamodule, trainer, list(members)
         module.to(trainer.strategy.root_device)
-        module.begin_again(run_length(trainer, datamodule))
+        module.begin_again(trainer, datamodule)
         measures.accept(self._at(0), module, datamodule)
         self._taking = measures.begin(self._at(0), module)
 

@@ -9,15 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import torch
+
 from sgdlit.algorithms import Member
 from sgdlit.data.keyed_data import KeyedData
-from sgdlit.measures.example_gradients import linear_layers
 from sgdlit.measures.mean_gradient import trained_parameters
 from sgdlit.measures.measure import OF_EXAMPLES, Measure
+from sgdlit.measures.prices import Prices, prices_of
 from sgdlit.measures.undisturbed import Mode, has_batchnorm
 from sgdlit.measures.work import Sizes, not_yet_done
 from sgdlit.training.measure_views import Count, View
 
+_COUNTED: dict[str, Prices] = {}  # by what decides them
 _EARLY = 2  # steps, from 0, at which some measures have nothing to do yet
 
 
@@ -110,9 +113,10 @@ def plan_of(
     """The plan of a run.
 
     A step of a member costs B gradients, three times as many with the explicit regularizer (see
-    ``Objective.gradients``). How many products the Lanczos iteration takes is an expectation, see
-    :func:`sgdlit.measures.lanczos.expected_products`; all else is what is computed, as long as the graphs
-    of all examples fit into memory (``Products.graph_memory``).
+    ``Objective.gradients``); prices are those of :func:`sgdlit.measures.prices.prices_of`. How many products
+    the Lanczos iteration takes is an expectation, see :func:`sgdlit.measures.lanczos.expected_products`; all
+    else is what is computed, as long as the graphs of all examples fit into memory
+    (``Products.graph_memory``).
 
     Args:
         measures: in the order in which they are taken: the first that needs something pays for it.
@@ -126,7 +130,7 @@ def plan_of(
     paid = [0.0] * len(measures)
     together: Counter[tuple[int, ...]] = Counter()  # how often some measures are taken at the same step
     early: dict[int, tuple[int, ...]] = {}
-    kinds: Counter[tuple[Sizes, float]] = Counter()
+    kinds: Counter[tuple[Sizes, Prices]] = Counter()
     for step in set().union(*due):
         those = tuple(i for i, own in enumerate(due) if step in own)
         if step < _EARLY:
@@ -135,44 +139,57 @@ def plan_of(
             together[those] += 1
     occasions = [(step, those, 1) for step, those in early.items()]
     occasions += [(_EARLY, those, times) for those, times in together.items()]
-    for member, own_data in zip(members, data, strict=True):
-        kinds[_sizes(view, member, own_data), price_of_example_gradient(member)] += 1
-    for (sizes, of_one), number in kinds.items():
+    prices = [prices_of_member(*both) for both in zip(members, data, strict=True)]
+    for member, own_data, own_prices in zip(members, data, prices, strict=True):
+        kinds[_sizes(view, member, own_data), own_prices] += 1
+    for (sizes, of_kind), number in kinds.items():
         for step, those, times in occasions:
-            for i, price in _prices(measures, views, those, replace(sizes, step=step), of_one):
+            for i, price in _paid(measures, views, those, replace(sizes, step=step), of_kind):
                 paid[i] += number * times * price
     lines = [
         PlannedMeasure(measure, own, len(when), _looked_at(measure, own, data[0]), price)
         for measure, own, when, price in zip(measures, views, due, paid, strict=True)
     ]
-    per_step = sum(price_of_step(member, own) for member, own in zip(members, data, strict=True))
+    per_step = 0.0
+    for member, own_data, own_prices in zip(members, data, prices, strict=True):
+        gradients = member.objective.gradients if member.is_penalized else 1
+        per_step += own_prices.of_step(own_data.batch_size, gradients)
     return Plan(lines, per_step, steps)
 
 
-def price_of_step(member: Member, data: KeyedData) -> float:
-    """What a step of a run costs, in gradients of one example."""
-    return data.batch_size * (member.objective.gradients if member.is_penalized else 1)
+def prices_of_member(member: Member, data: KeyedData) -> Prices:
+    """Those for its network, counted once for all networks that are alike."""
+    first = torch.zeros(1, dtype=torch.int64)
+    p = next(member.network.parameters())
+    inputs, targets = data.chosen(first, p.device)
+    inputs = inputs.to(p.dtype) if inputs.is_floating_point() else inputs
+    key = (
+        repr(member.network),
+        inputs.shape,
+        type(member.loss),
+        [q.shape for q in member.network.parameters()],
+    )
+    if str(key) not in _COUNTED:
+        _COUNTED[str(key)] = prices_of(member.network, member.loss, inputs, targets)
+    return _COUNTED[str(key)]
 
 
-def _prices(
+def _paid(
     measures: Sequence[Measure],
     views: Sequence[View],
     those: Sequence[int],
     sizes: Sizes,
-    of_one: float,
+    prices: Prices,
 ) -> Iterator[tuple[int, float]]:
     """What each of those measures pays at a step."""
     done: dict[tuple[Count, Mode], set] = {}
     for i in those:
-        work = measures[i].work(replace(sizes, examples=views[i].count(sizes.training) or 0))
-        new = not_yet_done(work, done.setdefault(views[i].looks_at, set()))
-        yield i, sum(one.price(of_one) for one in new.values())
-
-
-def price_of_example_gradient(member: Member) -> float:
-    """The price of the norm of the gradient of one example: with linear layers alone it takes a pass to their
-    outputs, see :mod:`sgdlit.measures.example_gradients`, and one with the weights for the first chunk."""
-    return 1.5 if linear_layers(member.network) is None else 1.0
+        n = views[i].count(sizes.training) or 0
+        new = not_yet_done(
+            measures[i].work(replace(sizes, examples=n)), done.setdefault(views[i].looks_at, set())
+        )
+        together = max(1, min(n, sizes.chunk_size))
+        yield i, sum(prices.of(one, together) for one in new.values())
 
 
 def _sizes(view: View, member: Member, data: KeyedData) -> Sizes:

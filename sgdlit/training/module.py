@@ -43,7 +43,7 @@ from sgdlit.training.clock import advance_clock, share_clock
 from sgdlit.training.evaluation import BestSoFar, EvaluationSums
 from sgdlit.training.lightnings_own import check_lightnings_own, check_monitors
 from sgdlit.training.own_metrics import MetricsOfMember, forget_later_matrices, keep_matrices
-from sgdlit.training.phases import run_length, tell_length
+from sgdlit.training.phases import length_in_flight, run_length, tell_length
 from sgdlit.training.rebuilt import rebuilt_modules
 from sgdlit.training.rows import Row, Stopwatch, training_row
 from sgdlit.training.seeds import network_seeds
@@ -248,16 +248,16 @@ class Training(LightningModule):
 
     # What is optimized
 
-    def begin_again(self, steps: float | None) -> tuple[list[Optimizer], list[Any]]:
-        """Optimizers and schedulers of a run of so many steps, made anew for the parameters as they are."""
+    def begin_again(self, trainer: Trainer, datamodule: Any) -> tuple[list[Optimizer], list[Any]]:
+        """Optimizers and schedulers, made anew for the parameters as they are and the length of the run."""
         for member in self.members:
             member.begin_again()  # parameters have their device and precision only now
         schedulers = [member.scheduler for member in self.members if member.scheduler is not None]
-        tell_length(schedulers, steps)
+        tell_length(schedulers, length_in_flight(trainer, datamodule, schedulers))
         return [member.optimizer for member in self.members], schedulers
 
     def configure_optimizers(self) -> Any:
-        optimizers, schedulers = self.begin_again(self.trainer.estimated_stepping_batches)
+        optimizers, schedulers = self.begin_again(self.trainer, self.trainer.datamodule)
         if not self.automatic_optimization or not schedulers:
             return optimizers, schedulers
         plan = {"scheduler": schedulers[0], "interval": "step"}

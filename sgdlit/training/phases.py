@@ -210,6 +210,19 @@ def run_length(trainer: Trainer, datamodule: Any) -> int | None:
     return min(known) if known else None
 
 
+def length_in_flight(trainer: Trainer, datamodule: Any, schedulers: Sequence[Any]) -> float | None:
+    """:func:`run_length`, once a trainer has its data.
+
+    To know the length of an epoch Lightning loads data, before a resumed run is where it goes on: that is
+    asked for only where a schedule needs it, of data that do not know their steps.
+    """
+    length = run_length(trainer, datamodule)
+    counted = length is not None or isinstance(datamodule, KeyedData | MembersData)
+    if counted or not any(isinstance(scheduler, Phases) for scheduler in schedulers):
+        return length
+    return trainer.estimated_stepping_batches
+
+
 def tell_length(schedulers: Iterable[Any], length: float | None) -> None:
     """Tell the schedules in phases, among others, how long the run is."""
     known = None if length is None or math.isinf(length) else int(length)

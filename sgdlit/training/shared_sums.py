@@ -187,10 +187,8 @@ def shared_sums(network: nn.Module, loss: Loss, whole: Examples) -> Iterator[Sha
     """Inside, the first rank may ask for sums, while the others are in :func:`compute_what_is_asked`."""
     _same_buffers(network)
     sums = SharedSums(network, loss, whole)
-    try:
-        yield sums
-    finally:
-        sums.part.asked(_Sum.END)
+    yield sums
+    sums.part.asked(_Sum.END)  # not after an error, which ends this process: the others may be in a sum
 
 
 def compute_what_is_asked(network: nn.Module, loss: Loss, whole: Examples) -> None:

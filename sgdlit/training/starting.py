@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.algorithms.parameter_groups import matching, shortened
-from sgdlit.foundations.errors import UserError, nearest, with_allowed
+from sgdlit.foundations.errors import UserError
 from sgdlit.runs.checkpoint_files import load_checkpoint, network_state
-from sgdlit.runs.folder import versions
 from sgdlit.runs.reading import load_run
 
 
@@ -49,19 +48,8 @@ def _content(place: str) -> dict[str, Any]:
         return load_run(place).checkpoint()
     except UserError as error:
         words = str(error).removeprefix("ckpt_path: ")
-        near = [str(path) for path in versions(Path(place))] or _folders_near(place)
-        problem = (
-            f"init_from: {words}{'' if near else '; allowed: the folder of a run, or a checkpoint file'}"
-        )
-        raise UserError(with_allowed(problem, near)) from error
-
-
-def _folders_near(place: str) -> list[str]:
-    """The runs beside a place whose names are nearly its own."""
-    logs = Path(place).parent.parent
-    known = {path.parent.name: path.parent for path in logs.glob("*/version_*") if path.is_dir()}
-    near = nearest(Path(place).parent.name, known)
-    return [str(path) for path in versions(known[near])] if near else []
+        allowed = "" if "allowed:" in words else "; allowed: the folder of a run, or a checkpoint file"
+        raise UserError(f"init_from: {words}{allowed}") from error
 
 
 def _states(content: dict[str, Any], place: str) -> list[dict[str, Tensor]]:

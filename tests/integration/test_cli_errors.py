@@ -326,7 +326,7 @@ def test_a_constructor_of_another_package_that_refuses_is_quoted_with_its_place(
     text = refused(
         capsys, "--config", "cifar.yaml", "--model.network", "elsewhere.Net", "--model.network.size", "3"
     )
-    assert text.startswith("size 3 is odd\n(ValueError at ")
+    assert text.startswith("model.network: size 3 is odd\n(ValueError at ")
     assert "elsewhere.py:5" in text
 
 

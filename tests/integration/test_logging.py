@@ -1,11 +1,13 @@
 """What is logged: once, where it was measured, under one name everywhere."""
 
 import json
+import re
 import struct
 from pathlib import Path
 
 import pytest
 import yaml
+from conftest import REPOSITORY
 from fit_runs import Runs
 from logging_runs import Recorder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -134,6 +136,17 @@ def test_charts_leave_out_members_without_a_finite_value(runs):
     rows = [row for row in runs.rows("lost") if row["member"] == "0" and row["test/loss"]]
     shown = charts(runs.path("lost"))["test/loss"]
     assert {int(row["step"]): pytest.approx(float(row["test/loss"])) for row in rows} == shown
+
+
+def test_the_callback_of_the_page_on_loggers(tmp_path, monkeypatch):
+    page = (REPOSITORY / "docs" / "logging.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n# (mine)\.py\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "page_on_loggers.py").write_text(code[1])
+    monkeypatch.chdir(tmp_path)
+    runs = Runs(tmp_path)
+    given = ["--trainer.callbacks=page_on_loggers.LargestWeight", "--trainer.callbacks.every_n_steps=5"]
+    assert runs.fit("page", *given) == 0
+    assert sorted(columns(runs, "page")["own/largest_weight"]) == [5, 10, 15, 20]
 
 
 # Loggers of others, where they are installed

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shlex
 import signal
 from pathlib import Path
@@ -11,6 +12,8 @@ from sweep_runs import CONFIG, numbers, runs, sweep
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sgdlit.cli.main import main
+from sgdlit.sweeps.in_flight import InFlight, in_flight
+from sgdlit.sweeps.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +201,14 @@ WRONG = {
     "--store tiny.yaml": "--store: 'tiny.yaml' cannot be written",
     "--trainer.devices 2": "sweep.grids.rate: trainer.devices: 2, trainer.num_nodes: 1: a sweep trains each",
     "--sweep.seeds": "--sweep.seeds: the value is missing",
+    "--data.shard_size 9 --data.batch_size 2": "data.batch_size: 2 does not divide the 9 training examples.",
+    "--dry-run --data.shard_size 9 --data.batch_size 2": "data.batch_size: 2 does not divide the 9 training",
+    "--sweep.metric test/los": "sweep.metric: no run logs 'test/los'; did you mean test/loss?",
+    "--sweep.metric val/loss": "sweep.metric: no run logs 'val/loss'; ",
+    "--sweep.figures.loss.metric train/C_rg": "sweep.figures.loss.metric: no run logs 'train/C_rg'; did you",
+    "--sweep.statistic.paired '{model.optimizer.lr: 3}'": "sweep.statistic.paired: no run has "
+    "model.optimizer.lr 3 and else the values of the run with model.optimizer.lr 2^-3, seed 0;",
+    "--sweep.statistic.paired '{model.optimizer.lrr: 3}'": "sweep.statistic.paired: 'model.optimizer.lrr' ",
 }
 
 
@@ -238,10 +249,65 @@ def test_stores_that_cannot_be_used(capsys):
 
 
 def test_a_run_that_cannot_be_made_is_named_once(capsys):
-    assert sweep("--data.shard_size", "9", "--data.batch_size", "2") == 1
+    assert sweep("--model.optimizer.momentum", "-1") == 1
     said = capsys.readouterr().err
-    assert "failed: model.optimizer.lr 0.125, seed 0: data.batch_size: 2 does not divide" in said
+    assert (
+        "failed: model.optimizer.lr 0.125, seed 0: model.optimizer, model.scheduler: Invalid momentum" in said
+    )
     assert "the first run failed, so no other was tried" in said
+    assert "1 of 6 runs failed; none is stored" in said
+
+
+def test_a_metric_that_only_a_run_can_show_is_asked_of_the_first(capsys):
+    """What an own callback logs is not known before; then no second run is made for nothing."""
+    own = ["--trainer.callbacks=logging_runs.OwnNumbers", "--sweep.together=1"]
+    assert sweep(*own, "--sweep.metric=own/eahc") == 2
+    said = capsys.readouterr().err
+    assert "sweep.metric: 'own/eahc' was not logged by the first run; did you mean own/each?" in said
+    assert len(runs()) == 1
+
+
+def test_a_set_of_images_is_read_once_to_cut_it_into_minibatches(tmp_path, capsys):
+    from official_formats import write_fashion_mnist
+
+    write_fashion_mnist(tmp_path, 70, 20)
+    data = f"data: {{class_path: FashionMNIST, init_args: {{root: {tmp_path}, batch_size: 10}}}}\n"
+    text = CONFIG[: CONFIG.index("data:")] + data + CONFIG[CONFIG.index("trainer:") :]
+    text = text.replace(
+        "sgdlit.models.diagonal.DiagonalLinear, init_args: {d: 8}",
+        "sgdlit.models.MLP, init_args: {widths: [784, 10]}",
+    )
+    text = text.replace("    loss: half_squared_error\n", "")
+    Path("tiny.yaml").write_text(text[: text.index("  figures:")])
+    given = ["--dry-run"]
+    assert sweep(*given) == 0
+    for size in ("[10, 30]", "[30]"):
+        assert sweep(*given, "--sweep.grids.rate", f"[{{data.batch_size: {size}}}]") == 2
+        said = capsys.readouterr().err
+        assert "data.batch_size: 30 does not divide the 70 training examples" in said
+        assert "(run with data.batch_size 30)" in said
+    assert sweep(*given, "--data.root", "nowhere") == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_how_far_runs_in_flight_are(tmp_path):
+    store = Store(tmp_path / "store", create=True)
+    with InFlight(store, 16) as here:
+        assert in_flight(store, [os.getpid(), os.getpid() + 1]) == 0
+        here.tell(0.25)
+        assert in_flight(store, [os.getpid()]) == 4
+    assert in_flight(store, [os.getpid()]) == 0
+    assert list((store.folder / "work").iterdir()) == []
+
+
+def test_workers_note_how_far_they_are(monkeypatch):
+    """Fractions of the runs that a call trains, beside the store, while it trains them."""
+    seen = []
+    monkeypatch.setattr(InFlight, "tell", lambda own, part: seen.append((own._runs, part)))
+    assert sweep("--sweep.grids.rate", "[{model.optimizer.lr: [2^-3, 2^-1]}]") == 0
+    assert {count for count, _ in seen} == {4}
+    parts = [part for _, part in seen]
+    assert parts == sorted(parts)
 
 
 def test_cells_may_differ_in_an_option_of_a_callback():

@@ -8,6 +8,7 @@ from fake_trainer import attach
 from sgdlit.data.class_selection import ClassSelection
 from sgdlit.data.finite.shapes import Shapes
 from sgdlit.data.label_errors import SymmetricErrors
+from sgdlit.data.shards import whole
 from sgdlit.foundations.errors import UserError
 
 
@@ -89,3 +90,13 @@ def test_balanced_and_weights_do_not_go_together(tmp_path):
         FINITE_SETS[name](tmp_path, balanced=True, class_weights=[1.0] * 10)
     with pytest.raises(UserError, match=r"that \{'classes': \[1, 2\]\} leaves"):
         ready(FINITE_SETS[name], tmp_path, classes=[1, 2], train_size=60, val_size=0)
+
+
+def test_a_set_that_selects_no_classes_says_so():
+    class Drawn(Shapes):
+        def read_splits(self):
+            return {name: whole(self._draw(name, 4)) for name in ("train", "val", "test")}
+
+    assert len(ready(Drawn, batch_size=2).tensors("test")[1]) == 4
+    with pytest.raises(UserError, match=r"data\.classes: Drawn selects no classes"):
+        ready(Drawn, batch_size=2, classes=[0, 1])

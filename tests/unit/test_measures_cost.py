@@ -26,14 +26,16 @@ from sgdlit.measures.curvature import CurvatureMeasure, top_of
 from sgdlit.measures.lanczos import expected_products
 from sgdlit.measures.measure import AtSteps, Examples, LogSpaced, Measure, RunAtStep
 from sgdlit.measures.presets import PRESETS, measures_by_name, preset
+from sgdlit.measures.prices import Prices, prices_of
 from sgdlit.measures.sharpness import Sharpness
 from sgdlit.measures.trace import Trace
 from sgdlit.measures.undisturbed import undisturbed
 from sgdlit.measures.work import Sizes, Work, Works, not_yet_done
 from sgdlit.models import MLP, WideResNet
+from sgdlit.models.quadratic import Quadratic
 from sgdlit.objectives import loss_by_name
 from sgdlit.training.measure_budget import check_budget
-from sgdlit.training.measure_plan import Plan, in_percent, plan_of, planned_share
+from sgdlit.training.measure_plan import Plan, in_percent, plan_of, planned_share, prices_of_member
 from sgdlit.training.measure_views import View
 
 N, TEST, CHUNK, B, CLASSES = 11, 7, 4, 3, 4
@@ -140,7 +142,9 @@ def works_of(measures: list[Measure], sizes: Sizes) -> Works:
 
 def planned(measures: list[Measure], sizes: Sizes) -> Work:
     works = works_of(measures, sizes).values()
-    return Work(*(sum(column) for column in zip(*works, strict=True))) if works else Work()
+    return (
+        Work(*(sum(column) for column in zip(*works, strict=True)))._replace(together=0) if works else Work()
+    )
 
 
 def counted(name: str, measures: list[Measure], monkeypatch: pytest.MonkeyPatch) -> tuple[Passes, RunAtStep]:
@@ -200,7 +204,7 @@ def test_the_expectation_of_lanczos_is_what_was_found():
     """Between the fewest and most products of the specification, section 4: measured on two networks."""
     assert 3 <= expected_products(1) <= 8
     assert 14 <= expected_products(5) <= 21
-    assert 2 <= expected_products(1, 1e-5) - expected_products(1, 1e-3) <= 3
+    assert expected_products(1, 1e-5) - expected_products(1, 1e-3) == pytest.approx(2)
     assert expected_products(5, 1e-3, size=4) == 4
 
 
@@ -242,14 +246,57 @@ def plan(measures: list[Measure], view: View, steps: int = 100, members: int = 1
 VIEW = View(10, None, 20, "eval", 8)
 
 
+MULTIPLICATIONS = {"first": 6 * 8, "second": 8 * 3}
+"""Of the layers of the MLP 6-8-3, for one example forwards."""
+GRADIENT = 2 * MULTIPLICATIONS["first"] + 3 * MULTIPLICATIONS["second"]
+"""Nothing is differentiated by the inputs of the first layer."""
+PRODUCT = (2 * MULTIPLICATIONS["first"] + 6 * MULTIPLICATIONS["second"]) / GRADIENT
+"""Of each product of matrices in the gradient's graph the derivative has two, of the first layer's one."""
+FIXED = 64 * (6 * 8 + 8 + 8 * 3 + 3) / GRADIENT
+IN_CHUNKS = 1 + FIXED / 8
+
+
+def price(gradients: float, products: float) -> float:
+    """Of passes of single examples, in chunks of 8."""
+    return (gradients + PRODUCT * products) * IN_CHUNKS
+
+
+def test_multiplications_are_counted():
+    """A linear network's are known; a network without any has the prices of convolutions."""
+    member, data = run()
+    found = prices_of_member(member, data)
+    assert found.forward == pytest.approx(sum(MULTIPLICATIONS.values()) / GRADIENT)
+    assert (found.product, found.fixed) == pytest.approx((PRODUCT, FIXED))
+    assert found.example_gradient == 1
+    x, y = torch.zeros(1, 2), torch.zeros(1)
+    assert prices_of(Quadratic(2), loss_by_name("network_output"), x, y) == Prices()
+    convolutions = prices_of(
+        WideResNet(10, 1), loss_by_name("cross_entropy"), torch.zeros(1, 3, 32, 32), torch.tensor([1])
+    )
+    assert convolutions.product == pytest.approx(2, rel=0.02)
+    assert convolutions.fixed < 0.2
+
+
 def test_a_plan_by_hand():
     """Every 10 of 100 steps, 11 times: a graph, also of two examples more, and 3 products of 20 examples."""
     found = plan([Trace(probes=3)], VIEW)
-    assert found.per_step == 4
-    assert [(line.times, line.examples, line.gradients) for line in found.lines] == [(11, 20, 11 * 142)]
-    assert found.share == 11 * 142 / 400
-    assert "3.9e+02" not in "".join(found.table())
-    assert found.table()[1].split() == ["Trace", "every", "10", "steps", "11", "20", "36", "390", "%"]
+    assert found.per_step == pytest.approx(4 + FIXED)
+    ((times, examples, gradients),) = [(line.times, line.examples, line.gradients) for line in found.lines]
+    assert (times, examples) == (11, 20)
+    assert gradients == pytest.approx(11 * price(22, 60))
+    assert found.share == pytest.approx(11 * price(22, 60) / (100 * (4 + FIXED)))
+    each = f"{price(22, 60) / (4 + FIXED):.2g}"
+    assert found.table()[1].split() == [
+        "Trace",
+        "every",
+        "10",
+        "steps",
+        "11",
+        "20",
+        each,
+        in_percent(found.share).split()[0],
+        "%",
+    ]
     args = [Trace(probes=3)], VIEW, *([one] for one in run())
     assert planned_share(*args, 100) == found.share
 
@@ -257,11 +304,11 @@ def test_a_plan_by_hand():
 def test_two_measures_pay_for_what_they_share_once():
     alone = [plan([one], VIEW).share for one in (Trace(probes=3), Sharpness())]
     both = plan([Trace(probes=3), Sharpness()], VIEW)
-    assert both.share == pytest.approx(sum(alone) - 11 * 22 / 400)
-    assert both.lines[0].gradients == 11 * 142
+    assert both.share == pytest.approx(sum(alone) - 11 * price(22, 0) / (100 * (4 + FIXED)))
+    assert both.lines[0].gradients == pytest.approx(11 * price(22, 60))
     apart = plan([Trace(probes=3), Sharpness(every_n_steps=30)], VIEW)  # at steps 0, 30, 60, 90 and 100
     assert apart.lines[1].times == 5
-    assert apart.lines[1].gradients == pytest.approx(5 * 2 * 20 * expected_products(1))
+    assert apart.lines[1].gradients == pytest.approx(5 * price(0, 20 * expected_products(1)))
 
 
 @pytest.mark.parametrize("own", [{"examples": 10}, {"mode": "train"}])
@@ -269,8 +316,10 @@ def test_other_examples_or_another_mode_share_nothing(own):
     measures = [Trace(probes=3), Trace(probes=3, **own)]
     found = plan(measures, VIEW)
     n = own.get("examples", 20)
-    assert [line.gradients for line in found.lines] == [11 * 142, 11 * (n + 2 + 6 * n)]
-    assert plan([Trace(probes=3), Trace(probes=3)], VIEW).lines[1].gradients == 11 * 120
+    expected = [11 * price(22, 60), 11 * price(n + 2, 3 * n)]
+    assert [line.gradients for line in found.lines] == pytest.approx(expected)
+    twice = plan([Trace(probes=3), Trace(probes=3)], VIEW)
+    assert twice.lines[1].gradients == pytest.approx(11 * price(0, 60))
     assert plan([Sharpness(), Sharpness()], VIEW).lines[1].gradients == 0
 
 
@@ -295,9 +344,9 @@ def test_the_steps_of_a_plan_are_those_of_the_run(view, expected):
 def test_the_regularizer_makes_a_step_dearer_and_an_ensemble_all_of_it():
     from sgdlit.objectives import ConstantStrength
 
-    assert plan([Trace()], VIEW, strength=ConstantStrength(0.1)).per_step == 12
+    assert plan([Trace()], VIEW, strength=ConstantStrength(0.1)).per_step == pytest.approx(3 * (4 + FIXED))
     one, three = plan([Trace()], VIEW), plan([Trace()], VIEW, members=3)
-    assert three.per_step == 3 * one.per_step
+    assert three.per_step == pytest.approx(3 * one.per_step)
     assert three.share == pytest.approx(one.share)
 
 
