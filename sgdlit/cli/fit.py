@@ -46,9 +46,6 @@ def train(command: str, arguments: list[str]) -> RunCLI:
 def settle_process() -> None:
     """The settings of a process that trains or measures a run; they decide bits."""
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # ours needs no state
-    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")  # ours spans epochs
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what we log is over all ranks already
     keep_freed_memory()
     share_cores(1)
     torch.backends.cudnn.deterministic = True  # a resumed run is to end bitwise where it would have ended

@@ -38,7 +38,7 @@ from sgdlit.runs.metrics_file import check_table
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.checks import ChecksRun, check_classes
 from sgdlit.training.divergence import DivergenceGuard
-from sgdlit.training.lightnings_own import check_processes
+from sgdlit.training.lightnings_own import check_processes, keep_true_warnings
 from sgdlit.training.logged_once import LoggedOnce
 from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
@@ -307,6 +307,7 @@ class RunCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         check_processes(self.trainer)
+        keep_true_warnings(isinstance(self.model, Training), self.datamodule)
         self._start_from_weights()
         if isinstance(self.datamodule, KeyedData | MembersData):
             self.datamodule.check(self.trainer)

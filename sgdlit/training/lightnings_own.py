@@ -6,9 +6,10 @@ the same steps, and leaves the same numbers, however many steps a call takes.
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Iterable
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
@@ -26,6 +27,8 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.members import MembersData
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.training.evaluation import BestSoFar
 
@@ -72,6 +75,24 @@ def check_processes(trainer: Trainer) -> None:
             f"nobody starts; allowed: 1, or a start by srun or torchrun, or with {' and '.join(missing)} set "
             "in the environment of each"
         )
+
+
+def keep_true_warnings(own_module: bool, datamodule: LightningDataModule | None) -> None:
+    """Let Lightning warn of a module's or of data's own, of what it takes sgdlit's for.
+
+    Of a user's own DataLoader it says that a run which is resumed within an epoch begins that epoch anew.
+
+    Args:
+        own_module: whether the module is sgdlit's.
+        datamodule: of the run.
+    """
+    own_data = isinstance(datamodule, KeyedData | MembersData)
+    for mine, message in (
+        (own_data, "dataloader is not resumable"),  # sgdlit's need no state
+        (True, "is smaller than the logging interval"),  # which spans epochs here
+        (own_module, "sync_dist=True"),  # what they log is over all ranks already
+    ):
+        warnings.filterwarnings("ignore" if mine else "default", message=f".*{message}.*")
 
 
 def check_lightnings_own(trainer: Trainer) -> None:
