@@ -17,10 +17,10 @@ from sgdlit.objectives import ConstantStrength, ExactPenalty, Strength, loss_by_
 DEVICE = torch.device(os.environ.get("SGDLIT_TEST_DEVICE", "cpu"))
 
 
-def machine(dtype=torch.float64, steps=10**6):
+def machine(dtype=torch.float64):
     """Where engines compute in these tests."""
     precision = DoublePrecision() if dtype == torch.float64 else Precision()
-    return Machine(DEVICE, precision, last_step=steps)
+    return Machine(DEVICE, precision)
 
 
 def member(
@@ -49,7 +49,7 @@ def batches(data):
 
 def train(engine, members, data, cuts, dtype=torch.float64):
     """Take the blocks that the steps ``cuts`` end; costs and losses ``[steps, members]``, and the engines."""
-    engines, costs, losses = EngineGroup(members, engine, machine(dtype, cuts[-1])), [], []
+    engines, costs, losses = EngineGroup(members, engine, machine(dtype)), [], []
     for start, end in zip([0, *cuts], cuts, strict=False):
         found = engines.run(Block(start, end - start, data))
         costs.append(found.cost)

@@ -5,6 +5,7 @@ A command is a function of its arguments that returns an exit code, in a module 
 
 import pkgutil
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -73,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: command and arguments; None for those of the process.
 
     Returns:
-        The exit code: 0 for success, 2 for a mistake in the input, 130 where Ctrl-C stopped it.
+        The exit code: 0 for success, 2 for a mistake in the input or a fault of disk or file system, 130
+        where Ctrl-C stopped it.
     """
     command, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if command in ("-h", "--help"):
@@ -86,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     from sgdlit.foundations.console import say
-    from sgdlit.foundations.errors import UserError
+    from sgdlit.foundations.errors import UserError, in_words, refused_by_the_system
 
     try:
         return _run(command, arguments)
@@ -96,6 +98,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return 130
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        say(f"sgdlit: error: {in_words(refused_by_the_system(error) or error)}")
+        return 2
+
+
+def process() -> int:
+    """Run the command of this process, whether or not anybody reads what it says; the exit code."""
+    from sgdlit.foundations.console import READER_HAS_GONE, end_output, outlast_readers, say
+
+    outlast_readers()
+    threading.excepthook = _end_of_thread
+    try:
+        return end_output(main())
+    except BrokenPipeError:
+        return end_output(READER_HAS_GONE)
+    except OSError as error:
+        say(f"sgdlit: error: standard output: {error.strerror}")
+        return 2
+
+
+def _end_of_thread(error: threading.ExceptHookArgs) -> None:
+    """Say nothing of a file that a thread could not write: whoever waits for the thread says so."""
+    if not isinstance(error.exc_value, OSError):
+        threading.__excepthook__(error)
 
 
 def _run(command: str, arguments: list[str]) -> int:

@@ -8,13 +8,14 @@ by ``sgdlit.training.joining``; what is written and said about a run is the busi
 import importlib
 import re
 from contextlib import ExitStack
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -33,9 +34,11 @@ from sgdlit.foundations.definitions import defined_in
 from sgdlit.foundations.errors import UserError, with_allowed
 from sgdlit.foundations.threads import share_cores
 from sgdlit.runs.folder import CONFIG, checkpoint_path, locked, versions
+from sgdlit.runs.metrics_file import check_table
 from sgdlit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from sgdlit.training.checks import ChecksRun, check_classes
 from sgdlit.training.divergence import DivergenceGuard
+from sgdlit.training.lightnings_own import check_processes, keep_true_warnings
 from sgdlit.training.logged_once import LoggedOnce
 from sgdlit.training.module import Training
 from sgdlit.training.progress import StepProgress
@@ -148,6 +151,7 @@ class RunCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self._arguments = args[1:]
+        read_settings(self._arguments)  # refuses what is wrong with a file, before the parser takes it
         try:
             self.config = self._parsed(parser, args)
         except (UserError, UnicodeDecodeError) as error:
@@ -209,6 +213,7 @@ class RunCLI(LightningCLI):
         self._substitute_missing_data(config)
         self._add_measures(self.config[self.subcommand].measures)
         config = self.config[self.subcommand]
+        _spell_out_enums(config.trainer.callbacks)
         if not config.ensemble:
             seed_data(config)
             seed_transform(config)
@@ -279,7 +284,8 @@ class RunCLI(LightningCLI):
         given = config.callbacks or []
         given = given if isinstance(given, list) else [given]
         own: list[Callback] = [DivergenceGuard()]
-        if config.enable_progress_bar is not False:
+        own_bar = any(isinstance(callback, ProgressBar) for callback in given)
+        if config.enable_progress_bar is not False and not own_bar:
             own.append(StepProgress())
         if not any(isinstance(callback, Checkpoint) for callback in given):
             kwargs["enable_checkpointing"] = False
@@ -300,6 +306,8 @@ class RunCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
+        check_processes(self.trainer)
+        keep_true_warnings(isinstance(self.model, Training), self.datamodule)
         self._start_from_weights()
         if isinstance(self.datamodule, KeyedData | MembersData):
             self.datamodule.check(self.trainer)
@@ -325,6 +333,8 @@ class RunCLI(LightningCLI):
             }
             if resuming:
                 check_same_run(content, self.model, self.datamodule)
+            if resuming and self.resumed is not None:
+                check_table(self.resumed, self._checkpoint["rows"], content.get("sgdlit_table"))
 
     def _start_from_weights(self) -> None:
         """Take over the weights of another run, unless this run goes on from where it stood."""
@@ -483,6 +493,15 @@ def _take_option(option: str, arguments: list[str]) -> tuple[str | None, list[st
         if argument.startswith(option + "="):
             return argument[len(option) + 1 :], arguments[:i] + arguments[i + 1 :]
     return None, arguments
+
+
+def _spell_out_enums(callbacks: Any) -> None:
+    """Put the text of an enum in its place, where an option that takes text has one as its default."""
+    for callback in callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []:
+        arguments = callback.get("init_args") or {}
+        for name, value in arguments.items():
+            if isinstance(value, Enum) and isinstance(value, str):
+                arguments[name] = value.value
 
 
 def _processes(trainer: Namespace) -> int:

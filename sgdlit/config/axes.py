@@ -15,6 +15,7 @@ goes by the name of its class: ``trainer.callbacks.IterateAverage.decay``.
 
 import copy
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ _FORMS = (
 )
 _POWER = re.compile(r"([+-]?)(\d+(?:\.\d+)?)\s*\^\s*([+-]?\d+(?:\.\d+)?)")
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_LONGEST = 100_000  # values of an axis, and points of several
+_MOST_BITS = 1024  # of a whole number that a float could be
 _DIGITS = 12  # of a logarithmic range: more would show the rounding of powers
 
 
@@ -62,6 +65,8 @@ def expand(axes: Sequence[Mapping[str, Any]], where: str = "axes") -> list[Point
         if twice:
             raise UserError(f"{where}: {min(twice)} has an entry already; allowed: each key in one entry")
         seen |= column[0].keys()
+    if math.prod(map(len, columns)) > _LONGEST:
+        raise UserError(f"{where}: {math.prod(map(len, columns))} points; allowed: at most {_LONGEST}")
     return [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*columns)]
 
 
@@ -113,18 +118,33 @@ def _powers(given: Mapping[str, Any], where: str) -> list[float]:
         raise UserError(
             f"{where}: {dict(given)} is not allowed; allowed: powers_of above 0, from <= to, step above 0"
         )
-    return [_power(base, first + k * step) for k in range(int((last - first) / step + 1e-9) + 1)]
+    if not _finite(base, first, last, step) or (last - first) / step >= _LONGEST:
+        raise UserError(f"{where}: {dict(given)} is not allowed; allowed: at most {_LONGEST} finite numbers")
+    powers = [_power(base, first + k * step) for k in range(int((last - first) / step + 1e-9) + 1)]
+    if not _finite(*powers):
+        raise UserError(f"{where}: {dict(given)} is not allowed; allowed: powers that are finite")
+    return powers
 
 
 def _log_spaced(given: Mapping[str, Any], where: str) -> list[float]:
     low, high, count = (number(given[name]) for name in ("log_from", "log_to", "count"))
     numbers = all(isinstance(v, int | float) for v in (low, high, count))
-    if not numbers or min(low, high) <= 0 or count != int(count) or count < 2:
+    possible = numbers and _finite(low, high) and min(low, high) > 0 and 2 <= count <= _LONGEST
+    if not possible or count != int(count):
         raise UserError(
-            f"{where}: {dict(given)} is not allowed; allowed: log_from and log_to above 0, count 2 or more"
+            f"{where}: {dict(given)} is not allowed; allowed: log_from and log_to above 0 and finite, "
+            f"count 2 or more, up to {_LONGEST}"
         )
     ratio = high / low
     return [float(f"{low * ratio ** (i / (count - 1)):.{_DIGITS}g}") for i in range(int(count))]
+
+
+def _finite(*values: float) -> bool:
+    """Whether all of them are numbers that a float can be."""
+    try:
+        return all(map(math.isfinite, values))
+    except OverflowError:
+        return False
 
 
 def number(value: Any) -> Any:
@@ -142,9 +162,13 @@ def number(value: Any) -> Any:
 
 def _power(base: float, exponent: float) -> float:
     """A whole number where the base and the exponent are; exact where the exponent is whole."""
-    if exponent != int(exponent):
-        return float(f"{base**exponent:.{_DIGITS}g}")
-    return base ** int(exponent) if exponent >= 0 else float(base) ** int(exponent)
+    try:
+        if exponent != int(exponent):
+            return float(f"{base**exponent:.{_DIGITS}g}")
+        exact = isinstance(base, int) and exponent >= 0 and exponent * math.log2(max(base, 2)) < _MOST_BITS
+        return base ** int(exponent) if exact else float(base) ** int(exponent)
+    except OverflowError:
+        return math.inf
 
 
 # A config with them

@@ -10,6 +10,8 @@ from sgdlit.config.keys import flat_settings, short_key
 from sgdlit.config.shipped import known_names
 from sgdlit.foundations.errors import UserError, did_you_mean
 
+_MOST_VALUES = 1_000_000
+
 
 def read_config(name: str) -> dict[str, Any]:
     """The options of a config file, as they are written.
@@ -31,6 +33,7 @@ def read_config(name: str) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise UserError(f"config: {name!r} cannot be read: {reason}\n{allowed}") from error
     try:
+        _check_nodes(name, yaml.compose(text, yaml.SafeLoader))
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -41,6 +44,46 @@ def read_config(name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"config: {name!r} holds a {type(content).__name__}, not options\n{allowed}")
     return content
+
+
+def _check_nodes(name: str, root: yaml.Node | None) -> None:
+    """Refuse keys that stand twice, of which one would be lost, and aliases that grow without bound.
+
+    Raises:
+        UserError: naming the key and its line.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        """How many values there are below a node, with aliases written out."""
+        if id(node) in sizes:
+            return sizes[id(node)]
+        sizes[id(node)] = _MOST_VALUES + 1  # of a node that holds itself
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            _check_keys(name, node)
+            parts = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        sizes[id(node)] = 1 + sum(map(size, parts))
+        return sizes[id(node)]
+
+    if root is not None and size(root) > _MOST_VALUES:
+        raise UserError(
+            f"config: {name!r} holds more than {_MOST_VALUES} values, with its aliases written out"
+        )
+
+
+def _check_keys(name: str, node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise UserError(
+                    f"config: {name!r}, line {line}: {key.value!r} stands there twice; allowed: once"
+                )
+            seen.add(key.value)
 
 
 def read_settings(arguments: Sequence[str]) -> dict[str, Any]:

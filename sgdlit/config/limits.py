@@ -19,16 +19,22 @@ def check_values(config: "Namespace") -> None:
     Raises:
         UserError: naming the key, its value and what is allowed.
     """
+    from jsonargparse import Namespace
+
+    for section in ("trainer", "checkpoints"):
+        if not isinstance(config.get(section, Namespace()), Namespace | Mapping):
+            raise UserError(f"{section}: {config[section]!r} is not allowed; allowed: options, KEY: VALUE")
     trainer, name = config["trainer"], config["name"]
     for key, least in (("accumulate_grad_batches", 1), ("log_every_n_steps", 1), ("gradient_clip_val", 0)):
         if trainer[key] is not None and trainer[key] < least:
             raise UserError(f"trainer.{key}: {trainer[key]} is not allowed; allowed: {least} or more")
     interval = trainer["val_check_interval"]
-    if isinstance(interval, int | float) and interval <= 0:
+    if interval is not None and (not isinstance(interval, int | float) or interval <= 0):
         raise UserError(
             f"trainer.val_check_interval: {interval} is not allowed; allowed: 1 or more (batches), or a part "
             "of an epoch between 0.0 and 1.0"
         )
+    _check_lengths(trainer)
     _check_seeds(config)
     if config.get("ensemble"):
         from sgdlit.config.axes import expand
@@ -36,6 +42,15 @@ def check_values(config: "Namespace") -> None:
         for point in expand(config["ensemble"], "ensemble"):
             _check_seeds(point)
     check_run_name(name)
+
+
+def _check_lengths(trainer: "Mapping[str, Any] | Namespace") -> None:
+    """Refuse a run without a step, and a cadence of nothing."""
+    for key in ("max_steps", "max_epochs", "limit_train_batches", "check_val_every_n_epoch"):
+        value = trainer[key]
+        if value is not None and value == 0:
+            endless = ", or -1 for no limit" if key.startswith("max") else ""
+            raise UserError(f"trainer.{key}: {value} is not allowed; allowed: 1 or more{endless}")
 
 
 def check_run_name(name: str) -> None:

@@ -16,6 +16,24 @@ class UserError(Exception):
     """A mistake in the input that the user can mend: shown as text, without a traceback, exit code 2."""
 
 
+def in_words(error: OSError) -> str:
+    """What the system refused, and of which file."""
+    where = error.filename or "a file could not be written or read"
+    return f"{where}: {error.strerror or error}"
+
+
+def refused_by_the_system(error: BaseException) -> OSError | None:
+    """The error of a file behind another error, or that error itself; None where no file is to blame.
+
+    Of several it is one that names its file.
+    """
+    chain: list[BaseException] = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None and before not in chain:
+        chain.append(before)
+    found = [each for each in chain if isinstance(each, OSError)]
+    return next((each for each in found if each.filename), found[0] if found else None)
+
+
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The one of ``names`` that is spelled most nearly like ``name``; None where none is near."""
     near = difflib.get_close_matches(name, list(names), n=1)

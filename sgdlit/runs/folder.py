@@ -116,7 +116,24 @@ def write_config(folder: Path, text: str, step: int) -> None:
     write_atomically(path, text)
 
 
+def write_failure(folder: Path, step: int, why: str) -> None:
+    """Record that a run failed, on a full disk in the place of what the file said.
+
+    Raises:
+        OSError: the file cannot be written at all.
+    """
+    try:
+        write_status(folder, "failed", step, error=why)
+    except OSError:
+        with (folder / STATUS).open("r+", encoding="utf-8") as file:
+            file.write(_status("failed", step, error=why))
+            file.truncate()
+
+
 def write_status(folder: Path, state: str, step: int, **facts: Any) -> None:
     """Record how the run stands: ``state`` is running, finished, stopped, diverged or failed."""
-    text = json.dumps({"state": state, "step": step, **facts}, indent=1)
-    write_atomically(folder / STATUS, text + "\n")
+    write_atomically(folder / STATUS, _status(state, step, **facts))
+
+
+def _status(state: str, step: int, **facts: Any) -> str:
+    return json.dumps({"state": state, "step": step, **facts}, indent=1) + "\n"

@@ -1,15 +1,19 @@
 """``metrics.csv``: one row per logged step, written as it happens, continued after a resume."""
 
 import csv
+import hashlib
+import os
 from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 
+from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import read_table, write_table
-from sgdlit.runs.folder import METRICS
+from sgdlit.runs.folder import CONFIG, METRICS, checkpoint_path
 
 
 class MetricsFile(Logger):
@@ -17,13 +21,16 @@ class MetricsFile(Logger):
 
     Lightning's own CSV logger deletes the table of the run that it continues. This one keeps the first
     ``keep`` rows, which were there when the checkpoint was written (``rows`` counts them), and drops the
-    later ones, which the resumed run measures again.
+    later ones, which the resumed run measures again. By its ``seal`` a table is found that says something
+    else than it did.
     """
 
     def __init__(self, folder: Path, keep: int = 0) -> None:
         super().__init__()
         self.path = folder / METRICS
         self.columns, self.rows = ["step"], 0
+        self._before = ""  # digest of all rows but the last
+        self._last: Mapping[str, Any] = {}
         self._file: TextIO | None = None
         self._added: dict[str, float] = {}  # the last row, where it was added
         self._last_row = 0  # where it begins in the file
@@ -49,6 +56,7 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": step, **{k: v if isinstance(v, int) else float(v) for k, v in metrics.items()}}
+        self._before = digest_of([self._last], self._before)
         self._write(row)
         self.rows += 1
         self._added = {}
@@ -75,8 +83,24 @@ class MetricsFile(Logger):
             self.columns += new
             table = self._open_again()
         self._last_row = table.tell()
-        csv.DictWriter(table, self.columns, lineterminator="\n").writerow(row)
-        table.flush()
+        try:
+            csv.DictWriter(table, self.columns, lineterminator="\n").writerow(row)
+            table.flush()
+        except OSError as error:
+            why = f"row of step {row['step']} not written ({error.strerror})"
+            raise OSError(error.errno, why, str(self.path)) from error
+        self._last = row
+
+    @rank_zero_only
+    def keep_through_a_loss_of_power(self) -> None:
+        """Bring all rows to the disk: before a checkpoint that counts on them."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+
+    @property
+    def seal(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the rows, to know them again: see :func:`check_table`."""
+        return {"digest": self._before, "last": fields_of(self._last)}
 
     def _open_again(self) -> TextIO:
         """Write the table with its present columns, and go on at its end."""
@@ -87,8 +111,8 @@ class MetricsFile(Logger):
 
     def _close(self) -> None:
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            file.close()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -98,4 +122,48 @@ class MetricsFile(Logger):
     def _keep(self, count: int) -> None:
         rows = read_table(self.path)[:count]
         self.columns, self.rows = list(rows[0]) if rows else self.columns, len(rows)
+        self._before, self._last = digest_of(rows[:-1]), rows[-1] if rows else {}
         write_table(self.path, rows, self.columns)
+
+
+def fields_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """What a row of the table says, as text; empty fields do not count."""
+    return {name: str(value) for name, value in row.items() if value not in ("", None)}
+
+
+def digest_of(rows: Sequence[Mapping[str, Any]], before: str = "") -> str:
+    """Digest of rows after those of which ``before`` is the digest; no row changes nothing.
+
+    An added column changes the text of a table, and not its digest.
+    """
+    for row in filter(None, map(fields_of, rows)):
+        text = "\n".join([before, *sorted(f"{name}={value}" for name, value in row.items())])
+        before = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return before
+
+
+def check_table(folder: Path, count: int, seal: dict[str, Any] | None) -> None:
+    """Refuse to go on where the table is not as it was when the checkpoint was written.
+
+    The last row may have got more numbers since.
+
+    Args:
+        folder: of the run.
+        count: rows that there were.
+        seal: of these rows; None where nobody knows.
+
+    Raises:
+        UserError: rows are missing or have changed.
+    """
+    path = folder / METRICS
+    rows = read_table(path)[:count] if path.is_file() else []
+    what = f"it has {len(rows)} of {count} rows" if len(rows) < count else ""
+    if not what and seal is not None and count:
+        same = digest_of(rows[:-1]) == seal["digest"] and seal["last"].items() <= fields_of(rows[-1]).items()
+        what = "" if same else f"one of its {count} rows has changed"
+    if what:
+        raise UserError(
+            f"{path}: not as the checkpoint left it: {what}; allowed: the table of the run, or a new run "
+            f"that goes on from the checkpoint (fit --config {folder / CONFIG} --ckpt_path "
+            f"{checkpoint_path(folder, 'resume')})"
+        )

@@ -1,5 +1,6 @@
 """The runs of a sweep in TensorBoard's table of hyper-parameters: ``--logdir STORE/tensorboard``."""
 
+import os
 import shutil
 import socket
 import time
@@ -39,11 +40,14 @@ def _write(target: Path, result: Result) -> None:
     summaries = [(summary, 0) for summary in table_line(given, list(metrics))]
     for name, value in metrics.items():
         summaries.append((scalar(name, float("nan") if value is None else value), result.step))
-    partial = target.with_name(f".{target.name}")
+    partial = target.with_name(f".{target.name}.{os.getpid()}")  # several sweeps may end at once
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     _write_events(partial, summaries)
-    partial.rename(target)
+    try:
+        partial.rename(target)
+    except OSError:  # another process was first
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_events(folder: Path, summaries: Sequence[tuple[Any, int]]) -> None:

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from sgdlit.config.sections import check_name
+from sgdlit.foundations.console import warn
 from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.baselines import Baselines
 from sgdlit.sweeps.layout import Layout, by_point, layouts, tuned_values
 from sgdlit.sweeps.options import FilledPanel, Metric, Statistic
 from sgdlit.sweeps.plan import Cell, Plan, stored_plan
 from sgdlit.sweeps.statistics import Choice, Summary, choose, summarise
-from sgdlit.sweeps.store import Result, Store
+from sgdlit.sweeps.store import DamagedCurve, Result, Store
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,11 @@ class SweepResults:
             return None
         if result.state == "diverged":
             return RunValue(cell.seed, "diverged", None)
-        value = self._value(result, metric)
+        try:
+            value = self._value(result, metric)
+        except DamagedCurve as error:
+            self._leave_out(cell, error)
+            return None
         return RunValue(cell.seed, "finished" if value is not None else "not reached", value)
 
     def difference(self, cell: Cell, metric: Metric, statistic: Statistic) -> RunValue | None:
@@ -144,24 +149,35 @@ class SweepResults:
         runs = [run for run in found if run is not None]
         return self.of_runs(runs, cells, metric, statistic, x)
 
+    def _leave_out(self, cell: Cell, error: DamagedCurve) -> None:
+        """Go on without a run whose curves are damaged, as if it had not been run; and say so."""
+        warn(f"{error}; it is left out")
+        del self.by_key[cell.key]
+
     def curve(self, cell: Cell, name: str, statistic: Statistic) -> "_Curve | None":
         """A run over its steps, or where runs are paired its difference to its baseline; None before it is
         stored."""
         baseline = self._baselines.of(cell, statistic.paired) if statistic.paired else cell
         if not self.by_key.keys() >= {cell.key, baseline.key}:
             return None
-        own = self._curve(cell, name)
-        if not statistic.paired:
+        own, other = self._curve(cell, name), self._curve(baseline, name) if statistic.paired else None
+        if own is None or (other is None and statistic.paired):
+            return None
+        if other is None:
             return own
-        other = self._curve(baseline, name)
         both = {
             step: value - other.values[step] for step, value in own.values.items() if step in other.values
         }
         lost = own.lost or (other.lost and f"baseline {other.lost}")
         return _Curve(cell.seed, both, lost)
 
-    def _curve(self, cell: Cell, name: str) -> "_Curve":
-        steps, values = self.store.curve(cell.key, name)
+    def _curve(self, cell: Cell, name: str) -> "_Curve | None":
+        """None where the file is damaged."""
+        try:
+            steps, values = self.store.curve(cell.key, name)
+        except DamagedCurve as error:
+            self._leave_out(cell, error)
+            return None
         finite = {int(s): float(v) for s, v in zip(steps, values, strict=True) if math.isfinite(v)}
         return _Curve(cell.seed, finite, "diverged" if self.by_key[cell.key].state == "diverged" else None)
 

@@ -14,6 +14,8 @@
 
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from sgdlit.foundations.files import write_atomically
 from sgdlit.runs.outcomes import Columns
 
 FORMAT = 1
+_FOLDERS = ("runs", "curves", "configs", "work", "replaced")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class Result:
     made_by: dict[str, Any]
 
 
+class DamagedCurve(UserError):
+    """The file with the curves of a run cannot be read."""
+
+
 class Store:
     """The finished runs of one sweep.
 
@@ -73,7 +80,7 @@ class Store:
                 raise UserError(
                     f"{self.folder}: no sweep is stored there; python -m sgdlit sweep --config FILE runs one"
                 )
-            if self.folder.is_dir() and any(self.folder.iterdir()):
+            if self.folder.is_dir() and not self._is_half_made():
                 raise UserError(
                     f"--store: {str(self.folder)!r} holds other files than a sweep's; allowed: an empty "
                     "or a new folder"
@@ -89,9 +96,14 @@ class Store:
                 f"{FORMAT}; use that version, or another --store"
             )
 
+    def _is_half_made(self) -> bool:
+        """Whether there is nothing but empty folders of a store, whose maker was killed."""
+        there = [path for path in self.folder.iterdir() if not path.name.startswith(".store.json.")]
+        return all(path.name in _FOLDERS and path.is_dir() and not any(path.iterdir()) for path in there)
+
     def _make(self) -> None:
         try:
-            for name in ("runs", "curves", "configs", "work", "replaced"):
+            for name in _FOLDERS:
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / "store.json", json.dumps({"format": FORMAT}) + "\n")
         except OSError as error:
@@ -124,16 +136,16 @@ class Store:
         """Steps int64 ``[k]`` and values float64 ``[k]`` of one metric of one run; empty where it has none.
 
         Raises:
-            UserError: the file is missing or damaged.
+            DamagedCurve: the file is missing or damaged.
         """
         path = self.folder / "curves" / f"{key}.npz"
         try:
-            with np.load(path) as file:
-                if name not in file:
+            with path.open("rb") as file, np.load(file) as arrays:
+                if name not in arrays:
                     return np.empty(0, np.int64), np.empty(0)
-                return file[f"{name}@step"], file[name]
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: cannot be read; run the cell again with --rerun") from error
+                return arrays[f"{name}@step"], arrays[name]
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise DamagedCurve(f"{path}: cannot be read; run the cell again with --rerun") from error
 
     # Writing
 

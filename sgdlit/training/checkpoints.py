@@ -15,10 +15,10 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
 from sgdlit.data.batches import Block
-from sgdlit.foundations.console import say
-from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.console import say, warn
+from sgdlit.foundations.errors import UserError, in_words, refused_by_the_system
 from sgdlit.runs.checkpoint_files import save_checkpoint
-from sgdlit.runs.folder import checkpoint_path, write_status
+from sgdlit.runs.folder import checkpoint_path, write_failure
 from sgdlit.runs.metrics_file import MetricsFile
 from sgdlit.runs.snapshots import remove_snapshots_after
 from sgdlit.training.clock import (
@@ -29,6 +29,7 @@ from sgdlit.training.clock import (
 )
 from sgdlit.training.divergence import diverged
 from sgdlit.training.module import Training
+from sgdlit.training.ranks import LOST, lost_a_rank
 from sgdlit.training.snapshots import Snapshots
 
 _RANKS_AGREE_EVERY = 16  # steps between two exchanges of the flag over ranks
@@ -146,14 +147,22 @@ class Checkpoints(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.signals.forget()
         if trainer.is_global_zero and self.folder is not None:
-            why = f"{type(exception).__name__}: {exception}".split("\n")[0]
-            write_status(self.folder, "failed", trainer.global_step, error=why)
+            cause = refused_by_the_system(exception)
+            named = f"{type(exception).__name__}: {exception}".split("\n")[0]
+            why = LOST if lost_a_rank(exception) else named if cause is None else in_words(cause)
+            try:
+                write_failure(self.folder, trainer.global_step, why)
+            except OSError as error:
+                warn(f"status not written ({in_words(error)}): the run ended with {why}")
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         tables = [logger for logger in trainer.loggers if isinstance(logger, MetricsFile)]
         checkpoint["sgdlit_rows"] = tables[0].rows if tables else 0
+        if tables:
+            tables[0].keep_through_a_loss_of_power()
+            checkpoint["sgdlit_table"] = tables[0].seal
 
     def _save_resume(self, trainer: Trainer) -> None:
         self._due, self._saved_step = False, trainer.global_step

@@ -9,8 +9,8 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim import LBFGS, Optimizer, SparseAdam
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from sgdlit.algorithms import Member
 from sgdlit.algorithms.engines import check_engine
@@ -19,10 +19,11 @@ from sgdlit.algorithms.transforms.base import check_separable
 from sgdlit.algorithms.watching import WatchesNetwork
 from sgdlit.config.options import find_class
 from sgdlit.data.keyed_data import KeyedData
-from sgdlit.data.members import AsOneProcess, MembersData
+from sgdlit.data.members import AsOneProcess, MembersData, data_of
 from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.errors import UserError
 from sgdlit.objectives.objective import allowed_sizes
+from sgdlit.training.clock import planned_steps
 from sgdlit.training.own_metrics import Metrics, check_metrics
 from sgdlit.training.phases import refuse_composed
 
@@ -122,21 +123,58 @@ def _check_transform(member: Member, trainer: Any, datamodule: Any) -> None:
 
 
 def check_optimizers(members: Sequence[Member]) -> None:
-    """Build every optimizer and schedule.
+    """Build every optimizer and schedule, and advance the schedule, which some refuse only then.
 
     Raises:
         UserError: one that cannot be built.
     """
     for k, member in enumerate(members):
         try:
-            _ = member.optimizer
+            _check_optimizer(member)
             _check_plateau(member)
+            _advance_and_forget(member)
         except (ValueError, TypeError) as error:
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
             whose = f"\n({_whose(k, member)})" if member.point else ""
             raise UserError(f"model.optimizer, model.scheduler: {cause}{whose}") from error
+
+
+def _check_optimizer(member: Member) -> None:
+    if isinstance(member.optimizer, LBFGS | SparseAdam):
+        why = "sparse gradients" if isinstance(member.optimizer, SparseAdam) else "several losses per step"
+        raise UserError(
+            f"model.optimizer: {type(member.optimizer).__name__} needs {why}; allowed: an optimizer that "
+            "takes one gradient per step, such as torch.optim.SGD or torch.optim.Adam"
+        )
+
+
+def _advance_and_forget(member: Member) -> None:
+    """Two steps of the schedule, unless it waits for evaluations; the member then begins again."""
+    try:
+        for _ in range(0 if isinstance(member.scheduler, ReduceLROnPlateau) else 2):
+            member.advance_schedule()
+    except ArithmeticError as error:
+        raise ValueError(f"{type(member.scheduler).__name__} cannot be advanced: {error}") from None
+    member.begin_again()
+
+
+def check_schedules_last(members: Sequence[Member], trainer: Trainer, datamodule: Any) -> None:
+    """Refuse a schedule that ends before the run.
+
+    Raises:
+        UserError: naming both numbers of steps.
+    """
+    each = data_of(datamodule) if isinstance(datamodule, KeyedData | MembersData) else []
+    for member, data in zip(members, each, strict=False):
+        if isinstance(member.scheduler, OneCycleLR):
+            there, needed = member.scheduler.total_steps, planned_steps(trainer, data.steps_per_epoch)
+            if needed > there:
+                raise UserError(
+                    f"model.scheduler: OneCycleLR has a rate for {there} steps of {needed}; allowed: "
+                    f"model.scheduler.total_steps: {needed} or more"
+                )
 
 
 def _check_plateau(member: Member) -> None:

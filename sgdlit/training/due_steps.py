@@ -80,16 +80,32 @@ def _next_multiple(step: int, period: int) -> int:
 def acts_at_unknown_steps(callback: Callback) -> str | None:
     """Why a callback cannot follow calls of many steps, in words; None if it can."""
     cls = type(callback)
-    between = [hook for hook in _PER_BACKWARD if getattr(cls, hook) is not getattr(Callback, hook)]
+    between = [hook for hook in _PER_BACKWARD if _has_own(callback, hook)]
     if between:
         return f"{cls.__name__} acts inside a step ({between[0]})"
-    if isinstance(callback, ModelCheckpoint | LearningRateMonitor | DeviceStatsMonitor | ProgressBar | Timer):
+    if isinstance(callback, ModelCheckpoint):
+        return _between_steps(callback)
+    if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor | ProgressBar | Timer):
         return None
     if isinstance(callback, SaysWhenDue | ActsEveryNSteps):
         return None
-    if any(getattr(cls, hook) is not getattr(Callback, hook) for hook in _PER_BATCH):
+    if any(_has_own(callback, hook) for hook in _PER_BATCH):
         return f"{cls.__name__} acts at every batch, and says neither every_n_steps nor next_due(step)"
     return None
+
+
+def _between_steps(callback: ModelCheckpoint) -> str | None:
+    """What Lightning's checkpoints do under its own optimization alone."""
+    if callback._train_time_interval is not None:
+        return "ModelCheckpoint looks at the clock after every step (train_time_interval)"
+    if callback._every_n_train_steps > 0 and callback.monitor is not None:
+        return "ModelCheckpoint waits at its steps for a metric (every_n_train_steps with monitor)"
+    return None
+
+
+def _has_own(callback: Callback, hook: str) -> bool:
+    """Whether a callback does something in a hook: by its class, or as a LambdaCallback by itself."""
+    return hook in vars(callback) or getattr(type(callback), hook) is not getattr(Callback, hook)
 
 
 def acts_inside_steps(module: LightningModule, base: type[LightningModule]) -> str | None:

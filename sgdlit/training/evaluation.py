@@ -119,6 +119,12 @@ class BestSoFar:
     def __init__(self, best: Mapping[str, float] | None = None) -> None:
         self.best = dict(best or {})
 
+    @staticmethod
+    def names(split: str) -> list[str]:
+        """What may be known of an evaluation set, of one that is classified or not."""
+        figures = ["highest_accuracy", "lowest_loss", "accuracy_at_best_val", "loss_at_best_val"]
+        return [f"{split}/{name}" for name in (*MEANS, *figures)]
+
     def update(self, row: Mapping[str, float], splits: Iterable[str]) -> bool:
         """Take an evaluation into account; whether validation says that this is the best so far.
 

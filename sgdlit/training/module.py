@@ -41,6 +41,7 @@ from sgdlit.training import checks, rows
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
 from sgdlit.training.clock import advance_clock, share_clock
 from sgdlit.training.evaluation import BestSoFar, EvaluationSums
+from sgdlit.training.lightnings_own import check_lightnings_own, check_monitors
 from sgdlit.training.own_metrics import MetricsOfMember, forget_later_matrices, keep_matrices
 from sgdlit.training.phases import length_in_flight, run_length, tell_length
 from sgdlit.training.rebuilt import rebuilt_modules
@@ -190,12 +191,16 @@ class Training(LightningModule):
         Raises:
             UserError: naming the key, its value and what is allowed.
         """
+        check_lightnings_own(trainer)
         checks.check_optimizers(self.members)
         tell_length((member.scheduler for member in self.members), run_length(trainer, datamodule))
         if self.mixing is not None:
             checks.check_mixing(self.mixing, self.members, trainer)
         self._plan(trainer, datamodule)
         checks.check_members(self, trainer, datamodule)
+        checks.check_schedules_last(self.members, trainer, datamodule)
+        if type(self) is Training and not any(self.metrics) and isinstance(datamodule, OnDeviceData):
+            check_monitors(trainer, datamodule.evaluation_splits)
 
     def setup(self, stage: str) -> None:
         datamodule = self.trainer.datamodule
@@ -318,7 +323,6 @@ class Training(LightningModule):
             self.trainer.strategy.root_device,
             precision,
             isinstance(precision, MixedPrecision),
-            self.trainer.estimated_stepping_batches,
         )
         return EngineGroup(self.members[self.owned], self.engine, machine, self._engines_before, self.mixing)
 

@@ -238,6 +238,13 @@ IMPOSSIBLE = {
         "allowed: 10",
     ),
     "--data null": ("data: missing", "configs/"),
+    "--model.scheduler StepLR --model.scheduler.step_size 0": ("model.scheduler: StepLR cannot be advanced",),
+    "--model.scheduler OneCycleLR --model.scheduler.max_lr 1 --model.scheduler.total_steps 3": (
+        "OneCycleLR has a rate for 3 steps of 4",
+        "model.scheduler.total_steps: 4 or more",
+    ),
+    "--model.optimizer SparseAdam": ("model.optimizer: SparseAdam needs sparse gradients",),
+    "--model.optimizer LBFGS": ("model.optimizer: LBFGS needs several losses per step",),
 }
 
 
@@ -289,6 +296,22 @@ def test_a_config_that_cannot_be_read(capsys):
     assert f"'broken.yaml' is not valid YAML, line {line}" in refused(capsys, "--config", "broken.yaml")
     assert "'text.yaml' holds a str, not options" in refused(capsys, "--config", "text.yaml")
     assert "'bytes.yaml' cannot be read: it is not text" in refused(capsys, "--config", "bytes.yaml")
+
+
+@pytest.mark.parametrize("section", ["trainer", "checkpoints"])
+@pytest.mark.parametrize("value", ["0.5", "-1", ".nan", "[]", "x"])
+def test_a_section_that_is_a_value(section, value, capsys):
+    Path("wrong.yaml").write_text(CIFAR10[: CIFAR10.index("trainer:")] + f"{section}: {value}\n")
+    assert refused(capsys, "--config", "wrong.yaml").startswith(f"{section}: ")
+
+
+LENGTHS = ["max_steps", "max_epochs", "limit_train_batches", "check_val_every_n_epoch"]
+
+
+@pytest.mark.parametrize("key", LENGTHS)
+def test_a_run_without_a_step_and_a_cadence_of_nothing(key, capsys):
+    text = refused(capsys, "--config", "cifar.yaml", f"--trainer.{key}=0")
+    assert text.startswith(f"trainer.{key}: 0 is not allowed; allowed: 1 or more")
 
 
 def test_the_last_of_several_configs_is_blamed(capsys):

@@ -143,12 +143,13 @@ def test_a_finished_run_gets_more_epochs(runs):
 
 def test_rows_after_the_checkpoint_are_measured_again(runs):
     """As after kill −9: the table is ahead of the checkpoint, here by the second half of the run."""
-    assert runs.fit("half", "--trainer.max_steps=12") == 0
     assert runs.fit("whole") == 0
-    assert runs.fit("thrown_back") == 0
-    early, late = (runs.path(name) / "checkpoints" / "resume.ckpt" for name in ("half", "thrown_back"))
-    late.write_bytes(early.read_bytes())
-    assert runs.resume("thrown_back") == 0
+    assert runs.fit("thrown_back", "--trainer.max_steps=12") == 0
+    path = runs.path("thrown_back") / "checkpoints" / "resume.ckpt"
+    early = path.read_bytes()
+    assert runs.resume("thrown_back", "--trainer.max_steps=20") == 0
+    path.write_bytes(early)
+    assert runs.resume("thrown_back", "--trainer.max_steps=20") == 0
     assert run_differences(runs, "whole", "thrown_back") == []
 
 
@@ -202,3 +203,30 @@ def test_an_early_stop_at_the_end_of_an_epoch_leaves_a_checkpoint(runs):
     early += ["--trainer.callbacks.check_on_train_epoch_end=true"]
     assert runs.fit("early", *early) == 0
     assert runs.checkpoint("early")["global_step"] == runs.status("early")["step"] < 20
+
+
+TABLES = {
+    "without its last row": lambda text: text[: text[:-1].rindex("\n") + 1],
+    "with another digit": lambda text: text[:-2] + str((int(text[-2]) + 1) % 10) + "\n",
+    "with rows that changed places": lambda text: "\n".join(
+        [*text.split("\n")[:2], *text.split("\n")[2:4][::-1], *text.split("\n")[4:]]
+    ),
+    "empty": lambda text: "",
+    "of other columns": lambda text: text.replace("train/loss", "train/lost", 1),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_run_whose_table_was_damaged_is_not_resumed(runs, kind, capsys):
+    name = "table"
+    if not runs.path(name).exists():
+        assert runs.fit(name) == 0
+    path = runs.path(name) / "metrics.csv"
+    whole = path.read_text()
+    path.write_text(TABLES[kind](whole))
+    assert path.read_text() != whole
+    assert runs.resume(name, "--trainer.max_steps=25") == 2
+    assert f"{path}: not as the checkpoint left it" in capsys.readouterr().err
+    assert path.read_text() == TABLES[kind](whole)
+    path.write_text(whole)
+    assert runs.status(name)["step"] == 20

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and kill −9: what is left behind resumes exactly; and what a checkpoint is on the disk."""
 
+import os
 import resource
 import signal
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 import torch
 from fit_runs import PATIENCE, Runs, differences, processes, wait_until
 from kills import ENDLESS, finish_and_compare
+
+from sgdlit.foundations import console
+from sgdlit.training.ranks import lost_a_rank
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +94,40 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_says_so(runs, capsys):
     parts = ("state_dict", "optimizer_states")
     a, b = runs.checkpoint("full"), runs.checkpoint("not_full")
     assert differences({k: a[k] for k in parts}, {k: b[k] for k in parts}) == []
+
+
+def test_a_disk_that_is_full_ends_in_a_sentence_and_leaves_what_was_there(runs, capsys):
+    """Here a limit on the size of files: the table is the first that reaches it, after a checkpoint."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    small = ["--model.network.widths=[784,1,10]", "--trainer.log_every_n_steps=1", "--trainer.max_steps=2000"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
+    try:
+        assert runs.fit("limited", *small, "--checkpoints.every_n_steps=10", "--trainer.logger=false") == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    path = runs.path("limited") / "metrics.csv"
+    text = capsys.readouterr().err
+    assert f"sgdlit: error: {path}: row of step " in text
+    assert "not written (File too large)" in text
+    assert "Traceback" not in text
+    status, step = runs.status("limited"), runs.checkpoint("limited")["global_step"]
+    assert (status["state"], str(path) in status["error"]) == ("failed", True)
+    assert 0 < step <= status["step"]
+    assert runs.resume("limited", f"--trainer.max_steps={step + 5}") == 0
+
+
+def test_standard_error_that_nobody_reads_is_silent():
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = console._Lasting(os.fdopen(writing, "wb"), line_buffering=True)
+    for _ in range(3):
+        print("nobody hears it", file=stream, flush=True)
+    assert os.stat(stream.fileno()).st_rdev == os.stat(os.devnull).st_rdev
+    stream.close()
+
+
+def test_the_loss_of_a_rank_is_told_from_other_errors():
+    lost = "[/third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer"
+    assert lost_a_rank(RuntimeError(lost))
+    assert not lost_a_rank(RuntimeError("Connection reset by peer"))
+    assert not lost_a_rank(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

@@ -12,6 +12,7 @@ from sgdlit.data.finite.shapes import Shapes
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.data.teachers import LinearTeacher, MLPTeacher
 from sgdlit.foundations import native
+from sgdlit.foundations.native.library import library_path
 from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.models.diagonal import DiagonalLinear
 from sgdlit.models.sensing import BilinearForm
@@ -273,3 +274,18 @@ def test_a_small_weight_decay_counts_in_float32(case, engine):
             ends[dtype, decay] = parameters(one).double().norm()
     lost = {dtype: float(ends[dtype, 0.0] - ends[dtype, 1.8e-6]) for dtype in (torch.float64, torch.float32)}
     assert lost[torch.float32] == pytest.approx(lost[torch.float64], rel=0.2)
+
+
+def test_a_short_run_takes_the_engine_of_a_long_one_on_a_new_machine_too(tmp_path, monkeypatch):
+    """The library that has still to be built decides nothing."""
+    if native.compiler() is None:
+        pytest.skip("no C compiler on this machine")
+    run, make_data, _ = CASES["sensing"]
+    engines = EngineGroup([member(**run)], "auto", machine())
+    monkeypatch.setenv("SGDLIT_CACHE", str(tmp_path / "cold"))
+    native.library.cache_clear()
+    library_path.cache_clear()
+    engines.run(Block(0, 1, [batches(make_data(0))]))
+    assert engines.description()["engine"] == "fused"
+    native.library.cache_clear()
+    library_path.cache_clear()

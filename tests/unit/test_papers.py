@@ -338,3 +338,20 @@ def test_divergence_is_recorded_at_the_step_at_which_a_bare_loop_has_it(tmp_path
             torch._foreach_add_(list(network.parameters()), gradient, alpha=-lr)
     assert status["step"] == next(step for step, loss in enumerate(losses) if not loss.isfinite())
     assert value_at(load_run("logs/matrix_sensing_simple/version_0").config, "figure") == "sensing"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            ["--trainer.callbacks", "IterateAverage"],
+            "trainer.callbacks: sgdlit.training.iterate_average.Iter",
+        ),
+        (["--trainer.precision", "bf16-mixed"], "trainer.precision: bf16-mixed"),
+    ],
+)
+def test_runs_whose_exact_risk_is_another_are_refused(tmp_path, changed, words):
+    """θ̃ has a risk of its own; so have rounded parameters."""
+    fit(tmp_path, "other", *changed, "--trainer.max_steps", "6")
+    with pytest.raises(UserError, match=words):
+        runs_of(tmp_path / "other")

@@ -2,6 +2,8 @@
 
 import csv
 import itertools
+import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,6 +156,40 @@ def test_curves_over_steps(results):
     assert series.points[0].summary.center == pytest.approx(8 * np.mean(values[:2]))
     assert series.points[2].summary.center == pytest.approx(np.mean(values[:2]))
     assert [run.state for run in series.points[2].runs] == ["finished", "finished", "diverged"]
+
+
+def damage(path: Path, kind: str) -> None:
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        at = archive.getinfo("test/loss.npy").header_offset + 80  # beyond the header of the part
+    flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    path.write_bytes({"a bit": flipped, "cut": whole[: len(whole) // 2], "no archive": b"garbage"}[kind])
+
+
+LAST_TWO = "model.optimizer.lr, metric: {name: test/loss, when: {mean_of_last: 2}}"
+
+
+@pytest.mark.parametrize("kind", ["a bit", "cut", "no archive"])
+@pytest.mark.parametrize(
+    "x", ["step", "model.optimizer.lr, metric: {name: test/loss, when: {mean_of_last: 2}}"]
+)
+def test_a_damaged_curve_file_costs_its_own_run_alone(results, kind, x, tmp_path, capsys):
+    rate = f", model.optimizer.lr: {RATES[0]}" if x == "step" else ""
+    figure = f"x: {x}, curves: [{{grid: all, where: {{data.batch_size: 1{rate}}}}}]"
+    (whole,) = series_of(results, figure)
+    store = Store(tmp_path / "store", create=True)
+    for name in ("runs", "curves"):
+        shutil.copytree(results.store.folder / name, store.folder / name, dirs_exist_ok=True)
+    path = store.folder / "curves" / f"{0:016x}-1.npz"
+    damage(path, kind)
+    (series,) = series_of(SweepResults(results.plan, store), figure)
+    assert (
+        f"{path}: cannot be read; run the cell again with --rerun; it is left out" in capsys.readouterr().err
+    )
+    assert len(whole.points[0].runs) == 3
+    assert [run.seed for run in series.points[0].runs] == [0, 2]
+    assert series.points[0].summary.rule.endswith("1 not run yet")
+    assert series.points[1:] == whole.points[1:] or x == "step"
 
 
 WRONG = {

@@ -18,6 +18,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.locks import Locks
 from sgdlit.runs.folder import BeingWritten
 from sgdlit.sweeps import worker
+from sgdlit.sweeps.hparams import write_hparams
 from sgdlit.sweeps.store import Result, Store, summary_of
 
 
@@ -121,6 +122,35 @@ def test_folders_that_are_no_store(tmp_path, store):
     (store.folder / "store.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read, so what the folder holds is not known"):
         Store(store.folder)
+
+
+def test_a_store_whose_maker_was_killed_before_its_first_file_is_one(tmp_path):
+    folder = tmp_path / "half"
+    (folder / "runs").mkdir(parents=True)
+    (folder / "curves").mkdir()
+    (folder / ".store.json.123").write_text("{")
+    Store(folder, create=True).write(result(), {})
+    assert list(Store(folder).read()[0]) == ["0a-1"]
+    (tmp_path / "theirs" / "runs").mkdir(parents=True)
+    (tmp_path / "theirs" / "runs" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="holds other files than a sweep's"):
+        Store(tmp_path / "theirs", create=True)
+
+
+def test_a_table_of_hyper_parameters_that_another_sweep_writes_too(tmp_path, monkeypatch):
+    """The other is first, between the look and the rename."""
+    folder, own = tmp_path / "tensorboard", result(made_by={"at": "12:00"})
+    rename = Path.rename
+
+    def after_another(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "rename", rename)
+        assert write_hparams(folder, [own]) == 1
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", after_another)
+    assert write_hparams(folder, [own]) == 1
+    assert [path.name for path in folder.iterdir()] == ["0a-1_1200"]
+    assert list((folder / "0a-1_1200").glob("events.*"))
 
 
 # Locks

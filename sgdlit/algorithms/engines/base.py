@@ -44,13 +44,11 @@ class Machine:
         device: of parameters and batches.
         precision: of the run.
         mixed: whether networks compute in another precision than that of their parameters.
-        last_step: the step at which the run ends, as far as is known: a short run is not worth preparations.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Precision = field(default_factory=AsGiven)
     mixed: bool = False
-    last_step: float = float("inf")
 
 
 class Losses(NamedTuple):

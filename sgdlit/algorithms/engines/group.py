@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 EngineName = Literal["auto", "fused", "rank_one", "stacked", "compiled", "loop"]
 
 _FASTEST_FIRST: tuple[EngineName, ...] = ("fused", "rank_one", "stacked")
-_WORTH_BUILDING = 5000  # updates over which the C compiler's third of a second is earned back
 
 
 def check_engine(name: EngineName, members: Sequence[Member], mixed: bool = False) -> None:
@@ -139,7 +138,7 @@ class EngineGroup:
                 raise _not_possible(self.name, unfit) from unfit
         before: EngineName | None = self._before.get("engine")
         for name in (before, *_FASTEST_FIRST):
-            if name is not None and (name == before or not self._too_dear(name, block)):
+            if name is not None and (name == before or not self._too_dear(name)):
                 try:
                     return name, self._make(name, block)
                 except Unfit as unfit:
@@ -147,14 +146,10 @@ class EngineGroup:
                         self.note = f"members are trained one at a time: {unfit}"
         return "loop", self._make("loop", block)
 
-    def _too_dear(self, name: str, block: Block) -> bool:
+    def _too_dear(self, name: str) -> bool:
         """Whether an engine would cost more than it saves."""
         network = self.members[0].network
         parameter = next(network.parameters())
-        if name == "fused":
-            real = "double" if parameter.dtype == torch.float64 else "float"
-            updates = len(self.members) * (self.machine.last_step - block.start)
-            return not native.is_built("steps", f"REAL={real}") and updates < _WORTH_BUILDING
         # Convolutions of several runs become grouped ones, which lose on a CPU.
         return name == "stacked" and parameter.device.type == "cpu" and _has_convolutions(network)
 

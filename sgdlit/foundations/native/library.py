@@ -45,10 +45,6 @@ def _flags(name: str) -> tuple[str, ...]:
     return *_FLAGS, _ROUNDING[name]
 
 
-def is_built(name: str, *defines: str) -> bool:
-    return library_path(name, *defines).is_file()
-
-
 @cache
 def library(name: str, *defines: str) -> ctypes.CDLL:
     """The compiled functions of ``name.c``.

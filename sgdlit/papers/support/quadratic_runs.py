@@ -30,7 +30,20 @@ _PRESUPPOSED = {
     "data.shard_size": None,
     "data.repeats": 1,
     "trainer.gradient_clip_val": None,
+    "trainer.overfit_batches": 0.0,
+    "model.transform": None,
+    "ensemble": None,
+    "mixing": None,
 }
+_ONLY_LOOK_ON = (
+    "sgdlit.training.measuring.Measures",
+    "sgdlit.training.log_spaced_validation.LogSpacedValidation",
+    *(
+        f"lightning.pytorch.callbacks.{name}"
+        for name in ("LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "RichModelSummary")
+    ),
+)
+"""The callbacks that leave the iterate, and what is evaluated of it, as they are."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,14 @@ class QuadraticRun:
             found = value_at(self.config, key)
             found = found["class_path"] if isinstance(found, dict) and "class_path" in found else found
             if found != needed:
-                raise UserError(f"{key}: {found} in a run whose exact risk is asked for; allowed: {needed}")
+                raise _unknown(key, found, str(needed))
+        precision = str(self["trainer.precision"] or "32-true")
+        if precision.removesuffix("-true") not in ("32", "64"):
+            raise _unknown("trainer.precision", precision, "32-true, 64-true")
+        callbacks = self["trainer.callbacks"] or []
+        for given in callbacks if isinstance(callbacks, list) else [callbacks]:
+            if given["class_path"] not in _ONLY_LOOK_ON:
+                raise _unknown("trainer.callbacks", given["class_path"], ", ".join(_ONLY_LOOK_ON))
 
     def __getitem__(self, key: str) -> Any:
         return value_at(self.config, key)
@@ -85,3 +105,7 @@ class QuadraticRun:
         model = NoisyQuadratic(curvature, variance, np.ones(d))
         momentum = self["model.optimizer.momentum"]
         return risk_of_lrs(model, learning_rates(self.config, steps), self["data.batch_size"], momentum)
+
+
+def _unknown(key: str, found: Any, allowed: str) -> UserError:
+    return UserError(f"{key}: {found} in a run whose exact risk is asked for; allowed: {allowed}")
