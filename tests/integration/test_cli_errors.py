@@ -233,6 +233,10 @@ IMPOSSIBLE = {
         "model.scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau",
         "lightning.pytorch.cli.ReduceLROnPlateau",
     ),
+    "--model.transform PerClassNormalisation --model.transform.classes 3": (
+        "model.transform.classes: 3",
+        "allowed: 10",
+    ),
     "--data null": ("data: missing", "configs/"),
 }
 
