@@ -74,7 +74,7 @@ class Metric(Abbreviated):
 
     @property
     def logged(self) -> str:
-        """The metric as tables name it, with the name under which it was logged: ``highest test/accuracy``."""
+        """The metric as tables name it, by the name under which it was logged: ``highest test/loss``."""
         return self._words(self.name)
 
     def _words(self, name: str) -> str:
