@@ -251,7 +251,7 @@ def _tables(drawn: Drawn) -> tuple[list[dict], list[dict]]:
     for i, (panel, curves) in enumerate(drawn):
         for series in curves:
             for point in series.points:
-                place = {"panel": panel.title or i, "curve": series.label, "metric": series.metric.words}
+                place = {"panel": panel.title or i, "curve": series.label, "metric": series.metric.logged}
                 place |= {"x_is": panel.x or "", "x": point.x}
                 chosen = {f"best {key}": choice.chosen for key, choice in point.choices.items()}
                 points.append({**place, **chosen, **summary_columns(point)})

@@ -69,8 +69,16 @@ class Metric(Abbreviated):
 
     @property
     def words(self) -> str:
-        """The metric as an axis names it."""
-        name, value = metric_in_words(self.name), f"{self.value:g}" if self.value is not None else ""
+        """The metric as an axis names it: ``highest test accuracy``."""
+        return self._words(metric_in_words(self.name))
+
+    @property
+    def logged(self) -> str:
+        """The metric as tables name it, by the name under which it was logged: ``highest test/loss``."""
+        return self._words(self.name)
+
+    def _words(self, name: str) -> str:
+        value = f"{self.value:g}" if self.value is not None else ""
         return (
             self.label
             or {
