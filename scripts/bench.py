@@ -21,6 +21,7 @@ from typing import Any
 from sgdlit.foundations.threads import SPINS
 
 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # as in the commands, before torch is loaded
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of a GPU's memory
 
 import logging
 import warnings

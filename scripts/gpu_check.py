@@ -52,6 +52,10 @@ PARTS = {
         command=(*_BENCH, "fit", "sensing", "wide", "small", "sensing-ensembles", "mlp", "--rounds", "2"),
         small=("scripts/bench.py", "--help"),
     ),
+    "jax": Part(
+        "the same works in JAX, where it is installed", 240,
+        command=(*_BENCH, "jax", "--rounds", "1"), small=("scripts/bench.py", "--help"),
+    ),
     "projection": Part("a step of F1b and of F6a, and the whole figures", 240, "engines:projection"),
 }  # fmt: skip
 

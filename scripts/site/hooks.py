@@ -2,12 +2,14 @@
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 _HERE = Path(__file__).resolve().parent
 _REPOSITORY = _HERE.parents[1]
+sys.path.insert(0, str(_REPOSITORY))  # the package of this tree is what is told about
 _LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")
 
 

@@ -29,7 +29,7 @@ _KINDS = {
     "Callbacks": ("sgdlit.training", "lightning.pytorch.Callback"),
 }
 """Heading: the rooms in which classes of a kind lie, and their base."""
-_INTERNAL = ("DivergenceGuard", "StepProgress", "Member", "LossesOf")
+_INTERNAL = ("DivergenceGuard", "StepProgress", "MembersData")
 _OF_TORCH = ("last_epoch",)  # fields that torch gives its schedules, and no config
 _API = {
     "Runs and sweeps": ("sgdlit.runs.reading", "sgdlit.sweeps.reading", "sgdlit.cli.notebook"),

@@ -495,6 +495,6 @@ def _plan(target: Target, scale: str) -> str:
                 protocol = claim.quick if scale == "quick" else claim.full
                 lines.append(f"{target.paper.name}:{claim.id}  {scale}: {protocol}")
                 if claim.config and scale == "full":
-                    command = "sweep" if claim.config.startswith("sweeps/") else "fit"
+                    command = catalogue.command_of(claim.config)
                     lines.append(f"  python -m sgdlit {command} --config configs/{claim.config}")
     return "\n".join(lines)

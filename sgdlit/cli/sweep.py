@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sgdlit.cli.parser import CommandParser, check_jobs
 from sgdlit.foundations.console import say
+from sgdlit.foundations.late_imports import load_late
 from sgdlit.foundations.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ class Worker:
         self.arguments = arguments
 
     def __call__(self) -> int:
+        load_late()
         sleep_while_waiting()
         code = main(self.arguments)
         if code > 1:

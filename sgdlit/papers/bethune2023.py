@@ -126,6 +126,7 @@ PAPER = Paper(
                     "1 to 1e-10 in every layer and example",
                     _QUICK,
                     _FULL,
+                    "list/lipschitz.yaml",
                 ),
                 Claim(
                     "L12b",
@@ -135,6 +136,7 @@ PAPER = Paper(
                     "never above 1, on the mean below 0.4, 0.06 and 0.003 at depth 2, 4 and 8",
                     _QUICK,
                     _FULL,
+                    "list/lipschitz.yaml",
                 ),
             ),
             measure,

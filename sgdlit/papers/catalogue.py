@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import digits
 
+from sgdlit.config.shipped import find as find_config
 from sgdlit.foundations.errors import UserError, did_you_mean, nearest, with_allowed
 from sgdlit.papers.paper import Experiment, Paper
 
@@ -71,6 +72,13 @@ def experiments(paper: Paper, claim: str | None = None) -> list[Experiment]:
         ids = [c.id for c in paper.claims]
         raise UserError(with_allowed(f"{paper.name} has no claim {claim!r}{did_you_mean(claim, ids)}", ids))
     return found
+
+
+def command_of(config: str) -> str:
+    """What trains a file below ``configs/``: ``sweep`` where it describes many runs, else ``fit``."""
+    path = find_config(config)
+    text = "" if path is None else path.read_text(encoding="utf-8")
+    return "sweep" if "\nsweep:" in text else "fit"
 
 
 def _imported(module: str) -> Paper:

@@ -22,7 +22,7 @@ class Claim:
         prediction: what has to be found for the claim to hold.
         quick: the protocol of ``reproduce`` at quick scale.
         full: the protocol at full scale.
-        config: the file below ``configs/`` that trains at full scale; empty where nothing is trained.
+        config: the file below ``configs/`` that trains at full scale; empty where there is none.
         shows: whether it shows at quick scale. Where it does not, that is a result: findings say so with
             numbers, and the notes of those that fail say why, as far as it is known.
     """

@@ -181,10 +181,11 @@ _QUICK = (
     "B = 32 with replacement, 10 seeds; GD also at the ratios 2, 5, 50 and balanced"
 )
 _FULL = "two classes of CIFAR-10, one of them thinned out"
+_CONFIG = "list/class_imbalance_images.yaml"
 
 
 def _claim(identity: str, statement: str, prediction: str) -> Claim:
-    return Claim(identity, statement, _SOURCE, "simulated", prediction, _QUICK, _FULL)
+    return Claim(identity, statement, _SOURCE, "simulated", prediction, _QUICK, _FULL, _CONFIG)
 
 
 PAPER = Paper(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sgdlit import theory
+from sgdlit.config.words import metric_in_words
 from sgdlit.data.spectra import power_law
 from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, select
 from sgdlit.foundations.errors import UserError
@@ -332,9 +333,9 @@ def _draw_network(ax: Axes, rows: Sequence[Row], runs: Sequence[Row]) -> None:
     for name in names if len(names) > 1 else []:
         own = select(runs, run=name)
         x, y = [r["step"] for r in own], [r["value"] for r in own]
-        ax.plot(x, y, color=COLORS[1], alpha=0.3, linewidth=0.7)
+        ax.plot(x, y, color=COLORS[1], alpha=0.5, linewidth=0.7)
     _draw_points(ax, steps, rows, "mean", f"{len(names)} runs" if len(names) > 1 else "one run")
-    finish(ax, f"network, {_lrs_in_words(rows)} (G3)", "step", rows[0]["metric"], log="y")
+    finish(ax, f"network, {_lrs_in_words(rows)} (G3)", "step", metric_in_words(rows[0]["metric"]), log="y")
 
 
 def _draw_points(ax: Axes, steps: Sequence[int], rows: Sequence[Row], column: str, what: str) -> None:

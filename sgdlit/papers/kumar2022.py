@@ -282,7 +282,7 @@ _FULL = "CLIP ViT-B/16, DINO and ConvNeXt on FMoW, Camelyon, Living-17, Waterbir
 
 def _claim(identity: str, statement: str, prediction: str) -> Claim:
     source = "Kumar, Shen, Bubeck & Gunasekar 2022, arXiv 2211.09359, section 3"
-    return Claim(identity, statement, source, "trained", prediction, _QUICK, _FULL, "list/embedding.yaml")
+    return Claim(identity, statement, source, "trained", prediction, _QUICK, _FULL, "list/fine_tuning.yaml")
 
 
 PAPER = Paper(

@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Template
 
 from sgdlit.foundations.files import write_atomically
-from sgdlit.papers import record
+from sgdlit.papers import catalogue, record
 from sgdlit.papers.claim import Claim
 from sgdlit.papers.paper import Experiment, Paper
 from sgdlit.papers.record import Entry
@@ -184,8 +184,7 @@ def _how(named: str, claims: Sequence[Claim], entry: Entry | None) -> str:
 def _at_full_scale(named: str, claims: Sequence[Claim]) -> str:
     lines = [f"python -m sgdlit reproduce {named} --scale full"]
     for config in dict.fromkeys(claim.config for claim in claims if claim.config):
-        called = "sweep" if "sweeps/" in config else "fit"
-        lines.append(f"python -m sgdlit {called} --config configs/{config}")
+        lines.append(f"python -m sgdlit {catalogue.command_of(config)} --config configs/{config}")
     return "\n".join(lines)
 
 

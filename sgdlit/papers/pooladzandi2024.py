@@ -205,7 +205,7 @@ _FULL = "ResNet-18 on CIFAR-10, nanoGPT"
 
 def _claim(identity: str, statement: str, prediction: str) -> Claim:
     source = "Pooladzandi & Li 2024, arXiv 2402.04553"
-    return Claim(identity, statement, source, "simulated", prediction, _QUICK, _FULL)
+    return Claim(identity, statement, source, "simulated", prediction, _QUICK, _FULL, "list/psgd.yaml")
 
 
 PAPER = Paper(

@@ -202,7 +202,7 @@ def draw_training(tables: Tables) -> dict[str, Figure]:
 _SETTING = "a pre-LN transformer of width 32 and one block, five seeds"
 _FULL = "ViT-S on ImageNet, GPT-2 on OpenWebText"
 _SOURCE = "Xu, Xiang, Cai & Wen 2024, arXiv 2412.11768"
-_CONFIG = "list/tiny_transformer.yaml"
+_CONFIG = "list/tensor_rates.yaml"
 
 PAPER = Paper(
     "xu2024",

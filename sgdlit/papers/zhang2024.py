@@ -218,7 +218,9 @@ _FULL = "spectra of the blocks of ViT, BERT and GPT-2 against CNNs by stochastic
 
 def _claim(identity: str, statement: str, prediction: str, shows: bool = True) -> Claim:
     source = "Zhang, Chen, Ding, Li, Sun & Luo 2024, arXiv 2402.16788, section 3"
-    return Claim(identity, statement, source, "exact", prediction, _QUICK, _FULL, shows=shows)
+    return Claim(
+        identity, statement, source, "exact", prediction, _QUICK, _FULL, "list/block_quadratic.yaml", shows
+    )
 
 
 PAPER = Paper(

@@ -233,6 +233,10 @@ IMPOSSIBLE = {
         "model.scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau",
         "lightning.pytorch.cli.ReduceLROnPlateau",
     ),
+    "--model.transform PerClassNormalisation --model.transform.classes 3": (
+        "model.transform.classes: 3",
+        "allowed: 10",
+    ),
     "--data null": ("data: missing", "configs/"),
     "--model.scheduler StepLR --model.scheduler.step_size 0": ("model.scheduler: StepLR cannot be advanced",),
     "--model.scheduler OneCycleLR --model.scheduler.max_lr 1 --model.scheduler.total_steps 3": (

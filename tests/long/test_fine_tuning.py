@@ -41,3 +41,21 @@ def test_a_resumed_run_goes_on_from_its_own_weights_with_its_own_groups():
         sgdlit.fit(other, resume=str(stopped.folder))
     resumed = sgdlit.fit(longer, resume=str(stopped.folder))
     assert_equal(straight.network(), resumed.network())
+
+
+def test_a_run_in_phases_that_a_signal_stopped_ends_with_the_same_bits():
+    given = {
+        "model.optimizer": "AdamW",
+        "model.scheduler": "Phases",
+        "model.scheduler.phases": [{"shape": "linear", "start": 0.0, "end": 1.0, "share": 0.25},
+                                   {"shape": "cosine", "end": 0.0}],
+        "trainer.max_steps": -1,
+        "trainer.max_epochs": 4,
+    }  # fmt: skip
+    straight = sgdlit.fit(BASE, FROZEN, given, name="straight")
+    stop = {"trainer.callbacks": "fit_runs.SignalAt", "trainer.callbacks.steps": [6]}
+    with pytest.raises(KeyboardInterrupt, match="stopped by a signal"):
+        sgdlit.fit(BASE, FROZEN, given, stop, name="stopped")
+    resumed = sgdlit.fit(resume="logs/stopped/version_0")
+    assert resumed.status["step"] == 16
+    assert_equal(straight.network(), resumed.network())

@@ -58,7 +58,7 @@ def test_a_machine_without_a_gpu_is_told_so():
 def test_every_part_is_there():
     for part in gpu_check.PARTS.values():
         assert bool(part.function) != bool(part.command and part.small)
-    assert sum(part.seconds for part in gpu_check.PARTS.values()) < 35 * 60  # at the most; usually far less
+    assert sum(part.seconds for part in gpu_check.PARTS.values()) < 40 * 60  # at the most; usually far less
     assert gpu_check.WHOLE < 25 * 60
 
 

@@ -130,3 +130,12 @@ def test_a_quiet_command_tells_only_what_went_wrong(capsys, tmp_path, monkeypatc
         raise UserError("")
     console.say("loud again")
     assert capsys.readouterr().err == "loud again\n"
+
+
+def test_the_console_script_finds_a_module_in_the_current_folder(tmp_path):
+    """As ``python -m sgdlit`` does: the script's own folder comes first on the path otherwise."""
+    (tmp_path / "mine_alone.py").write_text("raise RuntimeError('found, and run')\n")
+    code = "import sys; sys.path[0] = '/'; from sgdlit.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "reproduce", "mine_alone.paper"]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "found, and run" in found.stderr

@@ -11,7 +11,7 @@ from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper
 
 
-def claim(identity: str, config: str = "sweeps/x.yaml") -> Claim:
+def claim(identity: str, config: str = "sweeps/reference.yaml") -> Claim:
     said = {
         "statement": f"{identity} <b>is</b> claimed",
         "source": "Someone 2020, arXiv 2001.00001, section 2",
@@ -97,8 +97,9 @@ def test_every_claim_is_there_with_all_that_is_known(out):
         "X1 <b>is</b> claimed", "Someone 2020, On things", "1 ± 0.1", "1.02", "0.98 to 1.06 (95 %)", "1.50",
         "1 & more", "Note: too small a network", "0 to 9", "12 s", "small", "large", entry["machine"],
         f"torch {entry['versions']['torch']}", "python -m sgdlit reproduce someone2020:X1",
-        "reproduce someone2020:X1 --scale full", "python -m sgdlit sweep --config configs/sweeps/x.yaml",
-        "all 3 claims", "1 does not show", "1 not run",
+        "reproduce someone2020:X1 --scale full", "all 3 claims",
+        "python -m sgdlit sweep --config configs/sweeps/reference.yaml",
+        "1 does not show", "1 not run",
     ):  # fmt: skip
         assert text in found.text, text
 
@@ -134,6 +135,13 @@ def test_a_picture_keeps_its_size_and_its_colours(out):
 def test_nothing_run_is_a_page_too(tmp_path):
     found = Reader(page.write({PAPER.name: PAPER}, tmp_path / "none").read_text(encoding="utf-8"))
     assert {a["data-state"] for a in found.of("article")} == {"not run"}
+
+
+def test_the_command_of_a_config_is_that_of_what_it_describes():
+    """A sweep file is one by its section, wherever it lies."""
+    assert catalogue.command_of("list/apollo.yaml") == "sweep"
+    assert catalogue.command_of("sweeps/reference.yaml") == "sweep"
+    assert catalogue.command_of("list/pretraining.yaml") == "fit"
 
 
 def test_states():

@@ -11,6 +11,7 @@ from engine_runs import batches, machine, member, sgd, train
 from sgdlit.algorithms import EngineGroup
 from sgdlit.algorithms.transforms import (
     AdaptiveK,
+    BoundedNoise,
     CoordinateClip,
     Examples,
     PerClassNormalisation,
@@ -129,6 +130,15 @@ def test_noise_has_its_size_and_is_another_at_every_step():
         assert float(drawn_noise.std()) == pytest.approx(scale, rel=5 / math.sqrt(2 * p))
     assert abs(float(first @ second)) / p < 5 * scale**2 / math.sqrt(p)
     assert not torch.equal(PerExampleClip(0.5, noise=3.0, seed=2)(examples, {}, 0)[0], first)
+
+
+def test_noise_in_proportion_to_a_bound_is_that_of_a_clip_that_clips_nothing():
+    examples = drawn()
+    longest = float(examples.each().norm(dim=-1).max())
+    for batch_size in (None, 7):
+        bounded = BoundedNoise(2 * longest, 0.5, batch_size, seed=4)(examples, {}, 3)[0]
+        clip = PerExampleClip(2 * longest, noise=0.5, batch_size=batch_size, seed=4)
+        torch.testing.assert_close(bounded, clip(examples, {}, 3)[0], rtol=1e-12, atol=0)
 
 
 def test_every_class_has_the_same_length():
@@ -324,6 +334,9 @@ def test_grab_visits_what_the_gradients_of_the_last_epoch_ask_for():
         (lambda: PerExampleClip(0.2, noise=-1.0), r"noise: -1\.0"),
         (lambda: PerExampleClip(0.2, batch_size=0), "batch_size: 0"),
         (lambda: PerClassNormalisation(1), "classes: 1"),
+        (lambda: BoundedNoise(0.0, 1.0), r"bound: 0\.0"),
+        (lambda: BoundedNoise(1.0, -1.0), r"noise: -1\.0"),
+        (lambda: BoundedNoise(1.0, 1.0, 0), "batch_size: 0"),
         (lambda: AdaptiveK(-1), "plain_steps: -1"),
         (lambda: AdaptiveK(betas=(0.9, 1.0)), "betas"),
         (lambda: CoordinateClip(1.0), r"share: 1\.0"),

@@ -6,6 +6,7 @@ and at its own state, and says what the optimizer receives. In a config it is ``
 
 from sgdlit.algorithms.transforms.adaptive_k import AdaptiveK
 from sgdlit.algorithms.transforms.base import Examples, GradientTransform, State, TransformOfRun
+from sgdlit.algorithms.transforms.bounded_noise import BoundedNoise
 from sgdlit.algorithms.transforms.coordinate_clip import CoordinateClip
 from sgdlit.algorithms.transforms.per_class import PerClassNormalisation
 from sgdlit.algorithms.transforms.per_example_clip import PerExampleClip
@@ -13,6 +14,7 @@ from sgdlit.algorithms.transforms.top_share import TopShare
 
 __all__ = [
     "AdaptiveK",
+    "BoundedNoise",
     "CoordinateClip",
     "Examples",
     "GradientTransform",

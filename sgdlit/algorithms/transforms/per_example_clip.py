@@ -14,6 +14,13 @@ def clipped(vectors: Tensor, threshold: float) -> Tensor:
     return vectors * (threshold / lengths.clamp_min(threshold))
 
 
+def standard_noise(seed: int, step: int, like: Tensor) -> Tensor:
+    """n ~ N(0, I) of a step, of the shape of ``like``."""
+    key = derive_key(seed, "gradient transform noise")
+    place = torch.tensor([step], device=like.device)
+    return normal(key, place, like.numel(), dtype=like.dtype).reshape(like.shape)
+
+
 class PerExampleClip(GradientTransform):
     """v = mean_i clip(g_i, C₁) + clip(e, C₂), e ← e + mean_i g_i − v; the optimizer receives v + σC₁/B·n, n
     ~ N(0, I).
@@ -78,11 +85,6 @@ class PerExampleClip(GradientTransform):
         if self.feedback_threshold is not None:
             sent = sent + clipped(state["error"], self.feedback_threshold)
             state = {"error": state["error"] + gradients.sum(-2) / divisor - sent}
-        return sent + self._noise(sent, step) / divisor if self.noise else sent, state
-
-    def _noise(self, like: Tensor, step: int) -> Tensor:
-        """σC₁·n of the shape of ``like``."""
-        key = derive_key(self.seed, "gradient transform noise")
-        place = torch.tensor([step], device=like.device)
-        drawn = normal(key, place, like.numel(), dtype=like.dtype).reshape(like.shape)
-        return self.noise * self.threshold * drawn
+        if self.noise:
+            sent = sent + self.noise * self.threshold / divisor * standard_noise(self.seed, step, sent)
+        return sent, state
