@@ -46,6 +46,7 @@ PAGES = {
     "transforms.md": "what becomes of a gradient: clipping, noise, normalisation, selection",
     "script.md": "runs in a loop of one's own, without Lightning",
     "speed.md": "many runs in one, and what limits each kind",
+    "lightning.md": "callbacks and options of Lightning: many steps per call, one, or refused",
     "architecture.md": "the rooms of the package, and the path of a step",
     "adding.md": "a measure, a claim, an optimizer, data, an order, a network: one file each",
 }

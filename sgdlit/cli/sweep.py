@@ -50,6 +50,9 @@ def main(arguments: Sequence[str]) -> int:
     again = report.cells_with(own.rerun, plan) if own.rerun else []
     folder = Path(own.store or Path("sweeps") / config.name)
     if own.dry_run:
+        from sgdlit.cli.sweep_checks import check_cells
+
+        check_cells(plan)
         there = Store(folder) if (folder / "store.json").exists() else None
         report.describe(plan, there, own.jobs or 1, options)
         return 0

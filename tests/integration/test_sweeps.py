@@ -203,6 +203,8 @@ WRONG = {
     "--sweep.seeds": "--sweep.seeds: the value is missing",
     "--data.shard_size 9 --data.batch_size 2": "data.batch_size: 2 does not divide the 9 training examples.",
     "--dry-run --data.shard_size 9 --data.batch_size 2": "data.batch_size: 2 does not divide the 9 training",
+    "--dry-run --model.optimizer.weight_decay -5": "model.optimizer, model.scheduler: Invalid weight_decay",
+    "--dry-run --data.d 9": "model.network: does not take inputs of shape (9,)",
     "--sweep.metric test/los": "sweep.metric: no run logs 'test/los'; did you mean test/loss?",
     "--sweep.metric val/loss": "sweep.metric: no run logs 'val/loss'; ",
     "--sweep.figures.loss.metric train/C_rg": "sweep.figures.loss.metric: no run logs 'train/C_rg'; did you",
