@@ -15,6 +15,7 @@ from sgdlit.config.limits import check_run_name
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import read_table, write_table
 from sgdlit.runs import folder as folders
+from sgdlit.runs.metrics_file import seal_of
 from sgdlit.runs.outcomes import Outcome
 from sgdlit.runs.reading import Run
 
@@ -49,9 +50,11 @@ def export_member(
     target = folders.make_next(logs, f"{run.config['name']}_member_{k}")
     config = member_config(namespace(run.config), member.point).as_dict() | {"name": target.parent.name}
     folders.write_config(target, yaml.safe_dump(config, sort_keys=False), step=0)
-    write_table(target / folders.METRICS, own, _columns_with_values(own))
+    columns = _columns_with_values(own)
+    write_table(target / folders.METRICS, own, columns)
     folders.write_status(target, member.state, member.step, **member.reached)
-    checkpoint = member_checkpoint(content, k) | {"sgdlit_rows": written}
+    seal = seal_of([{name: row[name] for name in columns} for row in own[:written]])
+    checkpoint = member_checkpoint(content, k) | {"sgdlit_rows": written, "sgdlit_table": seal}
     save_checkpoint(checkpoint, folders.checkpoint_path(target, "resume"))
     return target
 

@@ -142,6 +142,11 @@ def digest_of(rows: Sequence[Mapping[str, Any]], before: str = "") -> str:
     return before
 
 
+def seal_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """:meth:`MetricsFile.seal` of rows that were written otherwise; None where there is no row."""
+    return {"digest": digest_of(rows[:-1]), "last": fields_of(rows[-1])} if rows else None
+
+
 def check_table(folder: Path, count: int, seal: dict[str, Any] | None) -> None:
     """Refuse to go on where the table is not as it was when the checkpoint was written.
 
