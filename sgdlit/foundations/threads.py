@@ -14,7 +14,7 @@ import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
-SPINS = "1000"
+SPINS = "3000"
 """Turns of libgomp's waiting loop before a thread sleeps."""
 
 _CHOSEN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
