@@ -1,7 +1,9 @@
 """Runs on two ranks that the command itself starts, and a signal to one of them."""
 
+import json
 import os
 import signal
+import socket
 from pathlib import Path
 
 from fit_runs import PATIENCE, Runs, processes, wait_until
@@ -9,6 +11,19 @@ from fit_runs import PATIENCE, Runs, processes, wait_until
 TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 # 60 training examples at B = 8 leave a short last minibatch of 4; 9 and 21 examples to evaluate, in fours.
 SHAPE = ["--data.batch_size=8", "--data.last_batch=short", "--data.val_size=9", "--data.eval_batch_size=4"]
+
+
+def fit_on_two_ranks(runs: Runs, lists: list[list[str]]) -> list[int]:
+    """Run lists of arguments one after another on two processes, and give the exit code of each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [shared | {"LOCAL_RANK": str(k)} for k in range(2)]
+    command = [str(Path(__file__).parent / "fit_runs.py"), json.dumps(lists)]
+    for process in processes([command, command], ranks, runs.folder):
+        process.wait(PATIENCE)
+    return json.loads((runs.folder / "out_0").read_text().splitlines()[-1])
 
 
 def stop_a_rank(runs: Runs, which: str, number: int = signal.SIGTERM) -> None:

@@ -1,18 +1,18 @@
 """APOLLO: column factors of Adam, seen through a random projection, scale the gradient of SGD."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
+from sgdlit.algorithms.by_tensor import ByTensor
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key, normal
 
 
-class ProjectedAdam(Optimizer):
+class ProjectedAdam(ByTensor):
     """θ ← (1 − lr·w)θ − lr·G·diag(s), s_j = ‖R̃_j‖/‖R_j‖ with R = PG and R̃ what Adam makes of it.
 
     G is the gradient of a matrix ``[m, n]`` and P ``[r, m]`` a projection with entries N(0, 1/r), fixed and a
@@ -58,21 +58,9 @@ class ProjectedAdam(Optimizer):
         given = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {**given, "rank": rank, "per_tensor": per_tensor, "seed": seed})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update; the closure's value, where there is one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        place = 0
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.sub_(self._direction(p, p.grad, group, place), alpha=group["lr"])
-                place += 1
-        return loss
+    def update_tensor(self, p: Tensor, gradient: Tensor, group: dict[str, Any], place: int) -> None:
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        p.sub_(self._direction(p, gradient, group, place), alpha=group["lr"])
 
     def _direction(self, p: Tensor, gradient: Tensor, group: dict[str, Any], place: int) -> Tensor:
         rank = group["rank"]

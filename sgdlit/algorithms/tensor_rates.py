@@ -1,13 +1,13 @@
 """Momentum SGD in which every parameter tensor has a rate of its own, set once."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
+from sgdlit.algorithms.by_tensor import ByTensor
 from sgdlit.foundations.errors import UserError
 
 Rates = Literal["g_snr", "sqrt_numel"]
@@ -26,7 +26,7 @@ def gradient_snr(gradient: Tensor, eps: float = 1e-8) -> Tensor:
     return gradient.norm() / (gradient.std() + eps)
 
 
-class TensorRates(Optimizer):
+class TensorRates(ByTensor):
     """m ← μm + (1 − μ)g; θ ← (1 − lr·w)θ − lr·s·m, with a factor s for each tensor that never changes.
 
     With the g-SNR of the first gradient this is SGD-SaI (Xu et al. 2024, 2412.11768, algorithm 1), which
@@ -71,22 +71,7 @@ class TensorRates(Optimizer):
         if isinstance(rates, str) and rates not in ("g_snr", "sqrt_numel"):
             raise UserError(f"optimizer.rates: {rates} is not known; allowed: g_snr, sqrt_numel, or numbers")
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-        """One update; the closure's value, where there is one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        place = 0
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group, place)
-                place += 1
-        return loss
-
-    def _update(self, p: Tensor, gradient: Tensor, group: dict[str, Any], place: int) -> None:
+    def update_tensor(self, p: Tensor, gradient: Tensor, group: dict[str, Any], place: int) -> None:
         state = self.state[p]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(p)

@@ -3,14 +3,11 @@
 The truth is the same command in one process; the two ranks are processes with gloo.
 """
 
-import json
 import signal
-import socket
-from pathlib import Path
 
 import pytest
-from fit_runs import PATIENCE, Runs, differences, processes, run_differences
-from two_ranks import SHAPE, TWO, stop_a_rank
+from fit_runs import Runs, differences, run_differences
+from two_ranks import SHAPE, TWO, fit_on_two_ranks, stop_a_rank
 
 from sgdlit.measures import load
 
@@ -51,15 +48,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     lists = [runs.arguments(f"two_{name}", *SHAPE, *TWO, *extra) for name, extra in CASES.items()]
     lists.append(runs.arguments("two_members", *MEMBERS, *TWO))
     lists.append(runs.arguments("two_stopped", *SHAPE, *TWO, *CASES["whole_batch"], *signalled))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [shared | {"LOCAL_RANK": str(k)} for k in range(2)]
-    command = [str(Path(__file__).parent.parent / "fit_runs.py"), json.dumps(lists)]
-    for process in processes([command, command], ranks, folder):
-        process.wait(PATIENCE)
-    codes = json.loads((folder / "out_0").read_text().splitlines()[-1])
+    codes = fit_on_two_ranks(runs, lists)
     assert codes == [0] * (len(CASES) + 1) + [128 + signal.SIGTERM], (folder / "out_0").read_text()
     return runs
 

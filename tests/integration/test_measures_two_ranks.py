@@ -1,14 +1,11 @@
 """One number, the fifth way: what a run on two ranks measures, against its snapshots and one process."""
 
-import json
 import math
-import socket
-from pathlib import Path
 
 import pytest
-from fit_runs import PATIENCE, Runs, processes
+from fit_runs import Runs
 from measured_runs import NETWORKS, SNAPSHOTS, Values, afterwards, apart, during, with_measures
-from two_ranks import TWO
+from two_ranks import TWO, fit_on_two_ranks
 
 MODELS = [name for name in NETWORKS if name != "dropout"]
 # 60 training examples at B = 8 leave a short last minibatch of 4, which is the last step of each epoch.
@@ -39,15 +36,7 @@ def two(runs: Runs) -> Runs:
         for name in MODELS
         for precision in PRECISIONS
     ]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [shared | {"LOCAL_RANK": str(k)} for k in range(2)]
-    command = [str(Path(__file__).parent.parent / "fit_runs.py"), json.dumps(lists)]
-    for process in processes([command, command], ranks, runs.folder):
-        process.wait(PATIENCE)
-    codes = json.loads((runs.folder / "out_0").read_text().splitlines()[-1])
+    codes = fit_on_two_ranks(runs, lists)
     assert codes == [0] * len(lists), (runs.folder / "out_0").read_text()
     return runs
 
