@@ -1,5 +1,6 @@
 """What optimizers share that update one parameter tensor after another, and know each by its number."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 
-class ByTensor(Optimizer):
+class ByTensor(Optimizer, ABC):
     """Calls :meth:`update_tensor` for every parameter that has a gradient."""
 
     @torch.no_grad()
@@ -26,6 +27,6 @@ class ByTensor(Optimizer):
                 place += 1
         return loss
 
+    @abstractmethod
     def update_tensor(self, p: Tensor, gradient: Tensor, group: dict[str, Any], place: int) -> None:
         """Update parameter number ``place``, counted over all groups, in place."""
-        raise NotImplementedError
