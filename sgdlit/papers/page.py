@@ -32,9 +32,10 @@ _COLORS = 128  # of a picture: figures have few
 _INTRODUCTION = """
 <h1>Claims about SGD, and what was found</h1>
 <p>Each claim is a statement of a paper, checked by a program: what was predicted, what was found with its
-interval, and whether it lies in the band that was set before. Where a claim <em>does not show</em> at the
-scale of its protocol, that is a result like any other, with its numbers and the reason as far as it is known.
-At quick scale everything runs on two cores.</p>
+interval, and whether it lies in its band. The bands of the L claims and those of theory were there before the
+check; margins of the others are ours, and were set with trial runs in view. Where a claim <em>does not
+show</em> at the scale of its protocol, that is a result like any other, with its numbers and the reason as
+far as it is known. At quick scale everything runs on two cores.</p>
 """
 
 
