@@ -121,7 +121,11 @@ def _claim(paper: str, claim: Claim, entry: Entry | None) -> Iterator[str]:
         f'<h3><span class="verdict {kind}">{sign} {state}</span> <span class="id">{escape(claim.id)}</span> '
         f"{escape(claim.statement)}</h3>\n"
     )
-    yield f'<p class="soft">{_linked(claim.source)}. Predicted: {escape(claim.prediction)}.</p>\n'
+    turned = (
+        f" With other seeds the verdict turned: {escape(claim.other_seeds)}." if claim.other_seeds else ""
+    )
+    predicted = f"Predicted: {escape(claim.prediction)}.{turned}"
+    yield f'<p class="soft">{_linked(claim.source)}. {predicted}</p>\n'
     if entry is not None and entry["findings"]:
         yield _findings(entry["findings"])
     yield "</article>\n"

@@ -1,6 +1,7 @@
 """The page of all claims: complete, self-contained, and true to what is kept."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -135,6 +136,15 @@ def test_a_picture_keeps_its_size_and_its_colours(out):
 def test_nothing_run_is_a_page_too(tmp_path):
     found = Reader(page.write({PAPER.name: PAPER}, tmp_path / "none").read_text(encoding="utf-8"))
     assert {a["data-state"] for a in found.of("article")} == {"not run"}
+
+
+def test_what_other_seeds_do_stands_beside_what_is_predicted(out):
+    turned = replace(HOLDS, other_seeds="one of 1000 to 1009 < 1")
+    experiment = replace(PAPER.experiments[0], claims=(turned, *PAPER.experiments[0].claims[1:]))
+    paper = replace(PAPER, experiments=(experiment, *PAPER.experiments[1:]))
+    found = Reader(page.write({PAPER.name: paper}, out).read_text(encoding="utf-8")).text
+    assert found.count("With other seeds the verdict turned") == 1
+    assert f"{HOLDS.prediction}. With other seeds the verdict turned: one of 1000 to 1009 < 1." in found
 
 
 def test_the_command_of_a_config_is_that_of_what_it_describes():
