@@ -181,6 +181,7 @@ PAPER = Paper(
                     _QUICK,
                     _FULL,
                     shows=False,
+                    other_seeds="with 1000 to 1004, and with 2000 to 2004, it holds",
                 ),
             ),
             measure,

@@ -277,6 +277,7 @@ PAPER = Paper(
                     "below 0.1",
                     _RUNS,
                     _FULL,
+                    other_seeds="of 2000 to 2009 one has a median of 0.50, not below 0.1",
                 ),
                 Claim(
                     "L20d",
@@ -287,6 +288,7 @@ PAPER = Paper(
                     _RUNS,
                     _FULL,
                     shows=False,
+                    other_seeds="with 1000 to 1009, and with 2000 to 2009, it holds",
                 ),
             ),
             measure_runs,

@@ -170,7 +170,8 @@ def _how(named: str, claims: Sequence[Claim], entry: Entry | None) -> str:
     command = f"python -m sgdlit reproduce {named}"
     if entry is not None:
         scale, seeds = entry["protocol"]["scale"], entry["seeds"] or "as in the protocol"
-        brief = f": {scale} scale, {_time(entry['seconds'])}, seeds {seeds}"
+        named_seeds = seeds if "=" in seeds else f"seeds {seeds}"
+        brief = f": {scale} scale, {_time(entry['seconds'])}, {named_seeds}"
         facts |= {
             "seeds": seeds,
             "time": f"{_time(entry['seconds'])}, on {entry['when']}",

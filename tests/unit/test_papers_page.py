@@ -180,3 +180,14 @@ def test_the_times_that_are_known_are_those_of_experiments():
     assert timed
     assert timed <= names
     assert all(0 < seconds < 3600 for own in catalogue.seconds().values() for seconds in own.values())
+
+
+@pytest.mark.parametrize(
+    ("seeds", "shown"), [("0 to 9", "12 s, seeds 0 to 9"), ("seeds = 10", "12 s, seeds = 10")]
+)
+def test_seeds_are_named_once(out, seeds, shown):
+    kept = record.read(out / PAPER.name)
+    record.add(out / PAPER.name, PAPER, {"X1": kept["X1"] | {"seeds": seeds}})
+    found = Reader(page.write({PAPER.name: PAPER}, out).read_text(encoding="utf-8")).text
+    assert shown in found
+    assert "seeds seeds" not in found
