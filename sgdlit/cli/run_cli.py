@@ -140,6 +140,12 @@ class RunCLI(LightningCLI):
             help="picture that is drawn beside the run when it ends: the name of a file of sgdlit.figures",
         )
         parser.add_argument(
+            "--closing",
+            type=str | None,
+            default=None,
+            help="text that is printed when the run has finished, such as how to read its picture",
+        )
+        parser.add_argument(
             "--measures",
             type=str | None,
             default=None,
@@ -394,8 +400,9 @@ class RunCLI(LightningCLI):
     def after_fit(self) -> None:
         if self.folder is not None:
             guard = next(c for c in self.trainer.callbacks if isinstance(c, DivergenceGuard))
-            stopped_by, figure = self.keeper.stopped_by, self.config.fit.figure
-            self.exit_code = reporting.end(self.folder, self.model, self.trainer, guard, stopped_by, figure)
+            self.exit_code = reporting.end(
+                self.folder, self.model, self.trainer, guard, self.keeper.stopped_by, self.config.fit
+            )
 
     def after_test(self) -> None:
         self._say_evaluated("test")
