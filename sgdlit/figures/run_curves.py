@@ -91,7 +91,7 @@ def _wide(ax: "Axes") -> bool:
 
 
 def running_median(values: np.ndarray, window: int) -> np.ndarray:
-    """Median over ``window`` values around each place, fewer at the ends: one that leaps moves none; ``[n]``."""
+    """Median over ``window`` values around each place, fewer at the ends: one leap moves none; ``[n]``."""
     half = window // 2
     return np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
 
