@@ -101,8 +101,10 @@ def fitted_at(world: World) -> int | None:
 
 
 def draw_worlds(worlds: Mapping[int | None, World]) -> "Figure":
-    """The same from :func:`worlds_of`. Intervals are those of bootstrap errors, which compare equal seeds; those
-    of test errors would cover each other."""
+    """The same from :func:`worlds_of`, with intervals of the bootstrap error, which compares equal seeds.
+
+    Those of the test errors would cover each other.
+    """
     figure, (errors, gaps) = panels(1, 2, width=5.2, height=3.8)
     sizes = sorted(size for size in worlds if size is not None)
     for size, color in zip([*sizes, None], [*COLORS[: len(sizes)], "black"], strict=True):
