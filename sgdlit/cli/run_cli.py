@@ -297,6 +297,11 @@ class RunCLI(LightningCLI):
             kwargs["enable_checkpointing"] = False
         plugins = config.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
+        if config.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+            raise UserError(
+                f"trainer.accelerator: {config.accelerator!r} is not possible, torch sees no GPU here; "
+                "allowed: auto, cpu"
+            )
         if config.accelerator == "auto" and torch.backends.mps.is_available():
             config.accelerator = "cpu"  # Apple's GPUs have no float64, which keyed data and exact means need
         if self.config[self.subcommand].ensemble and _processes(config) > 1:
@@ -428,6 +433,8 @@ class RunCLI(LightningCLI):
 
     def predict(self, model: Any, datamodule: Any = None, **kwargs: Any) -> None:
         reporting.check_prediction(model, self.trainer)
+        if self.config.predict.ckpt_path is None:
+            warn("ckpt_path: none is given, so the network predicts as it was initialised; give --run DIR")
         kwargs.pop("return_predictions", None)
         batches = self.trainer.predict(model, datamodule=datamodule, **kwargs)
         reporting.predicted(torch.cat(batches), self.resumed or Path())
