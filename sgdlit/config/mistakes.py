@@ -49,8 +49,8 @@ def readable(message: str, arguments: Sequence[str], options: Mapping[str, Optio
     stray = re.match(r"unrecognized arguments: ([^-\s]\S*)", message)
     if stray:
         known = find(stray[1]) is not None or Path(stray[1]).is_file()
-        options_begin = "options begin with --, as in --trainer.max_steps 100"
-        return f"{stray[1]}: not understood; " + (f"did you mean --config {stray[1]}?" if known else options_begin)
+        way_out = f"did you mean --config {stray[1]}?" if known else "options begin with --, as in --name mine"
+        return f"{stray[1]}: not understood; {way_out}"
     places = Places(read_settings(arguments), options)
     found = _wrong_name(message, places) or _wrong_value(message, places)
     unknown = re.match(r"(\w+): there is no such option", found or "")
