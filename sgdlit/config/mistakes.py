@@ -49,7 +49,7 @@ def readable(message: str, arguments: Sequence[str], options: Mapping[str, Optio
     stray = re.match(r"unrecognized arguments: ([^-\s]\S*)", message)
     if stray:
         known = find(stray[1]) is not None or Path(stray[1]).is_file()
-        way_out = f"did you mean --config {stray[1]}?" if known else "options begin with --, as in --name mine"
+        way_out = f"did you mean --config {stray[1]}?" if known else "options begin with --, as --name mine"
         return f"{stray[1]}: not understood; {way_out}"
     places = Places(read_settings(arguments), options)
     found = _wrong_name(message, places) or _wrong_value(message, places)
