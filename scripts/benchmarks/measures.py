@@ -26,7 +26,7 @@ from sgdlit.data.finite import shapes
 from sgdlit.data.shards import PerChannel
 from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.c_reg import ExpectedCReg
-from sgdlit.measures.curvature import to_start_from, warm_start
+from sgdlit.measures.curvature import gradient_start, to_start_from, warm_start
 from sgdlit.measures.distance import Distance
 from sgdlit.measures.example_norms import example_norms
 from sgdlit.measures.gradient_noise import GradientNoise
@@ -152,7 +152,8 @@ def eigenvalues(name: str, steps: int) -> list[Row]:
         hessian = HessianProducts(network, LOSS, batches)
         for k in (1, 5):
             cold = start_vector(hessian.gradient, 0, "bench", later)
-            starts = {"cold": cold} | ({"warm": warm_start(old[k], cold)} if k in old else {})
+            first = gradient_start(hessian.gradient, cold) if k == 1 else cold
+            starts = {"cold": first} | ({"warm": warm_start(old[k], cold)} if k in old else {})
             for how, start in starts.items():
                 found, spent, share = timed_lanczos(hessian, start, k)
                 key = f"top {k}, {how}"
