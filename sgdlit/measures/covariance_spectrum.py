@@ -144,6 +144,10 @@ class CovarianceSpectrum(Measure):
         require_positive("CovarianceSpectrum", count=count)
         self.count = count
 
+    @property
+    def looks_at_each(self) -> bool:
+        return True
+
     def work(self, sizes: Sizes) -> Works:
         n = sizes.examples
         return {(spectrum_of,): Work(work_of_company(n).forwards, example_gradients=n)}

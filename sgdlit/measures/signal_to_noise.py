@@ -114,6 +114,10 @@ class SignalToNoise(Measure):
     )
     needs = ("examples", "gradient")
 
+    @property
+    def looks_at_each(self) -> bool:
+        return True
+
     def work(self, sizes: Sizes) -> Works:
         n = sizes.examples
         own = Work(work_of_company(n).forwards, example_gradients=n)

@@ -203,7 +203,7 @@ def test_what_several_need_is_done_once(name, monkeypatch):
 
 
 def test_the_expectation_of_lanczos_is_what_was_found():
-    """Between the fewest and most products that were found on seven networks; each further digit takes one."""
+    """Between the fewest and most products found on seven networks; each further digit takes one."""
     assert 3 <= expected_products(1) <= 12
     assert 13 <= expected_products(5) <= 36
     assert expected_products(1, 1e-5) - expected_products(1, 1e-3) == pytest.approx(2)
