@@ -170,6 +170,7 @@ def test_batchnorm_in_training_mode_has_no_single_examples(runs, capsys, name):
     data += ["--data.steps=20", "--data.batch_size=10"]
     assert measured(runs, "wrong", *network, *data, mode="train", measures=[name]) == 2
     assert "BatchNorm1d takes the statistics of the batch" in capsys.readouterr().err
+    assert not runs.path("wrong").exists(), "it is refused before the run leaves a trace"
 
 
 # Which examples, at which steps

@@ -14,6 +14,7 @@ from sgdlit.measures.average_sharpness import average_sharpness
 from sgdlit.measures.covariance_spectrum import covariance_eigenvalues, effective_number, gradient_gram
 from sgdlit.measures.gauss_newton import gauss_newton_sharpness
 from sgdlit.measures.margins import margins, weight_norm_product
+from sgdlit.measures.noise_alignment import noise_alignment
 from sgdlit.measures.random_projections import random_projections
 from sgdlit.measures.sharpness import sharpness
 from sgdlit.measures.signal_to_noise import coordinate_noise
@@ -115,6 +116,28 @@ def test_the_signal_is_without_bias():
         ratios = found.signal_to_noise(N)
         sums.append(torch.cat([(ratios[n] * found.variance[n]).flatten() for n in ratios]))
     torch.testing.assert_close(torch.stack(sums).mean(0), whole, rtol=1e-10, atol=1e-16)
+
+
+@pytest.mark.parametrize("name", ["linear layers", "convolution"])
+def test_alignment_of_noise_and_curvature(name):
+    """The dense one lies where the intervals of its parts put it."""
+    network, x, y, batches = case(name)
+    trained = {n: p.detach() for n, p in network.named_parameters()}
+
+    def cost(flat: Tensor) -> Tensor:
+        parts = flat.split([p.numel() for p in trained.values()])
+        values = {n: part.view_as(p) for (n, p), part in zip(trained.items(), parts, strict=True)}
+        return each(torch.func.functional_call(network, values, (x,)), y).mean()
+
+    h = torch.func.hessian(cost)(torch.cat([p.flatten() for p in trained.values()]))
+    centred = rows(network, x, y) - rows(network, x, y).mean(0)
+    sigma = centred.T @ centred / N
+    dense = float((h * sigma).sum() / (h.norm() * sigma.norm()))
+    found = noise_alignment(network, each, batches, probes=400)
+    assert found.noise == pytest.approx(float(sigma.norm()), rel=1e-10)
+    assert found.inner.low / found.curvature.high**0.5 < dense * found.noise
+    assert dense * found.noise < found.inner.high / found.curvature.low**0.5
+    assert found.cosine == pytest.approx(dense, rel=0.1)
 
 
 def test_margins():
