@@ -28,7 +28,7 @@ import warnings
 
 import lightning
 import torch
-from benchmarks import busy, ensembles, fit, measures, peers, penalty, record, sensing
+from benchmarks import busy, ensembles, fit, measures, peers, penalty, ranks, record, sensing
 from benchmarks.common import DEVICE, Row
 from benchmarks.limits import limits
 
@@ -48,6 +48,7 @@ GROUPS = {
     "wrn": ensembles.wide_resnets,
     "measures": measures.measures,
     "busy": busy.busy_machine,
+    "ranks": ranks.shared_batch,
     "jax": peers.against_jax,
 }
 KEPT = Path("logs/bench")

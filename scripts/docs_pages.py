@@ -170,7 +170,8 @@ PICTURES = {
     "The program": (
         Picture(
             "measures_page.png", says="a page of all measures of a run",
-            command="python -m sgdlit figure --run logs/NAME/version_0",
+            command="python -m sgdlit fit --config configs/teachers/mlp_classification.yaml --measures full"
+            " && python -m sgdlit figure --run logs/mlp_classification/version_0",
         ),
         Picture(
             "paired_reference.png", says="differences at equal seeds, with λ = 0 on a logarithmic axis",

@@ -22,6 +22,8 @@ from benchmarks.common import (
     synchronize,
 )
 from benchmarks.limits import limit_of_sensing
+from sgdlit.algorithms import EngineGroup
+from sgdlit.data.batches import Block
 from sgdlit.data.members import MembersData
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.measures.relative_error import RelativeError
@@ -101,6 +103,20 @@ def fitted(d: int, steps: int, lr: float, engine: str = "auto") -> float:
     return seconds_in_fit(*member(d, steps, lr, engine=engine), steps, 1024, (report(REPORT_EVERY),), 8192)
 
 
+def engine_alone(d: int, steps: int, lr: float) -> float:
+    """Seconds per step without fit, data included, in calls of as many steps as between reports."""
+    run, data = member(d, steps, lr)
+    data.setup()
+    batches, engines = data.batches(DEVICE), EngineGroup(run.members)
+    engines.run(Block(0, REPORT_EVERY, [batches]))
+    synchronize()
+    start = time.perf_counter()
+    for first in range(REPORT_EVERY, steps - REPORT_EVERY, REPORT_EVERY):
+        engines.run(Block(first, REPORT_EVERY, [batches]))
+    synchronize()
+    return (time.perf_counter() - start) / (steps - 2 * REPORT_EVERY)
+
+
 def report(every: int) -> Measures:
     """What the configs of matrix sensing measure."""
     return Measures([RelativeError(), SensingRisk(), SensingSpectrum(every_n_steps=1000)], every)
@@ -113,6 +129,7 @@ def one_run(rounds: int, compiled: bool) -> list[Row]:
         "script, autograd": lambda: script(d, 2048, lr, by_autograd),
         "script, rank-one updates by hand": lambda: script(d, steps, lr, by_hand),
         "fit": lambda: fitted(d, steps, lr),
+        "its steps and data alone": lambda: engine_alone(d, steps, lr),
         "fit without a compiler": lambda: fitted(d, steps, lr, "rank_one"),
         "fit, autograd recorded": lambda: fitted(d, 2048, lr, "stacked"),
     }

@@ -19,7 +19,7 @@ the run
   --seed_everything N              seed of everything (default: 0); --init_seed N: of the initialisation alone
   --resume DIR                     go on with the run in this folder
   --init_from DIR                  begin with the weights of that run; --init_fresh NAME: but for these
-  --figure NAME                    draw a picture of the run when it ends: run_curves, measures, sensing
+  --figure NAME                    draw a picture of the run when it ends: run_curves, measures, sensing, ...
   --quiet                          say nothing but warnings and mistakes
   --print_config                   show all values, also the defaults, and stop
 

@@ -94,7 +94,7 @@ def end(
     trainer: Trainer,
     guard: DivergenceGuard,
     stopped_by: int,
-    figure: str | None,
+    config: Namespace,
 ) -> int:
     """Write how a run ended, draw its picture, and say so; the exit code.
 
@@ -104,7 +104,7 @@ def end(
         trainer: of the run.
         guard: which knows of divergence.
         stopped_by: the signal that stopped it, or 0.
-        figure: name of the picture, or None.
+        config: of the run, which names its picture, and has the words that close a run that has finished.
     """
     state, step = ("stopped" if stopped_by else "finished"), trainer.global_step
     if guard.step is not None:
@@ -119,8 +119,10 @@ def end(
     resume = f"; go on with: python -m sgdlit fit --resume {folder}" if state == "stopped" else ""
     reached = numbers or "no evaluation yet"
     say(f"{state} at step {step}{_by_clock(trainer, state)}: {reached}; {folder}{resume}")
-    if figure is not None:
-        draw(figure, folder)
+    if config.figure is not None:
+        draw(config.figure, folder)
+    if config.closing is not None and state == "finished":
+        say(config.closing.rstrip())
     return _SIGNAL_EXIT + stopped_by if state == "stopped" else 0
 
 

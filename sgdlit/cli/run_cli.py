@@ -140,6 +140,12 @@ class RunCLI(LightningCLI):
             help="picture that is drawn beside the run when it ends: the name of a file of sgdlit.figures",
         )
         parser.add_argument(
+            "--closing",
+            type=str | None,
+            default=None,
+            help="text that is printed when the run has finished, such as how to read its picture",
+        )
+        parser.add_argument(
             "--measures",
             type=str | None,
             default=None,
@@ -291,6 +297,11 @@ class RunCLI(LightningCLI):
             kwargs["enable_checkpointing"] = False
         plugins = config.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
+        if config.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+            raise UserError(
+                f"trainer.accelerator: {config.accelerator!r} is not possible, torch sees no GPU here; "
+                "allowed: auto, cpu"
+            )
         if config.accelerator == "auto" and torch.backends.mps.is_available():
             config.accelerator = "cpu"  # Apple's GPUs have no float64, which keyed data and exact means need
         if self.config[self.subcommand].ensemble and _processes(config) > 1:
@@ -394,8 +405,9 @@ class RunCLI(LightningCLI):
     def after_fit(self) -> None:
         if self.folder is not None:
             guard = next(c for c in self.trainer.callbacks if isinstance(c, DivergenceGuard))
-            stopped_by, figure = self.keeper.stopped_by, self.config.fit.figure
-            self.exit_code = reporting.end(self.folder, self.model, self.trainer, guard, stopped_by, figure)
+            self.exit_code = reporting.end(
+                self.folder, self.model, self.trainer, guard, self.keeper.stopped_by, self.config.fit
+            )
 
     def after_test(self) -> None:
         self._say_evaluated("test")
@@ -421,6 +433,8 @@ class RunCLI(LightningCLI):
 
     def predict(self, model: Any, datamodule: Any = None, **kwargs: Any) -> None:
         reporting.check_prediction(model, self.trainer)
+        if self.config.predict.ckpt_path is None:
+            warn("ckpt_path: none is given, so the network predicts as it was initialised; give --run DIR")
         kwargs.pop("return_predictions", None)
         batches = self.trainer.predict(model, datamodule=datamodule, **kwargs)
         reporting.predicted(torch.cat(batches), self.resumed or Path())

@@ -35,6 +35,7 @@ def check_values(config: "Namespace") -> None:
             "of an epoch between 0.0 and 1.0"
         )
     _check_lengths(trainer)
+    _check_rate(config.get("model"))
     _check_seeds(config)
     if config.get("ensemble"):
         from sgdlit.config.axes import expand
@@ -47,10 +48,21 @@ def check_values(config: "Namespace") -> None:
 def _check_lengths(trainer: "Mapping[str, Any] | Namespace") -> None:
     """Refuse a run without a step, and a cadence of nothing."""
     for key in ("max_steps", "max_epochs", "limit_train_batches", "check_val_every_n_epoch"):
-        value = trainer[key]
-        if value is not None and value == 0:
-            endless = ", or -1 for no limit" if key.startswith("max") else ""
+        value, endless = trainer[key], ", or -1 for no limit" if key.startswith("max") else ""
+        if value is not None and (value == 0 or (endless and value < -1)):
             raise UserError(f"trainer.{key}: {value} is not allowed; allowed: 1 or more{endless}")
+
+
+def _check_rate(model: Any) -> None:
+    """Refuse a learning rate below 0, at which torch names no key."""
+    from jsonargparse import Namespace
+
+    arguments: Any = model
+    for key in ("init_args", "optimizer", "init_args"):
+        arguments = arguments.get(key) if isinstance(arguments, Namespace | Mapping) else None
+    rate = arguments.get("lr") if isinstance(arguments, Namespace | Mapping) else None
+    if isinstance(rate, int | float) and rate < 0:
+        raise UserError(f"model.optimizer.lr: {rate} is not allowed; allowed: 0 or more")
 
 
 def check_run_name(name: str) -> None:

@@ -22,6 +22,7 @@ from sgdlit.config.options import (
     is_abstract,
     takes_lists_only,
 )
+from sgdlit.config.shipped import find
 from sgdlit.config.values import allowed_values, fits, not_allowed
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 
@@ -47,7 +48,9 @@ def readable(message: str, arguments: Sequence[str], options: Mapping[str, Optio
     """
     stray = re.match(r"unrecognized arguments: ([^-\s]\S*)", message)
     if stray:
-        return f"{stray[1]}: not understood; options begin with --, as in --trainer.max_steps 100"
+        known = find(stray[1]) is not None or Path(stray[1]).is_file()
+        way_out = f"did you mean --config {stray[1]}?" if known else "options begin with --, as --name mine"
+        return f"{stray[1]}: not understood; {way_out}"
     places = Places(read_settings(arguments), options)
     found = _wrong_name(message, places) or _wrong_value(message, places)
     unknown = re.match(r"(\w+): there is no such option", found or "")

@@ -101,28 +101,42 @@ def fitted_at(world: World) -> int | None:
 
 
 def draw_worlds(worlds: Mapping[int | None, World]) -> "Figure":
-    """The same from :func:`worlds_of`."""
+    """The same from :func:`worlds_of`, with intervals of the bootstrap error, which compares equal seeds.
+
+    Those of the test errors would cover each other.
+    """
     figure, (errors, gaps) = panels(1, 2, width=5.2, height=3.8)
     sizes = sorted(size for size in worlds if size is not None)
     for size, color in zip([*sizes, None], [*COLORS[: len(sizes)], "black"], strict=True):
         label = "stream (ideal world)" if size is None else f"n = {size}"
-        _draw_band(errors, worlds[size], "error", color, label, "--" if size is None else "-")
+        _draw_mean(errors, worlds[size], "error", color, label, "--" if size is None else "-")
         if size is not None:
-            _draw_band(gaps, worlds[size], "gap", color, label, "-")
+            _draw_mean(gaps, worlds[size], "gap", color, label, "-")
+            _draw_band(gaps, worlds[size], "gap", color)
             _draw_dot(errors, worlds[size], "error", color)
             _draw_dot(gaps, worlds[size], "gap", color)
     gaps.axhline(0, color="black", linestyle="--", linewidth=1)
-    finish(errors, "Test error", "step", "soft error 1 − p_y on the test set", log="x")
-    finish(gaps, "Bootstrap error", "step", "soft error minus that of the ideal world", log="x")
+    finish(errors, "Test error, mean over seeds", "step", "soft error 1 − p_y on the test set", log="x")
+    finish(
+        gaps,
+        "Bootstrap error, mean and 95 % t-interval over seeds",
+        "step",
+        "soft error minus that of the ideal world",
+        log="x",
+    )
     for ax in (errors, gaps):
         ax.plot([], [], "o", color="grey", label="training error ≤ 1 %")
         ax.legend(fontsize=7.5, framealpha=0.9)
     return figure
 
 
-def _draw_band(ax: "Axes", world: World, name: str, color: str, label: str, style: str) -> None:
+def _draw_mean(ax: "Axes", world: World, name: str, color: str, label: str, style: str) -> None:
     steps = [row["step"] for row in world]
     ax.plot(steps, [row[name] for row in world], style, color=color, label=label, linewidth=1.5)
+
+
+def _draw_band(ax: "Axes", world: World, name: str, color: str) -> None:
+    steps = [row["step"] for row in world]
     low, high = ([row[f"{name}_{end}"] for row in world] for end in ("low", "high"))
     ax.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
 

@@ -31,6 +31,8 @@ _LOG_FROM = 20.0  # the span from which a positive quantity has a logarithmic ax
 _CROWD = 12  # members, of more than which each is drawn faintly
 _WEIGHTS = 6  # whose singular values are drawn
 _COLUMNS = 3
+_TALL = 3  # lines of a legend, from which it has room of its own
+_PER_LINE = 0.09  # of a panel's height
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ def draw(run: "Run") -> "Figure | None":
             ax.set_xscale("symlog", linthresh=1)
             ax.set_xlim(left=0)
         label_short_log_axes(ax)
+        _leave_room(ax)
     for ax in axes[len(drawings) :]:
         ax.remove()
     if len(members) > 1:
@@ -252,6 +255,15 @@ def _drawing(panel: Panel, members: Sequence[Drawn]) -> "Callable[[Axes], None]"
                 _draw_band(ax, curve, members[0], COLORS[i % len(COLORS)])
 
     return draw_panel
+
+
+def _leave_room(ax: "Axes") -> None:
+    """Raise the top of a panel, so that a legend of several lines covers no curve."""
+    lines = len(ax.get_legend_handles_labels()[0])
+    if lines >= _TALL:
+        scale = ax.yaxis.get_transform()
+        low, high = scale.transform(ax.get_ylim())
+        ax.set_ylim(top=scale.inverted().transform([high + _PER_LINE * lines * (high - low)])[0])
 
 
 def _points(curve: Curve, members: Sequence[Drawn]) -> int:

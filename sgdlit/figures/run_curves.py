@@ -27,7 +27,7 @@ _EVALUATIONS = (
     ("val/loss", "validation loss", "C"),
 )  # the first that a run has is drawn
 _LOG_FROM = 20.0  # the span from which what is positive has a logarithmic axis
-_WINDOW = 9  # logged rows averaged in a minibatch curve
+_WINDOW = 9  # logged rows of which a minibatch curve shows the median
 Curve = tuple[str, Run, int | None]
 """A name, a run, and which of its members; None for a run that was trained alone."""
 
@@ -66,10 +66,11 @@ def _figure(curves: Sequence[Curve], colors: Sequence[str]) -> "Figure":
             if column in run.metrics:
                 steps, values = run.column(column, member)
                 _draw(ax, steps, values, name, color, noisy)
-        title += f" (mean of {_WINDOW} logged)" if noisy else ""
+        title += f" (median of {_WINDOW} logged)" if noisy else ""
         named = any(name for name, *_ in curves)
         style.finish(ax, title, "step", label, legend=named, log="y" if _wide(ax) else "")
         style.label_short_log_axes(ax)
+    _same_steps(axes[: len(shown)])
     return figure
 
 
@@ -77,7 +78,7 @@ def _draw(ax: "Axes", steps: np.ndarray, values: np.ndarray, name: str, color: s
     label = name or None
     if noisy:
         ax.plot(steps, values, color=color, alpha=0.35, linewidth=0.6)
-        ax.plot(steps, running_mean(values.tolist(), _WINDOW), color=color, linewidth=1.5, label=label)
+        ax.plot(steps, running_median(values, _WINDOW), color=color, linewidth=1.5, label=label)
     else:
         ax.plot(steps, values, color=color, linewidth=1.5, marker="o", markersize=3, label=label)
 
@@ -89,8 +90,14 @@ def _wide(ax: "Axes") -> bool:
     return bool(len(values)) and values.min() > 0 and values.max() > _LOG_FROM * values.min()
 
 
-def running_mean(values: Sequence[float], window: int) -> list[float]:
-    """Mean over up to ``window`` values that end at each place."""
-    return [
-        sum(part) / len(part) for part in (values[max(0, i + 1 - window) : i + 1] for i in range(len(values)))
-    ]
+def running_median(values: np.ndarray, window: int) -> np.ndarray:
+    """Median over ``window`` values around each place, fewer at the ends: one leap moves none; ``[n]``."""
+    half = window // 2
+    return np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
+
+
+def _same_steps(axes: "Sequence[Axes]") -> None:
+    """Give panels over steps the same range of them."""
+    ends = [ax.get_xlim() for ax in axes]
+    for ax in axes:
+        ax.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))

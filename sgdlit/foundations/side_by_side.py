@@ -34,8 +34,12 @@ class SideBySide:
         if workers > 1:
             self._pool = ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1))
 
-    def map(self, work: Callable[[T], R], things: Sequence[T]) -> list[R]:
-        """``[work(thing) for thing in things]``; gradients are recorded where the caller records them."""
+    def map(self, work: Callable[[T], R], things: Sequence[T], at_once: bool = True) -> list[R]:
+        """``[work(thing) for thing in things]``; gradients are recorded where the caller records them.
+
+        Threads that do little but hold Python's lock slow each other down: where ``at_once`` is False, one of
+        them does it all. What is computed is the same.
+        """
         if self._pool is None or len(things) == 1:
             return [work(thing) for thing in things]
         recorded = torch.is_grad_enabled()
@@ -45,4 +49,6 @@ class SideBySide:
                 return work(thing)
 
         with self._context():
+            if not at_once:
+                return self._pool.submit(lambda: [one(thing) for thing in things]).result()
             return list(self._pool.map(one, things))

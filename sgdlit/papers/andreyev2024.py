@@ -88,11 +88,11 @@ def _late(rows: list[Row], name: str) -> dict[int, float]:
 def draw(tables: Tables) -> dict[str, Figure]:
     """Batch sharpness and λ₁ over steps, times ε/2, a panel for each batch size and a line for each seed."""
     rows = tables["edge"]
-    sizes, lrs = distinct(rows, "batch_size"), distinct(rows, "lr")
+    sizes, lrs, seeds = (distinct(rows, column) for column in ("batch_size", "lr", "seed"))
     figure, axes = panels(1, len(sizes), width=4.8)
     for ax, size in zip(axes, sizes, strict=True):
         for color, lr in zip(COLORS, lrs, strict=False):
-            for k, seed in enumerate(distinct(rows, "seed")):
+            for k, seed in enumerate(seeds):
                 own = select(rows, batch_size=size, lr=lr, seed=seed)
                 steps = [row["step"] for row in own]
                 for column, line, words in (
@@ -103,7 +103,13 @@ def draw(tables: Tables) -> dict[str, Figure]:
                     ax.plot(steps, [row[column] for row in own], label=label, **style)
         ax.axhline(1, color="black", linestyle=":", linewidth=1, label="2/ε")
         ax.set_ylim(0, 1.5)
-        finish(ax, f"SGD with minibatches of {size}", "step", "curvature times ε/2", log="")
+        finish(
+            ax,
+            f"SGD with minibatches of {size}, {len(seeds)} seeds each",
+            "step",
+            "curvature times ε/2",
+            log="",
+        )
     return {"edge_of_sgd": figure}
 
 

@@ -76,8 +76,9 @@ def draw(tables: Tables) -> dict[str, Figure]:
     """Preconditioned sharpness over 38/ε, and the sharpness itself, over steps; a line for each seed."""
     figure, (left, right) = panels(1, 2)
     rows = tables["adam"]
+    seeds = distinct(rows, "seed")
     for color, lr in zip(COLORS, distinct(rows, "lr"), strict=False):
-        for k, seed in enumerate(distinct(rows, "seed")):
+        for k, seed in enumerate(seeds):
             own = select(rows, lr=lr, seed=seed)
             steps = [row["step"] for row in own]
             style: dict[str, Any] = {
@@ -90,7 +91,7 @@ def draw(tables: Tables) -> dict[str, Figure]:
     left.axhline(1, color="black", linestyle="--", linewidth=1, label="Adam's limit, 38/ε")
     left.set_ylim(0, None)
     finish(left, "preconditioned sharpness under Adam, over its limit", "step", _AXIS, log="")
-    finish(right, "the sharpness itself", "step", "λ₁(H)", log="")
+    finish(right, f"the sharpness itself, {len(seeds)} seeds each", "step", "λ₁(H)", log="")
     return {"adam_edge": figure}
 
 

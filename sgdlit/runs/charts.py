@@ -1,6 +1,10 @@
-"""TensorBoard's charts of a run, without charts of zeros, and its line in the table of hyper-parameters."""
+"""TensorBoard's charts of a run, without zeros, their order, and its line in the table of hyper-parameters.
 
-from collections.abc import Mapping
+TensorBoard sorts charts by name. Its tab of custom scalars has them in the order of :func:`layout`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +13,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
+
+_FRONT = {"test and validation": ("test", "val"), "training": ("train", "train_set")}
+_FIRST = ("accuracy", "loss")
 
 
 class Charts(TensorBoardLogger):
@@ -27,6 +34,7 @@ class Charts(TensorBoardLogger):
         self.hparams.update(settings)
         self._zeros: dict[str, list[int]] = {}  # first and latest step, by name
         self._shown: set[str] = set()
+        self._in_order = False
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -40,14 +48,45 @@ class Charts(TensorBoardLogger):
         self._shown |= begun.keys()
         if begun:
             super().log_metrics(begun, step)
+        if any(name.startswith(("test/", "val/")) for name in begun):
+            self._order()
 
     @rank_zero_only
     def end(self, reached: Mapping[str, float]) -> None:
         """Write the line in the table of hyper-parameters, with these metrics of those that have a chart."""
+        self._order()
         writer = self.experiment._get_file_writer()
         for summary in table_line(self.hparams, [name for name in reached if name in self._shown]):
             writer.add_summary(summary)
         self.experiment.flush()
+
+    def _order(self) -> None:
+        """Write the order of the charts that there are, once."""
+        if not self._in_order:
+            self.experiment.add_custom_scalars(layout(self._shown))
+        self._in_order = True
+
+
+def layout(names: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
+    """Charts in the order in which they are looked at: what was reached, training, then the others.
+
+    Accuracy and loss come first. Spreads over members and numbers of single layers are left out.
+    The charts of a name are the same for all runs, so that TensorBoard joins those of several.
+
+    Args:
+        names: of what has a chart of its own.
+
+    Returns:
+        Of each category its charts, as ``SummaryWriter.add_custom_scalars`` takes them.
+    """
+    found: dict[str, dict[str, list[Any]]] = {title: {} for title in _FRONT}
+    shown = (name.split("/") for name in names if name.count("/") == 1 and not name.endswith("_spread"))
+    for part, what in sorted(shown, key=lambda of: (of[1] not in _FIRST, of[1], of[0])):
+        title = next((title for title, parts in _FRONT.items() if part in parts), part)
+        tags = f"^({'|'.join(_FRONT.get(title, (part,)))})/{re.escape(what)}$"
+        found.setdefault(title, {})[what] = ["Multiline", [tags]]
+    others = sorted(title for title in found if title not in _FRONT)
+    return {title: found[title] for title in [*_FRONT, *others] if found[title]}
 
 
 def table_line(settings: Mapping[str, Any], metrics: list[str]) -> "tuple[Summary, ...]":

@@ -17,7 +17,7 @@ from sgdlit.measures.mean_gradient import trained_parameters
 from sgdlit.measures.measure import OF_EXAMPLES, Measure
 from sgdlit.measures.prices import Prices, prices_of
 from sgdlit.measures.undisturbed import Mode, has_batchnorm
-from sgdlit.measures.work import Sizes, not_yet_done
+from sgdlit.measures.work import Sizes, Works, not_yet_done
 from sgdlit.training.measure_views import Count, View
 
 _COUNTED: dict[str, Prices] = {}  # by what decides them
@@ -139,7 +139,11 @@ def plan_of(
             together[those] += 1
     occasions = [(step, those, 1) for step, those in early.items()]
     occasions += [(_EARLY, those, times) for those, times in together.items()]
-    prices = [prices_of_member(*both) for both in zip(members, data, strict=True)]
+    some = _sizes(view, members[0], data[0])
+    free = not any(
+        _work(measures[i], views[i], replace(some, step=step)) for step, those, _ in occasions for i in those
+    )
+    prices = [Prices() if free else prices_of_member(*both) for both in zip(members, data, strict=True)]
     for member, own_data, own_prices in zip(members, data, prices, strict=True):
         kinds[_sizes(view, member, own_data), own_prices] += 1
     for (sizes, of_kind), number in kinds.items():
@@ -184,12 +188,14 @@ def _paid(
     """What each of those measures pays at a step."""
     done: dict[tuple[Count, Mode], set] = {}
     for i in those:
-        n = views[i].count(sizes.training) or 0
-        new = not_yet_done(
-            measures[i].work(replace(sizes, examples=n)), done.setdefault(views[i].looks_at, set())
-        )
-        together = max(1, min(n, sizes.chunk_size))
+        new = not_yet_done(_work(measures[i], views[i], sizes), done.setdefault(views[i].looks_at, set()))
+        together = max(1, min(views[i].count(sizes.training) or 0, sizes.chunk_size))
         yield i, sum(prices.of(one, together) for one in new.values())
+
+
+def _work(measure: Measure, view: View, sizes: Sizes) -> Works:
+    """What a measure has to compute of as many examples as it looks at."""
+    return measure.work(replace(sizes, examples=view.count(sizes.training) or 0))
 
 
 def _sizes(view: View, member: Member, data: KeyedData) -> Sizes:

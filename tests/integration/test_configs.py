@@ -1,6 +1,7 @@
 """Every config in the repository parses, builds, and takes a step."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import yaml
 from conftest import REPOSITORY
 from official_formats import write_cifar10, write_fashion_mnist
 
-from sgdlit.cli.main import main
+from sgdlit.cli.main import COMMANDS, main
 from sgdlit.config.options import find_class, parameters
+from sgdlit.config.shipped import require
 from sgdlit.sweeps import options
 from sgdlit.training.module import Training
 
@@ -59,12 +61,20 @@ def test_config_takes_a_step(config, tiny_data, tmp_path, monkeypatch):
     assert (folder / "metrics.csv").is_file()
 
 
-def test_quick_is_an_overlay_for_the_main_job(tmp_path, monkeypatch):
+def test_quick_is_an_overlay_for_the_main_job(tmp_path, monkeypatch, capsys):
+    """It ends in a picture, and with commands that there are."""
     monkeypatch.chdir(tmp_path)
     configs = [REPOSITORY / "configs" / name for name in ("wrn_modified_loss.yaml", "quick.yaml")]
     arguments = [part for path in configs for part in ("--config", str(path))]
     assert main(["fit", *arguments, *ONE_STEP, *PICTURES]) == 0
-    assert (tmp_path / "logs" / "quick" / "version_0" / "run_curves.png").is_file()
+    picture = Path("logs/quick/version_0/run_curves.png")
+    assert picture.is_file()
+    closing = capsys.readouterr().err.partition(f"drawn: {picture}\n")[2]
+    assert closing == yaml.safe_load(configs[1].read_text())["closing"]
+    commands = re.findall(r"python -m sgdlit (\w+)(?: --config (\S+))?", closing)
+    assert [command for command, _ in commands] == ["fit", "sweep", "reproduce"]
+    assert {command for command, _ in commands} <= COMMANDS.keys()
+    assert all(require(config).is_file() for _, config in commands if config)
 
 
 def test_the_saved_config_repeats_the_run(tiny_data, tmp_path, monkeypatch):

@@ -11,9 +11,11 @@ from conftest import REPOSITORY
 from fit_runs import Runs
 from logging_runs import Recorder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from sgdlit.runs.charts import Charts
+from sgdlit.runs.charts import Charts, layout
 
 RECORDED = "--trainer.logger=logging_runs.Recorder"
 OWN = "--trainer.callbacks+=logging_runs.OwnNumbers"
@@ -120,6 +122,33 @@ def test_no_charts_of_zeros(runs, tmp_path):
     assert "train/loss_spread" in shown
     assert not {"train/reg_strength", "train/reg_strength_spread", "train/lr_spread"} & set(shown)
     assert all(any(values.values()) for values in shown.values())
+    order = layout_of(runs.path("plain"))
+    assert [category.title for category in order.category] == ["test and validation", "training"]
+    titles = [[chart.title for chart in category.chart][:2] for category in order.category]
+    assert titles == [["accuracy", "loss"]] * 2
+    for category in order.category:
+        for chart in category.chart:
+            (tag,) = chart.multiline.tag
+            assert any(re.match(tag, name) for name in shown), tag
+
+
+def layout_of(folder: Path) -> layout_pb2.Layout:
+    """The order of charts, as TensorBoard's tab of custom scalars reads it."""
+    (written,) = EventAccumulator(str(folder)).Reload().Tensors(CONFIG_SUMMARY_TAG)
+    return layout_pb2.Layout.FromString(written.tensor_proto.string_val[0])
+
+
+def test_charts_are_in_the_order_in_which_they_are_looked_at():
+    names = ["val/loss", "test/loss", "test/accuracy", "train/loss", "train/C_reg", "sensing/samples"]
+    names += ["measure/sharpness", "measure/squared_gradient_norm/layers.1", "train/loss_spread", "epoch"]
+    found = {title: {what: tags for what, (_, tags) in c.items()} for title, c in layout(names).items()}
+    assert [(title, list(charts)) for title, charts in found.items()] == [
+        ("test and validation", ["accuracy", "loss"]),
+        ("training", ["loss", "C_reg"]),
+        ("measure", ["sharpness"]),
+        ("sensing", ["samples"]),
+    ]
+    assert found["test and validation"]["loss"] == ["^(test|val)/loss$"]
 
 
 def test_a_chart_begins_with_its_zeros_as_soon_as_it_has_another_value(tmp_path):

@@ -1,10 +1,14 @@
 """Every block of the pages that show jobs, as a person would run them."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from docs_blocks import run_page
 from official_formats import write_fashion_mnist
+
+from sgdlit import load_sweep
+from sgdlit.foundations.files import read_table
 
 _COMMANDS = ("sweep", "figure", "fit")
 QUIET = {command: ["--trainer.enable_progress_bar=false"] for command in _COMMANDS}
@@ -23,10 +27,26 @@ def test_the_notebook():
 
 def test_jobs_on_fashion_mnist():
     write_fashion_mnist(Path("data"), 5100, 100)
-    run_page("howto.md", ["Test accuracy over", "The same with wrong labels"], SMALLER)
+    run_page("howto.md", ["Test accuracy over", "The same with wrong labels", "Two sweeps"], SMALLER)
     for name in ("rates", "rates_noisy"):
         assert Path(f"sweeps/{name}/figures/rate.png").is_file()
         assert len(list(Path(f"sweeps/{name}/runs").glob("*.json"))) == 5 * 2
+    assert Path("sweeps/rates_noisy/figures/both.png").is_file()
+    drawn = read_table(Path("sweeps/rates_noisy/figures/both.csv"))
+    assert Counter(row["curve"] for row in drawn) == {"all examples": 5, "5000, a fifth of them wrong": 5}
+    for label, name in (("all examples", "rates"), ("5000, a fifth of them wrong", "rates_noisy")):
+        alone = read_table(Path(f"sweeps/{name}/figures/rate.csv"))
+        together = [row for row in drawn if row["curve"] == label]
+        assert [row["center"] for row in together] == [row["center"] for row in alone]
+
+
+def test_the_edge_of_stability():
+    """The sharpness of full-batch descent ends at 2/ε = 8 (Cohen et al. 2021), that of SGD below."""
+    run_page("howto.md", ["The edge of stability"], QUIET)
+    assert Path("sweeps/edge/figures/edge.png").is_file()
+    descent, sgd = load_sweep("sweeps/edge").statistics("measure/sharpness")["center"]
+    assert descent == pytest.approx(8, rel=0.01)
+    assert sgd < 4
 
 
 def test_jobs_on_own_data():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fine_tuning import BASE, FIRST, write_own_arrays
 
 import sgdlit
@@ -38,6 +39,16 @@ OPTIONS = {
     "--init_form x": "--init_form: there is no such option; did you mean --init_from?",
     "--model.groups.a.match layers.1": "model.groups.a.match: not understood on a command line; allowed: --m",
     "--model.scheduler SequentialLR": "allowed: Phases, such as",
+    "xor": "xor: not understood; did you mean --config xor?",
+    "--model.network MPL": "model.network: 'MPL' is not allowed; did you mean MLP?",
+    "--model.optimizer.lr -0.1": "model.optimizer.lr: -0.1 is not allowed; allowed: 0 or more",
+    "--model.optimizer Adam --model.optimizer.momentum 0.9": "model.optimizer.momentum: there is no such opt",
+    "--model.scheduler StepLR": "model.scheduler.step_size: missing, StepLR needs it; allowed: int",
+    "--data.order Reshuffl": "data.order: 'Reshuffl' is not allowed; did you mean RandomReshuffling?",
+    "--trainer.max_epochs -3": "trainer.max_epochs: -3 is not allowed; allowed: 1 or more, or -1 for no lim",
+    "--checkpoints.every_n_step 3": "checkpoints.every_n_step: there is no such option of Checkpoints; did y",
+    "--figure runcurves": "figure: there is no picture 'runcurves' of a run; did you mean run_curves?",
+    "--measures sharpnes": "measures: there is none called 'sharpnes'; did you mean Sharpness?",
     "--model.metrics MulticlassAccuracy": "model.metrics: 'MulticlassAccuracy' is not allowed; allowed: NAME",
 }
 OVERLAYS = {
@@ -109,6 +120,12 @@ def refused(capsys, folder, *arguments: str) -> str:
 @pytest.mark.parametrize("options", OPTIONS)
 def test_on_the_command_line(options, capsys, folder):
     assert OPTIONS[options] in refused(capsys, folder, "--config", "base.yaml", *options.split())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there(capsys, folder):
+    text = refused(capsys, folder, "--config", "base.yaml", "--trainer.accelerator", "gpu")
+    assert "trainer.accelerator: 'gpu' is not possible, torch sees no GPU here; allowed: auto, cpu" in text
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -117,11 +117,17 @@ def three_threads():
 
 def test_side_by_side_keeps_order_and_gradient_mode(three_threads):
     threads = SideBySide(5, torch.device("cpu"))
-    with torch.no_grad():
-        assert threads.map(lambda k: (k * k, torch.is_grad_enabled()), range(5)) == [
-            (k * k, False) for k in range(5)
-        ]
-    assert all(threads.map(lambda k: torch.is_grad_enabled(), range(5)))
+    for at_once in (True, False):
+        with torch.no_grad():
+            found = threads.map(lambda k: (k * k, torch.is_grad_enabled()), range(5), at_once)
+        assert found == [(k * k, False) for k in range(5)]
+        assert all(threads.map(lambda k: torch.is_grad_enabled(), range(5), at_once))
+
+
+def test_one_thread_does_it_all_where_threads_are_not_worth_it(three_threads):
+    threads = SideBySide(5, torch.device("cpu"))
+    assert set(threads.map(lambda _: torch.get_num_threads(), range(5), False)) == {1}
+    assert len(set(threads.map(lambda _: threading.get_ident(), range(5), False))) == 1
 
 
 def test_side_by_side_leaves_the_default_dtype_as_it_was(three_threads):

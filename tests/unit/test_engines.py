@@ -1,5 +1,8 @@
 """Every engine computes what the plain PyTorch loop computes, for one run and for several at once."""
 
+import shutil
+import subprocess
+
 import pytest
 import torch
 from engine_runs import batches, machine, member, parameters, sgd, train
@@ -276,16 +279,43 @@ def test_a_small_weight_decay_counts_in_float32(case, engine):
     assert lost[torch.float32] == pytest.approx(lost[torch.float64], rel=0.2)
 
 
-def test_a_short_run_takes_the_engine_of_a_long_one_on_a_new_machine_too(tmp_path, monkeypatch):
-    """The library that has still to be built decides nothing."""
+@pytest.fixture
+def no_libraries(tmp_path, monkeypatch):
+    """A machine on which nothing has been compiled."""
     if native.compiler() is None:
         pytest.skip("no C compiler on this machine")
+
+    def forget():
+        for cached in (native.library, library_path, native.compiler):
+            cached.cache_clear()
+
+    monkeypatch.setenv("SGDLIT_CACHE", str(tmp_path / "cold"))
+    forget()
+    yield
+    monkeypatch.undo()
+    forget()
+
+
+def test_what_is_built_ahead_is_built_once(no_libraries, monkeypatch):
+    ran, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *given, **named: ran.append(given) or run(*given, **named))
+    builder = native.build_ahead(("philox",))
+    assert native.library("philox").philox_words
+    builder.join()
+    assert len(ran) == 1
+
+
+def test_a_library_that_cannot_be_built_ahead_is_refused_when_it_is_needed(no_libraries, monkeypatch):
+    monkeypatch.setenv("CC", shutil.which("false"))
+    native.compiler.cache_clear()
+    native.build_ahead(("philox",)).join()
+    with pytest.raises(native.NotBuilt, match="failed"):
+        native.library("philox")
+
+
+def test_a_short_run_takes_the_engine_of_a_long_one_on_a_new_machine_too(no_libraries):
+    """The library that has still to be built decides nothing."""
     run, make_data, _ = CASES["sensing"]
     engines = EngineGroup([member(**run)], "auto", machine())
-    monkeypatch.setenv("SGDLIT_CACHE", str(tmp_path / "cold"))
-    native.library.cache_clear()
-    library_path.cache_clear()
     engines.run(Block(0, 1, [batches(make_data(0))]))
     assert engines.description()["engine"] == "fused"
-    native.library.cache_clear()
-    library_path.cache_clear()

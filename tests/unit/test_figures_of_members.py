@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from matplotlib.colors import to_rgb
@@ -85,6 +86,14 @@ def test_matrix_sensing_of_an_ensemble(tmp_path):
 def test_a_spectrum_that_was_reported_once_is_no_panel(tmp_path):
     axes = sensing.draw(run_of(tmp_path, reports=1)).axes
     assert [ax.get_title() for ax in axes] == ["Matrix sensing", ""]  # and the colour bar
+
+
+def test_a_leap_moves_no_running_median():
+    values = np.arange(12.0)
+    values[5] = 1e9
+    found = run_curves.running_median(values, 3)
+    assert found.tolist() == [np.median(values[max(0, i - 1) : i + 2]) for i in range(12)]
+    assert found.tolist() == [0.5, 1, 2, 3, 4, 6, 7, 7, 8, 9, 10, 10.5]
 
 
 def test_the_curves_of_a_run_show_what_it_has(tmp_path):

@@ -35,6 +35,15 @@ def taken(one, seen, start, end, dtype):
     return engines.run(Block(start, end - start, [seen])).cost
 
 
+def kept(one):
+    """What a checkpoint holds of an open stretch."""
+    return [
+        {name: v.tolist() if isinstance(v, torch.Tensor) else v for name, v in own["put_off"].items()}
+        for own in one.optimizer.state_dict()["state"].values()
+        if own
+    ]
+
+
 def test_a_stretch_has_as_many_examples_as_are_worth_it():
     assert [steps_of_stretch(size) for size in (1, 2, 3, 4, 5, 8, 11, ROWS)] == [20, 10, 5, 5, 4, 2, 1, 1]
 
@@ -54,6 +63,7 @@ def test_what_is_seen_at_a_step_does_not_depend_on_the_calls_before_it(batch_siz
             assert torch.equal(taken(whole, seen, 0, end, dtype), torch.cat(costs))
             assert torch.equal(parameters(whole), parameters(step_by_step))
             assert torch.equal(parameters(whole), parameters(in_pieces))
+            assert kept(whole) == kept(in_pieces)
 
 
 @pytest.mark.parametrize(("dtype", "rel"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])

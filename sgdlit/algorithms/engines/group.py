@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EngineName = Literal["auto", "fused", "rank_one", "stacked", "compiled", "loop"]
 
+_WORTH_THREADS = 2**18  # numbers times steps: some 100 µs of compiled C, where a call has 30 µs of Python
 _FASTEST_FIRST: tuple[EngineName, ...] = ("fused", "rank_one", "stacked")
 
 
@@ -95,13 +96,19 @@ class EngineGroup:
 
     def _run(self, block: Block) -> Losses:
         side_by_side = self._side_by_side(block)
-        parts = side_by_side.map(lambda engine: engine.run(block), self.engines)
+        at_once = self._worth_threads(len(block))
+        parts = side_by_side.map(lambda engine: engine.run(block), self.engines, at_once)
         return Losses(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
     def observe(self, block: Block) -> Observation:
         """What the members are like before the block: ``[members]`` each."""
         side_by_side = self._side_by_side(block)
         return joined(side_by_side.map(lambda engine: engine.observe(block), self.engines))
+
+    def _worth_threads(self, steps: int) -> bool:
+        """Whether so many steps of one member last long against what Python does around them."""
+        numbers = sum(p.numel() for p in self.members[0].network.parameters())
+        return self.name != "fused" or steps * numbers >= _WORTH_THREADS
 
     def _side_by_side(self, block: Block) -> SideBySide:
         """What calls the engines, which are chosen first if this is the first block."""

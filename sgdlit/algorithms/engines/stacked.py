@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 
 from sgdlit.algorithms import rules
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation
-from sgdlit.algorithms.engines.recording import contiguous_products
+from sgdlit.algorithms.engines.recording import contiguous_products, updates_by_products
 from sgdlit.algorithms.member import Member
 from sgdlit.data.batches import Batch, Block
 from sgdlit.objectives.penalty import costs_of, modified_gradient, modified_value, squared_lengths
@@ -122,6 +122,7 @@ class StackedEngine(Engine):
         with torch.enable_grad(), self.precision.forward_context():
             graph = make_fx(self.step(penalized, factor))(*copies)
         contiguous_products(graph)
+        updates_by_products(graph)
         self._check(graph, self.step(penalized, factor), values)
         return graph
 

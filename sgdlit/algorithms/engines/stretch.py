@@ -27,8 +27,7 @@ are not what W and its pairs give, to the bit, and a stretch begins there.
 """
 
 from collections.abc import Sequence
-from ctypes import CDLL, byref, c_double, c_int64, c_void_p
-from typing import Any
+from ctypes import CDLL, Structure, byref, c_double, c_int64, c_void_p
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +35,7 @@ from torch.optim import Optimizer
 
 from sgdlit.data.batches import Batch
 
-ROWS = (
-    20  # examples of a stretch at most: what their pairs cost grows, what folding costs each of them shrinks
-)
+ROWS = 20  # examples of a stretch at most: more cost more to carry along, fewer more to fold, each of them
 _STEPS = (20, 10, 5, 4, 2, 1)  # k: calls end at multiples of ten as a rule, where nothing is left to hand on
 _KEPT = "put_off"
 
@@ -46,6 +43,19 @@ _KEPT = "put_off"
 def steps_of_stretch(batch_size: int) -> int:
     """k, for steps of so many examples."""
     return next((k for k in _STEPS if k * batch_size <= ROWS), 1)
+
+
+class _Run(Structure):
+    """What the C code knows of a run, see ``Run`` there."""
+
+    _fields_ = (
+        ("sizes", c_int64 * 3),
+        *((name, c_int64) for name in ("stretch", "batch", "rows")),
+        *((name, c_void_p * 2) for name in ("w", "start", "delta", "x")),
+        ("scratch", c_void_p),
+        *((name, c_double) for name in ("factor", "lost")),
+        ("held", c_int64),
+    )
 
 
 class Stretches:
@@ -68,34 +78,42 @@ class Stretches:
         factor: float,
     ) -> None:
         self.parameters, self.optimizer, self.library = parameters, optimizer, library
-        self.weights = [p.detach() for p in parameters]
         self.steps = steps_of_stretch(batch_size)
-        self.capacity = self.steps * batch_size
-        self.batch_size, self.factor = batch_size, factor
-        self.deltas = [w.new_empty(self.capacity, w.shape[0]) for w in self.weights]
-        self.inputs = [w.new_empty(self.capacity, w.shape[1]) for w in self.weights]
-        self.held, self.lost = c_int64(0), c_double(0.0)
+        rows, weights = self.steps * batch_size, [p.detach() for p in parameters]
+        self._kept = [
+            {
+                "start": torch.empty_like(w),
+                "deltas": w.new_empty(rows, w.shape[0]),
+                "inputs": w.new_empty(rows, w.shape[1]),
+            }
+            for w in weights
+        ]
+        self._scratch = max(weights, key=torch.numel).clone()
+        self._run = _Run(
+            (c_int64 * 3)(weights[0].shape[1], *(w.shape[0] for w in weights)),
+            *(self.steps, batch_size, rows),
+            (c_void_p * 2)(*(w.data_ptr() for w in weights)),
+            *(
+                (c_void_p * 2)(*(own[name].data_ptr() for own in self._kept))
+                for name in ("start", "deltas", "inputs")
+            ),
+            *(self._scratch.data_ptr(), factor, 0.0, 0),
+        )
 
     def begin(self, step: int) -> None:
         """Before update number ``step``: go on with an open stretch, or begin one."""
-        self.held, self.lost = c_int64(0), c_double(0.0)
-        kept = [self.optimizer.state.get(p, {}).pop(_KEPT, None) for p in self.parameters]
-        if step % self.steps == 0 or any(own is None for own in kept):
+        run, states = self._run, self.optimizer.state
+        run.held, run.lost = 0, 0.0
+        kept = [states[p].pop(_KEPT) for p in self.parameters if _KEPT in states.get(p, {})]
+        if step % self.steps == 0 or len(kept) < len(self.parameters):
             return
-        if all(self._gives(own, w) for own, w in zip(kept, self.weights, strict=True)):
-            for own, w, deltas, inputs in zip(kept, self.weights, self.deltas, self.inputs, strict=True):
-                w.copy_(own["start"])
-                deltas[: len(own["deltas"])] = own["deltas"]
-                inputs[: len(own["inputs"])] = own["inputs"]
-            self.held, self.lost = c_int64(len(kept[0]["deltas"])), c_double(kept[0]["lost"])
-
-    def _gives(self, kept: dict[str, Any], weight: Tensor) -> bool:
-        """Whether a matrix is what was kept of it with its pairs."""
-        if len(kept["deltas"]) >= self.capacity:
-            return False
-        folded = kept["start"].clone()
-        self._fold(folded, kept)
-        return torch.equal(folded, weight)
+        for own, ours in zip(kept, self._kept, strict=True):
+            for name, tensor in ours.items():
+                if own[name] is not tensor:  # from a checkpoint
+                    tensor.copy_(own[name])
+        run.held, run.lost = kept[0]["held"], kept[0]["lost"]
+        if not self.library.sensing_enter(byref(run)):
+            run.held, run.lost = 0, 0.0
 
     def take(self, step: int, batch: Batch, rates: Tensor, decays: Tensor, costs: Tensor) -> None:
         """Updates from number ``step`` on.
@@ -107,35 +125,16 @@ class Stretches:
             decays: those times the weight decay, float64 ``[steps]``.
             costs: written, ``[steps]``.
         """
-        sizes = self.weights[0].shape[1], *(w.shape[0] for w in self.weights)
-        self.library.sensing_steps(
-            (c_int64 * 3)(*sizes),
-            *(
-                (c_void_p * 2)(*(t.data_ptr() for t in pair))
-                for pair in (self.weights, self.deltas, self.inputs)
-            ),
-            *(byref(self.held), byref(self.lost), c_int64(self.steps), c_int64(step)),
-            *map(pointer, (*batch, rates, decays)),
-            *(c_double(self.factor), pointer(costs), c_int64(len(rates)), c_int64(self.batch_size)),
-        )
+        of_steps = map(pointer, (*batch, rates, decays, costs))
+        self.library.sensing_steps(byref(self._run), c_int64(step), *of_steps, c_int64(len(rates)))
 
     def end(self) -> None:
         """Leave the matrices as they are by now, and keep what an open stretch needs."""
-        held = slice(0, self.held.value)
-        if not self.held.value:
-            return
-        for p, w, deltas, inputs in zip(self.parameters, self.weights, self.deltas, self.inputs, strict=True):
-            pairs = {"deltas": deltas[held].clone(), "inputs": inputs[held].clone(), "lost": self.lost.value}
-            self.optimizer.state[p][_KEPT] = {"start": w.clone()} | pairs
-            self._fold(w, pairs)
-
-    def _fold(self, weight: Tensor, kept: dict[str, Any]) -> None:
-        """W ← D (W − Σ δ xᵀ)."""
-        sizes = map(c_int64, weight.shape)
-        pairs = map(pointer, (kept["deltas"], kept["inputs"]))
-        self.library.fold(
-            pointer(weight), *sizes, *pairs, c_int64(len(kept["deltas"])), c_double(kept["lost"])
-        )
+        run = self._run
+        if run.held:
+            self.library.sensing_leave(byref(run))
+            for p, own in zip(self.parameters, self._kept, strict=True):
+                self.optimizer.state[p][_KEPT] = own | {"held": run.held, "lost": run.lost}
 
 
 def pointer(tensor: Tensor) -> c_void_p:

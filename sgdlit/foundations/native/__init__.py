@@ -3,6 +3,6 @@
 Every one of them has a form in tensor operations beside it, which is used where there is no compiler.
 """
 
-from sgdlit.foundations.native.library import NotBuilt, compiler, library
+from sgdlit.foundations.native.library import NotBuilt, build_ahead, compiler, library
 
-__all__ = ["NotBuilt", "compiler", "library"]
+__all__ = ["NotBuilt", "build_ahead", "compiler", "library"]

@@ -13,11 +13,16 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import threading
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
 _ROUNDING = {"philox": "-ffp-contract=off", "steps": "-ffp-contract=fast"}  # off: as operations on tensors do
+
+
+_ONE_BUILDS = threading.Lock()
 
 
 class NotBuilt(Exception):
@@ -56,6 +61,32 @@ def library(name: str, *defines: str) -> ctypes.CDLL:
     Raises:
         NotBuilt: there is no compiler, or it failed.
     """
+    with _ONE_BUILDS:
+        return _library(name, *defines)
+
+
+def build_ahead(*libraries: tuple[str, ...]) -> threading.Thread:
+    """Begin to build what is not there yet, beside what this process does meanwhile.
+
+    Args:
+        libraries: name and definitions of each. :func:`library` waits for one that is being built, and says
+            why where one could not be.
+
+    Returns:
+        What builds.
+    """
+
+    def build() -> None:
+        for own in libraries:
+            with suppress(NotBuilt, OSError):
+                library(*own)
+
+    builder = threading.Thread(target=build)
+    builder.start()
+    return builder
+
+
+def _library(name: str, *defines: str) -> ctypes.CDLL:
     path = library_path(name, *defines)
     if _is_whole(path) and _is_own(path):
         return ctypes.CDLL(str(path))

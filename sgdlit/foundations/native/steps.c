@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* As many numbers as the widest registers of most processors hold; others split it. */
 typedef REAL vec __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
@@ -339,10 +340,49 @@ static void fold_into(const Matrix *m, int64_t held, double lost) {
     for (; i < m->rows; i++) fold_rows(m, i, held, (REAL)lost, left, 1);
 }
 
-/* Fold the rows delta (held, rows) and x (held, columns) into w (rows, columns); lost is E. */
-void fold(REAL *w, int64_t rows, int64_t columns, REAL *delta, REAL *x, int64_t held, double lost) {
-    const Matrix m = {w, rows, columns, delta, x};
-    fold_into(&m, held, lost);
+/* The steps of a run, as far as they were put off, with matrices W₁ (sizes[1], sizes[0]) and W₂ (sizes[2], sizes[1]).
+ *
+ * rows: that delta and x have room for; held: how many of them are examples of the stretch so far, with lost = E.
+ * start: of both matrices, what they were at the stretch's beginning, while w is what they are by now; between calls.
+ */
+typedef struct {
+    int64_t sizes[3], stretch, batch, rows;
+    REAL *w[2], *start[2], *delta[2], *x[2], *scratch; /* scratch: of the larger matrix */
+    double factor, lost;
+    int64_t held;
+} Run;
+
+static Matrix matrix(const Run *run, int k, REAL *w) {
+    return (Matrix){w, run->sizes[k + 1], run->sizes[k], run->delta[k], run->x[k]};
+}
+
+static size_t bytes(const Matrix *m) { return (size_t)(m->rows * m->columns) * sizeof(REAL); }
+
+/* Leave the matrices as they are by now, and keep what they were at the stretch's beginning. */
+void sensing_leave(Run *run) {
+    const int64_t empty = run->rows - run->held;
+    for (int k = 0; k < 2; k++) {
+        const Matrix m = matrix(run, k, run->w[k]);
+        memcpy(run->start[k], m.w, bytes(&m));
+        memset(m.delta + run->held * m.rows, 0, (size_t)(empty * m.rows) * sizeof(REAL));
+        memset(m.x + run->held * m.columns, 0, (size_t)(empty * m.columns) * sizeof(REAL));
+        fold_into(&m, run->held, run->lost);
+    }
+}
+
+/* Go back to the stretch's beginning; 0 where the matrices are not, to the bit, what was left, and nothing is done. */
+int sensing_enter(Run *run) {
+    for (int k = 0; k < 2; k++) {
+        const Matrix m = matrix(run, k, run->scratch);
+        memcpy(m.w, run->start[k], bytes(&m));
+        fold_into(&m, run->held, run->lost);
+        if (memcmp(m.w, run->w[k], bytes(&m))) return 0;
+    }
+    for (int k = 0; k < 2; k++) {
+        const Matrix m = matrix(run, k, run->w[k]);
+        memcpy(m.w, run->start[k], bytes(&m));
+    }
+    return 1;
 }
 
 /* y -= Σ_s x[s] (e[s] · z), s < held: what the rows take off the product with z */
@@ -351,48 +391,48 @@ static void take_off(REAL *restrict y, const REAL *x, int64_t n, const REAL *e, 
     for (int64_t s = 0; s < held; s++) add_multiple(y, -dot(e + s * size, z, size), x + s * n, n);
 }
 
-/* Steps with matrices W₁ (sizes[1], sizes[0]) and W₂ (sizes[2], sizes[1]).
+/* Steps from number ``first`` on; one that is a multiple of ``stretch`` begins a stretch.
  *
- * w, deltas, xs: of both matrices; rows hold examples of the stretch so far, ``held`` of them, with ``lost`` = E; both
- * are written. stretch: steps of one; a step that is a multiple of it, counted from ``first``, begins one.
  * inputs: (steps, batch, 2, sizes[0]); targets: (steps, batch). rates, decays: of each step, with rates times
  * ``factor`` for each example. costs: (steps), written.
  */
-void sensing_steps(const int64_t *sizes, REAL **w, REAL **deltas, REAL **xs, int64_t *held, double *lost,
-                   int64_t stretch, int64_t first, const REAL *inputs, const REAL *targets, const double *rates,
-                   const double *decays, double factor, REAL *costs, int64_t steps, int64_t batch) {
-    const int64_t d = sizes[0], h = sizes[1], out = sizes[2], pair = d + out;
-    const Matrix one = {w[0], h, d, deltas[0], xs[0]}, two = {w[1], out, h, deltas[1], xs[1]};
-    int64_t t = 0;
+void sensing_steps(Run *run, int64_t first, const REAL *inputs, const REAL *targets, const double *rates,
+                   const double *decays, REAL *costs, int64_t steps) {
+    const Matrix one = matrix(run, 0, run->w[0]), two = matrix(run, 1, run->w[1]);
+    const int64_t d = one.columns, h = one.rows, out = two.rows, pair = d + out, batch = run->batch;
+    int64_t t = 0, held = run->held;
+    double lost = run->lost;
     while (t < steps) {
-        const int64_t to_end = stretch - (first + t) % stretch, now = to_end < steps - t ? to_end : steps - t;
+        const int64_t to_end = run->stretch - (first + t) % run->stretch, now = to_end < steps - t ? to_end : steps - t;
         const REAL *a = inputs + t * batch * pair;
-        products(tile_products, &one, a, pair, two.x, h, *held, now * batch);
-        products(tile_transposed_products, &two, a + d, pair, one.delta, h, *held, now * batch);
+        products(tile_products, &one, a, pair, two.x, h, held, now * batch);
+        products(tile_transposed_products, &two, a + d, pair, one.delta, h, held, now * batch);
         for (int64_t k = 0; k < now; k++, t++) {
-            const int64_t before = *held;
-            const double left = 1 - *lost, leaves = left * (1 - decays[t]);
+            const int64_t before = held;
+            const double left = 1 - lost, leaves = left * (1 - decays[t]);
             costs[t] = 0;
-            for (int64_t i = 0; i < batch; i++, ++*held, a += pair) {
+            for (int64_t i = 0; i < batch; i++, held++, a += pair) {
                 const REAL *b = a + d;
-                REAL *v = two.x + *held * h, *u = one.delta + *held * h;
+                REAL *v = two.x + held * h, *u = one.delta + held * h;
                 take_off(v, one.delta, h, one.x, a, d, before);
                 take_off(u, two.x, h, two.delta, b, out, before);
                 for (int64_t j = 0; j < h; j++) v[j] *= (REAL)left;
                 const REAL e = (REAL)left * dot(u, v, h) - targets[t * batch + i];
-                const REAL c = (REAL)(rates[t] * factor / leaves) * e, scale = c * (REAL)left;
+                const REAL c = (REAL)(rates[t] * run->factor / leaves) * e, scale = c * (REAL)left;
                 costs[t] += e * e / (2 * batch);
                 for (int64_t j = 0; j < h; j++) u[j] *= scale;
-                for (int64_t j = 0; j < out; j++) two.delta[*held * out + j] = c * b[j];
-                for (int64_t j = 0; j < d; j++) one.x[*held * d + j] = a[j];
+                for (int64_t j = 0; j < out; j++) two.delta[held * out + j] = c * b[j];
+                for (int64_t j = 0; j < d; j++) one.x[held * d + j] = a[j];
             }
-            *lost += decays[t] * left;
+            lost += decays[t] * left;
         }
         if (now == to_end) {
-            fold_into(&one, *held, *lost);
-            fold_into(&two, *held, *lost);
-            *held = 0;
-            *lost = 0;
+            fold_into(&one, held, lost);
+            fold_into(&two, held, lost);
+            held = 0;
+            lost = 0;
         }
     }
+    run->held = held;
+    run->lost = lost;
 }
