@@ -82,7 +82,7 @@ class MetricsFile(Logger):
         if new or table is None:
             self.columns += new
             table = self._open_again()
-        self._last_row = table.tell()
+        self._last_row = table.buffer.tell()  # all that came before is flushed
         try:
             csv.DictWriter(table, self.columns, lineterminator="\n").writerow(row)
             table.flush()
