@@ -21,6 +21,15 @@ P0: list[Any] = [
 ]
 """Every measure of the first kind that any network has."""
 
+P1: list[Any] = [
+    *("CovarianceSpectrum", "SignalToNoise", "TailIndex", "Margins", "GaussNewtonSharpness"),
+    {"class_path": "RandomProjections", "init_args": {"count": 3}},
+    {"class_path": "AverageSharpness", "init_args": {"draws": 2}},
+]
+"""Of the second kind, those of examples."""
+
+MEASURED: list[Any] = [*P0, *P1]
+
 EXAMPLES = {"wrn": 10}
 """How many are measured, of networks whose convolutions take long in float64; of all others 40."""
 CHUNK_SIZE = {40: 16, 10: 8}
@@ -68,7 +77,9 @@ NETWORKS = {
 }
 
 
-def with_measures(runs: Runs, measures: list[Any] = P0, network: str = "mlp", **init_args: Any) -> list[str]:
+def with_measures(
+    runs: Runs, measures: list[Any] = MEASURED, network: str = "mlp", **init_args: Any
+) -> list[str]:
     """The arguments of ``fit`` that take measures at log-spaced steps, of some examples in chunks."""
     examples = EXAMPLES.get(network, 40)
     init: dict[str, Any] = {"measures": measures, "examples": examples, "chunk_size": CHUNK_SIZE[examples]}
@@ -87,7 +98,7 @@ def during(folder: Path, member: int | None = None) -> Values:
 def afterwards(
     folder: Path,
     *arguments: str,
-    measures: list[Any] = P0,
+    measures: list[Any] = MEASURED,
     network: str = "mlp",
     member: int | None = None,
 ) -> Values:

@@ -26,7 +26,7 @@ from sgdlit.data.finite import shapes
 from sgdlit.data.shards import PerChannel
 from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.c_reg import ExpectedCReg
-from sgdlit.measures.curvature import to_start_from, warm_start
+from sgdlit.measures.curvature import gradient_start, to_start_from, warm_start
 from sgdlit.measures.distance import Distance
 from sgdlit.measures.example_norms import example_norms
 from sgdlit.measures.gradient_noise import GradientNoise
@@ -152,7 +152,8 @@ def eigenvalues(name: str, steps: int) -> list[Row]:
         hessian = HessianProducts(network, LOSS, batches)
         for k in (1, 5):
             cold = start_vector(hessian.gradient, 0, "bench", later)
-            starts = {"cold": cold} | ({"warm": warm_start(old[k], cold)} if k in old else {})
+            first = gradient_start(hessian.gradient, cold) if k == 1 else cold
+            starts = {"cold": first} | ({"warm": warm_start(old[k], cold)} if k in old else {})
             for how, start in starts.items():
                 found, spent, share = timed_lanczos(hessian, start, k)
                 key = f"top {k}, {how}"
@@ -176,25 +177,51 @@ def timed_lanczos(hessian: HessianProducts, start: Tensor, count: int) -> tuple[
 
 
 def in_a_run(case: Case, most: float, rounds: int) -> list[Row]:
-    """Time of a step in ``fit`` with measures over that without."""
-    given: dict[str, tuple[list[Measure], int]] = {
-        "fit without measures": ([], 1),
-        f"noise of 4 parts of a batch, every {EVERY}th step": ([MicroBatchNoise()], EVERY),
-        f"noise of 4 parts of half a batch, every {EVERY}th step": (
-            [MicroBatchNoise(batch_size=case.batch_size // 2)],
+    """Time of a step in ``fit`` with measures over that without.
+
+    The limit of those of noise is the step and the arithmetic alone: one gradient, in one pass, of the
+    examples that are looked at. A measure takes gradients of its own, so that a run is the same with and
+    without it.
+    """
+    half = case.batch_size // 2
+    given: dict[str, tuple[list[Measure], int, int]] = {
+        "fit without measures": ([], 1, 0),
+        f"noise of 4 parts of a batch, every {EVERY}th step": ([MicroBatchNoise()], EVERY, 2 * half),
+        f"noise of 2 parts of half a batch, every {EVERY}th step": (
+            [MicroBatchNoise(parts=2, batch_size=half)],
             EVERY,
+            half,
         ),
-        f"noise of single examples, every {EVERY}th step": ([MicroBatchNoise(parts=None)], EVERY),
+        f"noise of single examples, every {EVERY}th step": ([MicroBatchNoise(parts=None)], EVERY, 2 * half),
         f"noise of half a batch's single examples, every {EVERY}th step": (
-            [MicroBatchNoise(parts=None, batch_size=case.batch_size // 2)],
+            [MicroBatchNoise(parts=None, batch_size=half)],
             EVERY,
+            half,
         ),
-        "distance and updates, every 10th step": ([Distance(), UpdateNorm()], 10),
+        "distance and updates, every 10th step": ([Distance(), UpdateNorm()], 10, 0),
     }
-    work = {name: lambda m=taken, e=every: fit_seconds(case, m, e) for name, (taken, every) in given.items()}
-    rows = relative_to_first(medians(work, rounds), f"measures in fit, {case.name}")
-    limits = [None, 1.03, 1.03, 1.03, 1.03, most]
-    return [row._replace(target=limit) for row, limit in zip(rows, limits, strict=True)]
+    work = {
+        name: lambda m=taken, e=every: fit_seconds(case, m, e) for name, (taken, every, _) in given.items()
+    }
+    found = medians(work, rounds)
+    rows = relative_to_first(found, f"measures in fit, {case.name}")
+    targets = [None, 1.03, 1.03, 1.03, 1.03, most]
+    alone = {examples: seconds_of_gradient(case, examples) for examples in (half, 2 * half)}
+    return [
+        row._replace(target=target, limit=rows[0].seconds + alone[seen] / EVERY if seen else None)
+        for row, target, (_, _, seen) in zip(rows, targets, given.values(), strict=True)
+    ]
+
+
+def seconds_of_gradient(case: Case, examples: int) -> float:
+    """Of the mean over some examples, in one pass."""
+    network = case.make().to(DEVICE)
+    inputs = torch.randn(examples, *case.image, device=DEVICE)
+    if case.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    batch = (inputs, torch.zeros(examples, dtype=torch.int64, device=DEVICE))
+    return median_of({"gradient": gradient(network, [batch])}, 5, 5)["gradient"]
 
 
 def predicted_share(case: Case, rounds: int) -> Row:

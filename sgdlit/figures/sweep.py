@@ -107,10 +107,11 @@ def _looks(ax: "Axes", panel: FilledPanel, curves: Sequence[Series]) -> list[_Lo
         colors.add_color_bar(ax, values, key_in_words(key))
         each = colors.of_values(values)
         return [_Look(color, MARKERS[0], 3.5, "-", None) for color in each]
+    largest = 7 if len(curves) < 3 else 9
     return [
         _Look(
             color, MARKERS[i % len(MARKERS)],
-            max(3.5, 7 - i),  # smaller and smaller, so that curves that coincide all show
+            max(3.5, largest - 2 * i),  # smaller and smaller, so that curves that coincide all show
             _STYLES[i // len(COLORS) % len(_STYLES)], _raised(series.label),
         )
         for i, (series, color) in enumerate(zip(curves, colors.of_names(len(curves)), strict=True))

@@ -7,9 +7,9 @@ example's gradient is formed, some at a time, by ``torch.func.vmap``; and one af
 of the network cannot be vectorised.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ from sgdlit.measures.undisturbed import (
 from sgdlit.objectives import Loss
 from sgdlit.objectives.second_derivatives import plain_attention
 
+T = TypeVar("T")
 _NUMBERS = 2**23  # of gradients that are held at a time
 _POSITIONS = 64  # of a sequence: above, products between all of them cost more than the gradients do
 
@@ -57,7 +58,16 @@ class _Wanted(NamedTuple):
     of_sum: bool
 
 
-class _NoPlainLayers(Exception):
+class Factors(NamedTuple):
+    """Of a layer, whose gradient for example i is Σ_t δ_it a_itᵀ: its inputs a ``[n, positions, in]``, and
+    the gradients δ by its outputs ``[n, positions, out]``."""
+
+    layer: nn.Linear
+    inputs: Tensor
+    slopes: Tensor
+
+
+class NoPlainLayers(Exception):
     """The layers do more than apply their weights once to every example."""
 
 
@@ -84,15 +94,47 @@ def example_gradients(
         UserError: a loss that has no value per example; outputs of an example that depend on its batch, or
             on what the network draws; a network that has diverged; no examples.
     """
+    wanted = _Wanted(direction, of_sum)
+    found = each_batch(
+        network,
+        loss,
+        batches,
+        lambda factors: _of_linear_layers(factors, wanted),
+        lambda gradients: _reduced(gradients, wanted),
+        checked,
+    )
+    assert len(found) == 1 or not of_sum, "of several batches the sum itself would be needed"
+    return found[0] if len(found) == 1 else _joined(found)
+
+
+def each_batch(
+    network: nn.Module,
+    loss: LossOfEach,
+    batches: Iterable[Batch],
+    of_factors: Callable[[dict[str, Factors]], T],
+    of_gradients: Callable[[Iterable[dict[str, Tensor]]], T],
+    checked: bool = False,
+) -> list[T]:
+    """What is found of the gradients of single examples, batch by batch; nothing of the network changes.
+
+    Args:
+        network: see :func:`example_gradients`, as ``loss``, ``batches`` and ``checked``.
+        loss: outputs and targets -> one loss for each example.
+        batches: inputs and targets.
+        of_factors: factors of every layer by name -> what is found of a batch; it may raise NoPlainLayers.
+        of_gradients: the gradients, ``[b, ...]`` by the parameter's name, some after others -> the same.
+        checked: whether this network was not refused before.
+
+    Raises:
+        UserError: see :func:`example_gradients`.
+    """
     loss = of_each(loss)
     refuse_coupled_examples(network)
     refuse_not_finite(network)
     require_trained(network)
     with preserved(network) as looked_at, torch.enable_grad():
         seen = filter(has_examples, noticed(batches))
-        found = list(_by_batch(looked_at, loss, seen, _Wanted(direction, of_sum), checked))
-        assert len(found) == 1 or not of_sum, "of several batches the sum itself would be needed"
-        return found[0] if len(found) == 1 else _joined(found)
+        return list(_by_batch(looked_at, loss, seen, of_factors, of_gradients, checked))
 
 
 def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> None:
@@ -120,8 +162,13 @@ def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tens
 
 
 def _by_batch(
-    network: nn.Module, loss: Loss, batches: Iterable[Batch], wanted: _Wanted, checked: bool
-) -> Iterator[ExampleGradients]:
+    network: nn.Module,
+    loss: Loss,
+    batches: Iterable[Batch],
+    of_factors: Callable[[dict[str, Factors]], T],
+    of_gradients: Callable[[Iterable[dict[str, Tensor]]], T],
+    checked: bool,
+) -> Iterator[T]:
     """Of each batch, by the fastest way that the network allows."""
     layers, vectorised = linear_layers(network), True
     for inputs, targets in batches:
@@ -130,19 +177,19 @@ def _by_batch(
             refuse_company(network, loss, inputs, targets)
         if layers is not None:
             try:
-                yield _of_linear_layers(network, layers, loss, inputs, targets, wanted, looks)
+                yield of_factors(_factors_of(network, layers, loss, inputs, targets, looks))
                 continue
-            except _NoPlainLayers:
+            except NoPlainLayers:
                 layers = None
         if vectorised:
             try:
-                yield _vectorised(network, loss, inputs, targets, wanted)
+                yield of_gradients(_together(network, loss, inputs, targets))
                 continue
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:  # an operation that vmap does not know
                 vectorised = False
-        yield _one_after_another(network, loss, inputs, targets, wanted)
+        yield of_gradients(_one_by_one(network, loss, inputs, targets))
 
 
 # Linear layers
@@ -161,42 +208,48 @@ def linear_layers(network: nn.Module) -> dict[str, nn.Linear] | None:
     return layers if layers and trained == len(trained_parameters(network)) else None
 
 
-def _of_linear_layers(
+def _factors_of(
     network: nn.Module,
     layers: Mapping[str, nn.Linear],
     loss: Loss,
     inputs: Tensor,
     targets: Tensor,
-    wanted: _Wanted,
     looks: bool,
-) -> ExampleGradients:
-    """From one backward pass of the sum of the losses, to the outputs of the layers.
+) -> dict[str, Factors]:
+    """Those of all layers, from one backward pass of the sum of the losses to their outputs.
 
     The gradients of the weights themselves are found only where it ``looks`` whether the layers are all there
     is to them.
 
     Raises:
-        _NoPlainLayers: a layer was not called exactly once, or its weights do more than that call shows.
+        NoPlainLayers: a layer was not called exactly once, or its weights do more than that call shows.
     """
     with _recorded(layers, len(inputs)) as (entered, arrived):
         total = loss.per_example(outputs_of(network, inputs), targets).sum()
         if any(len(entered[name]) != 1 for name in layers):
-            raise _NoPlainLayers
+            raise NoPlainLayers
         parameters = _trained(layers) if looks else _reached_by(layers)
         gradient = gradient_of(total, parameters)
-    squares = torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
-    products = torch.zeros_like(squares)
     by_parameter = dict(zip(map(id, parameters), gradient, strict=True))
-    for name, layer in layers.items():
-        a, delta = entered[name][0], arrived[name]
+    found = {name: Factors(layer, entered[name][0], arrived[name]) for name, layer in layers.items()}
+    for layer, a, delta in found.values():
         if looks and layer.weight.requires_grad:
             _check(a, delta, by_parameter[id(layer.weight)])
+    return found
+
+
+def _of_linear_layers(found: Mapping[str, Factors], wanted: _Wanted) -> ExampleGradients:
+    """From the factors of all layers."""
+    first = next(iter(found.values())).inputs
+    squares = torch.zeros(len(first), dtype=torch.float64, device=first.device)
+    products = torch.zeros_like(squares)
+    for name, (layer, a, delta) in found.items():
         squares += _squares(layer, a, delta)
         if wanted.direction is not None:
             products += _products(layer, name, a, delta, wanted.direction)
     of_sum = None
     if wanted.of_sum:
-        of_sum = sum(_square_of_sum(layer, entered[n][0], arrived[n]) for n, layer in layers.items())
+        of_sum = sum(_square_of_sum(*factors) for factors in found.values())
     return ExampleGradients(squares, None if wanted.direction is None else products, of_sum)
 
 
@@ -229,12 +282,12 @@ def _recorded(
 
     def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if output.dim() < 2 or len(output) != examples or not output.requires_grad:
-            raise _NoPlainLayers
+            raise NoPlainLayers
         entered[name].append(inputs[0].detach().reshape(examples, -1, inputs[0].shape[-1]))
         positions = output[0].numel() // output.shape[-1]
         arrived[name] = output.detach().new_zeros(()).expand(examples, positions, output.shape[-1])
         if arrived[name].shape[1] > _POSITIONS:
-            raise _NoPlainLayers
+            raise NoPlainLayers
         output.register_hook(lambda g: arrived.__setitem__(name, g.detach().reshape(arrived[name].shape)))
 
     handles = [
@@ -256,7 +309,7 @@ def _check(a: Tensor, delta: Tensor, whole: Tensor) -> None:
     r = torch.cos(torch.arange(a.shape[-1], dtype=a.dtype, device=a.device))
     found, gradient = delta.flatten(0, 1).T @ (a @ r).flatten(), whole @ r
     if torch.linalg.vector_norm(found - gradient) > 1e-3 * torch.linalg.vector_norm(gradient) + 1e-30:
-        raise _NoPlainLayers
+        raise NoPlainLayers
 
 
 def _squares(layer: nn.Linear, a: Tensor, delta: Tensor) -> Tensor:
@@ -306,10 +359,12 @@ def _products(
 # Any network
 
 
-def _vectorised(
-    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, wanted: _Wanted
-) -> ExampleGradients:
-    """From the gradients themselves, some examples at a time."""
+def _together(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Iterator[dict[str, Tensor]]:
+    """The gradients themselves, ``[b, ...]`` by the parameter's name, of some examples at a time.
+
+    Raises:
+        RuntimeError: an operation that ``torch.func.vmap`` does not know.
+    """
     parameters = {name: p.detach() for name, p in trained_parameters(network).items()}
 
     def cost(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
@@ -319,26 +374,19 @@ def _vectorised(
     each = vmap(grad(cost), (None, 0, 0), randomness="different")
     at_a_time = max(1, _NUMBERS // max(1, sum(p.numel() for p in parameters.values())))
     with copied_buffers(network), plain_attention():  # vmap takes fused attention apart, example by example
-        parts = (
-            each(parameters, x, y)
-            for x, y in zip(inputs.split(at_a_time), targets.split(at_a_time), strict=True)
-        )
-        return _reduced(parts, wanted)
+        for x, y in zip(inputs.split(at_a_time), targets.split(at_a_time), strict=True):
+            yield each(parameters, x, y)
 
 
-def _one_after_another(
-    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, wanted: _Wanted
-) -> ExampleGradients:
-    """One backward pass for each example."""
+def _one_by_one(
+    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor
+) -> Iterator[dict[str, Tensor]]:
+    """The same by one backward pass for each example."""
     parameters = trained_parameters(network)
-
-    def one(x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    for x, y in zip(inputs.split(1), targets.split(1), strict=True):
         cost = loss.per_example(outputs_of(network, x), y).sum()
         gradient = gradient_of(cost, list(parameters.values()))
-        return {name: g.unsqueeze(0) for name, g in zip(parameters, gradient, strict=True)}
-
-    pairs = zip(inputs.split(1), targets.split(1), strict=True)
-    return _reduced((one(x, y) for x, y in pairs), wanted)
+        yield {name: g.unsqueeze(0) for name, g in zip(parameters, gradient, strict=True)}
 
 
 def _reduced(parts: Iterable[Mapping[str, Tensor]], wanted: _Wanted) -> ExampleGradients:

@@ -276,6 +276,11 @@ class Measure(ABC):
         self.every_n_steps, self.at = every_n_steps, at
         self.examples, self.mode = examples, mode
 
+    @property
+    def looks_at_each(self) -> bool:
+        """Whether it looks at gradients of single examples, which not every network and loss has."""
+        return bool({"example_norms", "example_products"} & set(self.needs))
+
     def work(self, sizes: Sizes) -> Works:
         """What taking it costs at a step, by what is found; by default what its needs cost.
 

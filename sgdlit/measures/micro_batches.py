@@ -147,6 +147,10 @@ class MicroBatchNoise(Measure):
         self.parts, self.batch_size = parts, batch_size
         self._checked: set[int] = set()  # members whose network was looked at, and was not refused
 
+    @property
+    def looks_at_each(self) -> bool:
+        return self.parts is None
+
     def begin(self, members: int, device: torch.device) -> None:
         self._checked.clear()
 

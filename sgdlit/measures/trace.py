@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sgdlit.data.batches import Batch
 from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import Estimate, mean_of, signs
+from sgdlit.measures.mean_gradient import by_layer, trained_parameters
 from sgdlit.measures.measure import RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
 from sgdlit.measures.work import Sizes, Work, Works
@@ -76,7 +77,8 @@ def trace_of(matrix: Products, probes: int = 12, seed: int = 0, step: int = 0) -
 
 class Trace(CurvatureMeasure):
     """``measure/trace`` tr H, ``measure/squared_frobenius_norm`` ‖H‖²_F, both with ``_low`` and ``_high``,
-    and ``measure/hessian_effective_rank`` (tr H)²/‖H‖²_F, of the examples.
+    ``measure/hessian_effective_rank`` (tr H)²/‖H‖²_F, and ``measure/trace/LAYER`` of the diagonal block of
+    each layer, from the same probes; of the examples.
 
     Args:
         probes: random vectors.
@@ -94,6 +96,7 @@ class Trace(CurvatureMeasure):
         "measure/squared_frobenius_norm_low",
         "measure/squared_frobenius_norm_high",
         "measure/hessian_effective_rank",
+        "measure/trace/LAYER",
     )
     needs = ("examples",)
     small = ({"probes": 3},)
@@ -111,4 +114,9 @@ class Trace(CurvatureMeasure):
         found = trace_of(run.once(hessian_of), self.probes, run.data.seed, run.step)
         norm = found.squared_norm.under("measure/squared_frobenius_norm")
         rank = {"measure/hessian_effective_rank": found.effective_rank}
-        return found.trace.under("measure/trace") | norm | rank
+        blocks = dict(zip(trained_parameters(run.network), found.by_parameter, strict=True))
+        layers = {
+            f"measure/trace/{layer}": sum(one.value for one in own.values())
+            for layer, own in by_layer(run.network, blocks).items()
+        }
+        return found.trace.under("measure/trace") | norm | rank | layers

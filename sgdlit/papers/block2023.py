@@ -166,6 +166,7 @@ PAPER = Paper(
                     "the same as runs of fit. The paper: cloning in MuJoCo with MLP policies, rollouts of a "
                     "character-level language model (recalled)",
                     "list/butterfly.yaml",
+                    other_seeds="of 1000 to 1019 one has 0.354 at η = 0.01, not below 0.35",
                 ),
             ),
             measure,

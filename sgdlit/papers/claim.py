@@ -25,6 +25,8 @@ class Claim:
         config: the file below ``configs/`` that trains at full scale; empty where there is none.
         shows: whether it shows at quick scale. Where it does not, that is a result: findings say so with
             numbers, and the notes of those that fail say why, as far as it is known.
+        other_seeds: where the verdict turned with other seeds, which ones and what was found
+            (scripts/other_seeds.py).
     """
 
     id: str
@@ -36,6 +38,7 @@ class Claim:
     full: str
     config: str = ""
     shows: bool = True
+    other_seeds: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, sele
 from sgdlit.foundations.errors import UserError
 from sgdlit.papers.claim import EXACT, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
-from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean, in_the_median
+from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -185,10 +185,22 @@ def _judge_runs(rows: list[Row]) -> list[Finding]:
     return [
         in_the_mean("L20c", f"{simulated} 0.9 of the critical rate", ratio[0], 0.95, 1.05, spread),
         in_every_seed("L20c", f"{simulated} 1.1 of it", ratio[1], 0.3, 1.7, heavy),
-        in_the_median("L20c", f"{exact} 0.9 of the critical rate", growth[0], high=1e-3),
+        in_every_seed(
+            "L20d", f"{exact} 0.9 of the critical rate", growth[0], high=1e-3, note=_slow(growth[0])
+        ),
         in_every_seed("L20c", f"{exact} 1.1 of it", growth[1], low=1e3),
         in_every_seed("L20c", median, [r["median_at_end"] for r in above], high=0.1),
     ]
+
+
+def _slow(growth: list[float]) -> str:
+    """What the radius of the slowest instance is, if it falls by ``growth`` in the long run's steps."""
+    middle, largest = float(np.median(growth)), max(growth)
+    return (
+        f"falls in every instance, {middle:.1e} in the median; the slowest falls by "
+        f"{largest ** (1 / _LONG):.3f} a step: how far below 1 the radius is at 0.9 of the critical rate "
+        "differs between instances"
+    )
 
 
 def draw_runs(tables: Tables) -> dict[str, Figure]:
@@ -209,6 +221,7 @@ def draw_runs(tables: Tables) -> dict[str, Figure]:
 
 
 _SOURCE = "Dexter, Ocejo, Keerthi, Gupta, Acharya & Khanna 2024, arXiv 2401.12332"
+_RUNS = "n = 12, x ~ N(0, I₄), B = 2, 20 000 runs of 6 steps, 2000 of them for 106, 10 seeds"
 _FULL = "the same, and per-example Hessians of an interpolating MLP at their top eigenvectors"
 
 PAPER = Paper(
@@ -260,10 +273,22 @@ PAPER = Paper(
                     f"{_SOURCE}, section 3; F21",
                     "simulated",
                     "simulated/exact 1 ± 0.05 in the mean at 0.9 and 1 ± 0.7 at 1.1 of the critical rate; "
-                    "E‖w‖² falls, "
-                    "in the median, or rises by 10³ in 100 steps; the median run at 1.1 falls below 0.1",
-                    "n = 12, x ~ N(0, I₄), B = 2, 20 000 runs of 6 steps, 2000 of them for 106, 10 seeds",
+                    "at 1.1 E‖w‖² rises by 10³ in 100 more steps in every seed, and the median run falls "
+                    "below 0.1",
+                    _RUNS,
                     _FULL,
+                    other_seeds="of 2000 to 2009 one has a median of 0.50, not below 0.1",
+                ),
+                Claim(
+                    "L20d",
+                    "a tenth below the critical rate E‖w‖² falls by 10³ in 100 more steps",
+                    f"{_SOURCE}, section 3; F21",
+                    "exact",
+                    "by more than 10³ in every seed",
+                    _RUNS,
+                    _FULL,
+                    shows=False,
+                    other_seeds="with 1000 to 1009, and with 2000 to 2009, it holds",
                 ),
             ),
             measure_runs,

@@ -32,9 +32,10 @@ _COLORS = 128  # of a picture: figures have few
 _INTRODUCTION = """
 <h1>Claims about SGD, and what was found</h1>
 <p>Each claim is a statement of a paper, checked by a program: what was predicted, what was found with its
-interval, and whether it lies in the band that was set before. Where a claim <em>does not show</em> at the
-scale of its protocol, that is a result like any other, with its numbers and the reason as far as it is known.
-At quick scale everything runs on two cores.</p>
+interval, and whether it lies in its band. The bands of the L claims and those of theory were there before the
+check; margins of the others are ours, and were set with trial runs in view. Where a claim <em>does not
+show</em> at the scale of its protocol, that is a result like any other, with its numbers and the reason as
+far as it is known. At quick scale everything runs on two cores.</p>
 """
 
 
@@ -120,7 +121,11 @@ def _claim(paper: str, claim: Claim, entry: Entry | None) -> Iterator[str]:
         f'<h3><span class="verdict {kind}">{sign} {state}</span> <span class="id">{escape(claim.id)}</span> '
         f"{escape(claim.statement)}</h3>\n"
     )
-    yield f'<p class="soft">{_linked(claim.source)}. Predicted: {escape(claim.prediction)}.</p>\n'
+    turned = (
+        f" With other seeds the verdict turned: {escape(claim.other_seeds)}." if claim.other_seeds else ""
+    )
+    predicted = f"Predicted: {escape(claim.prediction)}.{turned}"
+    yield f'<p class="soft">{_linked(claim.source)}. {predicted}</p>\n'
     if entry is not None and entry["findings"]:
         yield _findings(entry["findings"])
     yield "</article>\n"
@@ -165,7 +170,8 @@ def _how(named: str, claims: Sequence[Claim], entry: Entry | None) -> str:
     command = f"python -m sgdlit reproduce {named}"
     if entry is not None:
         scale, seeds = entry["protocol"]["scale"], entry["seeds"] or "as in the protocol"
-        brief = f": {scale} scale, {_time(entry['seconds'])}, seeds {seeds}"
+        named_seeds = seeds if "=" in seeds else f"seeds {seeds}"
+        brief = f": {scale} scale, {_time(entry['seconds'])}, {named_seeds}"
         facts |= {
             "seeds": seeds,
             "time": f"{_time(entry['seconds'])}, on {entry['when']}",

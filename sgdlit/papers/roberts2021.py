@@ -156,6 +156,7 @@ PAPER = Paper(
                     "terms' size in every seed; the deviation halves with ε",
                     _QUICK,
                     _FULL,
+                    other_seeds="of 2000 to 2009 one misses by 0.61 of the two terms, not below 0.4",
                 ),
             ),
             measure,

@@ -184,7 +184,7 @@ PAPER = Paper(
                 ),
                 _claim(
                     "G5",
-                    "averaged iterates need fewer steps at small batches only",
+                    "averaged iterates save most steps at small batches",
                     "below 0.85 of SGD's at B = 4, above 0.9 at B = 512",
                 ),
                 _claim(

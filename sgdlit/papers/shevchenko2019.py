@@ -241,6 +241,7 @@ PAPER = Paper(
                     _QUICK,
                     _FULL,
                     _CONFIG,
+                    other_seeds="the mean slope is −1.26 with 1000 to 1004, and −1.11 with 2000 to 2004",
                 ),
                 Claim(
                     "L32b",

@@ -10,7 +10,7 @@ from sgdlit.figures.style import binary_ticks, finish, panels, select
 from sgdlit.papers.claim import Claim
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Tables, Workshop
 from sgdlit.papers.support import c_reg_over_batch_size, paired_accuracy, training_ends
-from sgdlit.papers.support.centers import STRENGTH, draw_line, drawn_at, finding, lrs, read
+from sgdlit.papers.support.centers import STRENGTH, draw_line, finding, lrs, read
 from sgdlit.papers.support.diagonal_curves import DIAGONAL, figure_claim
 from sgdlit.papers.support.epoch_flows import FLOW, SOURCE, Options
 from sgdlit.papers.support.full_sweeps import drawn_by_sweeps
@@ -54,8 +54,10 @@ def draw_c_reg(tables: Tables) -> "dict[str, Figure]":
     rows = [row for row in tables["c_reg"] if row["center"] is not None]
     draw_line(ax, "ε at λ = 0", select(rows, grid="rate"), lambda r: r["lr"])
     draw_line(ax, "λ at ε = 2⁻⁷", select(rows, grid="strength"), lambda r: r["reg_strength"])
+    without = select(rows, grid="rate", lr=2**-7)[0]["center"]
+    ax.axhline(without, color="0.4", linestyle="--", linewidth=1, label="λ = 0, ε = 2⁻⁷")
     finish(ax, "F1c: C_reg at the end", "ε or λ", "C_reg of the training set")
-    binary_ticks(ax, (x for x in drawn_at(ax) if x > 0))
+    binary_ticks(ax, (row["reg_strength"] or row["lr"] for row in rows))
     return {"c_reg": figure}
 
 

@@ -127,7 +127,7 @@ class MeasureChoice:
     def _check_one(self, measure: Measure, member: Member, data: KeyedData) -> None:
         measure.check(member.network, data)
         measure.check_optimizer(member.optimizer)
-        if set(measure.needs) & {"example_norms", "example_products"}:
+        if measure.looks_at_each:
             with undisturbed(member.network, self._views[measure].mode):
                 refuse_coupled_examples(member.network)
 

@@ -273,7 +273,7 @@ def left_out(module: LightningModule, measures: Sequence[Measure]) -> dict[Measu
     knows = isinstance(module, GivesExampleLosses)
     found = {}
     for measure in measures:
-        if not knows and {"example_norms", "example_products"} & set(measure.needs):
+        if not knows and measure.looks_at_each:
             found[measure] = f"{type(module).__name__} has no method example_losses(batch) that returns [b]"
         elif "batches" in measure.needs or type(measure).note is not Measure.note:
             found[measure] = f"of {type(module).__name__} only chosen training examples are looked at"

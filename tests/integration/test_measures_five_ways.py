@@ -14,7 +14,8 @@ NAMES = (
     *("cost", "squared_gradient_norm", "noise_scale", "C_reg_at_10", "example_gradient_norm_q050"),
     *("sharpness_2", "lr_times_sharpness", "batch_sharpness", "directional_sharpness", "alignment", "trace"),
     *("hessian_effective_rank", "step_ratio", "update_sharpness", "cosine_of_updates", "weight_norm"),
-    *("distance_from_start", "train_test_gap"),
+    *("distance_from_start", "train_test_gap", "covariance_eigenvalue_1", "signal_to_noise"),
+    *("margin_q000", "gauss_newton_sharpness", "projection_3", "average_sharpness"),
 )
 LOOP = ["--model.engine=loop"]  # the one engine whose numbers do not depend on how many members there are
 

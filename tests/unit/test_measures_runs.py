@@ -162,13 +162,15 @@ def test_what_is_not_possible_is_said(runs, capsys, given, named):
     assert named in " ".join(capsys.readouterr().err.split())
 
 
-def test_batchnorm_in_training_mode_has_no_single_examples(runs, capsys):
+@pytest.mark.parametrize("name", ["ExampleNorms", "CovarianceSpectrum", "SignalToNoise"])
+def test_batchnorm_in_training_mode_has_no_single_examples(runs, capsys, name):
     network = ["--model.network=sgdlit.models.sensing.BilinearForm", "--model.loss=half_squared_error"]
     network += ["--model.network.net=sgdlit.models.sensing.NormalizedStack", "--model.network.net.width=9"]
     data = ["--data=sgdlit.data.sensing.MatrixSensing", "--data.d=9", "--data.r=2", "--data.gamma=1"]
     data += ["--data.steps=20", "--data.batch_size=10"]
-    assert measured(runs, "wrong", *network, *data, mode="train", measures=["ExampleNorms"]) == 2
+    assert measured(runs, "wrong", *network, *data, mode="train", measures=[name]) == 2
     assert "BatchNorm1d takes the statistics of the batch" in capsys.readouterr().err
+    assert not runs.path("wrong").exists(), "it is refused before the run leaves a trace"
 
 
 # Which examples, at which steps

@@ -18,14 +18,15 @@ from sgdlit.figures.deep_bootstrap import draw, worlds_of
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key
 from sgdlit.models.quadratic import Quadratic
-from sgdlit.papers import blog, grosse2021, strohmer2009, zhang2019
+from sgdlit.papers import blog, strohmer2009
 from sgdlit.papers.claim import EXACT
 from sgdlit.papers.nakkiran2020 import leaves_at
 from sgdlit.papers.paper import Workshop
-from sgdlit.papers.support import epoch_flows
+from sgdlit.papers.support import epoch_flows, mean_risks, rate_drop, steps_to_target
 from sgdlit.papers.support.lrs_of_runs import learning_rates
 from sgdlit.papers.support.quadratic_runs import QuadraticRun
 from sgdlit.papers.support.sensing_instances import protocol_lr
+from sgdlit.papers.support.stochastic_regression import RegressionOptions, measure_regression
 from sgdlit.runs.reading import load_run
 
 ALONE = Workshop()
@@ -64,18 +65,20 @@ def test_the_modified_flow_is_followed_on_image_minibatches_with_sampled_orders(
 
 
 def test_an_unreachable_target_leaves_empty_cells_and_says_so():
-    options = zhang2019.Options(
+    options = steps_to_target.Options(
         dimensions=20, target=1e-9, batch_sizes=[1.0, 2.0], rates=5, decades=1, one_minus_momentum=[0.1],
         one_minus_decay=[0.1], preconditioners=[0.0],
     )  # fmt: skip
-    evidence = zhang2019.measure_steps(options, ALONE)
+    evidence = steps_to_target.measure_steps(options, ALONE)
     assert all(row["steps"] is None for row in evidence.tables["steps"])
     assert any("not reached" in note for note in evidence.notes)
 
 
 def test_no_number_of_steps_lies_below_the_bound():
-    options = zhang2019.Options(dimensions=100, target=0.05, batch_sizes=[1.0, 256.0], rates=20, pieces=3)
-    rows = zhang2019.measure_steps(options, ALONE).tables["steps"]
+    options = steps_to_target.Options(
+        dimensions=100, target=0.05, batch_sizes=[1.0, 256.0], rates=20, pieces=3
+    )
+    rows = steps_to_target.measure_steps(options, ALONE).tables["steps"]
     assert all(row["steps"] >= row["bound"] for row in rows if row["steps"])
 
 
@@ -93,7 +96,7 @@ def fit(folder, name, *arguments):
 
 
 def runs_of(folder):
-    return zhang2019.measure_runs(zhang2019.Options(runs=str(folder)), ALONE)
+    return mean_risks.measure_runs(str(folder), ALONE)
 
 
 def test_the_claim_fails_for_another_momentum(tmp_path, monkeypatch):
@@ -140,7 +143,7 @@ def test_runs_that_diverged_or_share_a_seed_are_left_out(tmp_path):
     rows = evidence.tables["risk"]
     assert len(rows) == STEPS / 6
     assert all(value >= 0 for row in rows for name, value in row.items() if name != "curve")
-    zhang2019.draw_runs(evidence.tables)
+    mean_risks.draw_runs(evidence.tables)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +178,7 @@ def test_folders_without_runs_are_refused(tmp_path):
 
 
 def drop(**given):
-    return grosse2021.measure_drop(grosse2021.Options(drop=grosse2021.DropOptions(**given)), ALONE)
+    return rate_drop.measure_drop(rate_drop.DropOptions(**given), ALONE)
 
 
 def test_the_model_falls_at_once_to_its_new_floor():
@@ -207,7 +210,7 @@ def test_runs_without_a_drop_or_a_metric_are_refused(real_data, tmp_path):
 
 def test_a_steady_fall_is_not_sudden():
     def holds(steps, values):
-        return grosse2021.sudden_fall("curve", steps, values, 50, EXACT).holds
+        return rate_drop.sudden_fall("curve", steps, values, 50, EXACT).holds
 
     steps = np.arange(1, 101)
     steady = np.exp(-0.02 * steps)
@@ -254,8 +257,8 @@ def test_drops_that_cannot_be_are_named(given, named):
 
 
 def test_regression_without_label_noise_claims_nothing_about_it():
-    options = grosse2021.RegressionOptions(label_variance=0.0, runs=20, steps=20, covariance_samples=2000)
-    evidence = grosse2021.measure_regression(grosse2021.Options(regression=options), ALONE)
+    options = RegressionOptions(label_variance=0.0, runs=20, steps=20, covariance_samples=2000)
+    evidence = measure_regression(options, ALONE)
     assert not failures(evidence)
     assert len({row["curve"] for row in evidence.tables["risk"]}) == 2
     kaczmarz = strohmer2009.measure(strohmer2009.Options(label_variance=0.0, runs=20, steps=20), ALONE)

@@ -1,11 +1,13 @@
 """The page of all claims: complete, self-contained, and true to what is kept."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from sgdlit.figures.style import panels, save
+from sgdlit.foundations.errors import UserError
 from sgdlit.papers import catalogue, page, record
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper
@@ -83,6 +85,18 @@ def out(tmp_path):
     return tmp_path
 
 
+def test_a_finding_that_has_changed_is_not_shown(out):
+    path = out / "someone2020" / "claims.json"
+    text = path.read_text()
+    for changed, words in (
+        (text.replace("1.02", "1.03"), "the entry of X1 has changed"),
+        (text[:-9], "damaged"),
+    ):
+        path.write_text(changed)
+        with pytest.raises(UserError, match=words):
+            record.read(out / "someone2020")
+
+
 def test_every_claim_is_there_with_all_that_is_known(out):
     path = page.write({PAPER.name: PAPER}, out)
     assert path == out / "index.html"
@@ -137,6 +151,15 @@ def test_nothing_run_is_a_page_too(tmp_path):
     assert {a["data-state"] for a in found.of("article")} == {"not run"}
 
 
+def test_what_other_seeds_do_stands_beside_what_is_predicted(out):
+    turned = replace(HOLDS, other_seeds="one of 1000 to 1009 < 1")
+    experiment = replace(PAPER.experiments[0], claims=(turned, *PAPER.experiments[0].claims[1:]))
+    paper = replace(PAPER, experiments=(experiment, *PAPER.experiments[1:]))
+    found = Reader(page.write({PAPER.name: paper}, out).read_text(encoding="utf-8")).text
+    assert found.count("With other seeds the verdict turned") == 1
+    assert f"{HOLDS.prediction}. With other seeds the verdict turned: one of 1000 to 1009 < 1." in found
+
+
 def test_the_command_of_a_config_is_that_of_what_it_describes():
     """A sweep file is one by its section, wherever it lies."""
     assert catalogue.command_of("list/apollo.yaml") == "sweep"
@@ -170,3 +193,14 @@ def test_the_times_that_are_known_are_those_of_experiments():
     assert timed
     assert timed <= names
     assert all(0 < seconds < 3600 for own in catalogue.seconds().values() for seconds in own.values())
+
+
+@pytest.mark.parametrize(
+    ("seeds", "shown"), [("0 to 9", "12 s, seeds 0 to 9"), ("seeds = 10", "12 s, seeds = 10")]
+)
+def test_seeds_are_named_once(out, seeds, shown):
+    kept = record.read(out / PAPER.name)
+    record.add(out / PAPER.name, PAPER, {"X1": kept["X1"] | {"seeds": seeds}})
+    found = Reader(page.write({PAPER.name: PAPER}, out).read_text(encoding="utf-8")).text
+    assert shown in found
+    assert "seeds seeds" not in found

@@ -129,8 +129,7 @@ def draw(tables: Tables) -> dict[str, Figure]:
         )
         ax.errorbar(sizes, [row["found"] for row in own], [2 * row["error"] for row in own], fmt="o",
                     markersize=3.5, color=COLORS[2], label="minibatches, ± 2 standard errors")  # fmt: skip
-        finish(ax, f"after {step} steps" if step else "at the start", "batch size B", "C_reg",
-               legend=False)  # fmt: skip
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+        finish(ax, f"after {step} steps" if step else "at the start", "batch size B", "C_reg", legend=False)
+    lines, names = axes[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=len(names), fontsize=8)
     return {"c_reg_over_batch_size": figure}

@@ -130,25 +130,26 @@ def _one_over_bare_lr(found: Found) -> list[Finding]:
 
 
 def draw_diagonal(tables: Tables) -> "dict[str, Figure]":
-    """Test loss over rate and strength, over ε/B, and over α for n steps."""
+    """Test loss over rate and strength, over ε/B, over λ/B, and over α for n steps."""
     rows = [row for row in tables["diagonal"] if row["center"] is not None]
-    figure, axes = panels(1, 3)
+    figure, axes = panels(1, 4, width=3.6)
     lines: list[tuple[Axes, str, str, Callable[[Row], float], dict[str, Any]]] = [
         (axes[0], "ε at λ = 0", "rate", lambda r: r["lr"], {}),
         (axes[0], "λ at ε = 2⁻⁶", "strength", lambda r: r["reg_strength"], {}),
-        (axes[1], "B = 1, λ/B", "strength", lambda r: r["reg_strength"], {}),
-        (axes[1], "B = 2, λ/B", "strength_2", lambda r: r["reg_strength"] / 2, {}),
-        (axes[1], "B = 4, λ/B", "strength_4", lambda r: r["reg_strength"] / 4, {}),
-        (axes[1], "B = 1, ε/B", "rate", lambda r: r["lr"], {}),
-        (axes[1], "B = 2, ε/B", "rate_2", lambda r: r["lr"] / 2, {}),
-        (axes[1], "B = 4, ε/B", "rate_4", lambda r: r["lr"] / 4, {}),
-        *((axes[2], f"n = {n}", "steps", lambda r: r["lr"], {"repeats": float(n)}) for n in (1, 2, 4, 8)),
+        (axes[1], "B = 1", "rate", lambda r: r["lr"], {}),
+        (axes[1], "B = 2", "rate_2", lambda r: r["lr"] / 2, {}),
+        (axes[1], "B = 4", "rate_4", lambda r: r["lr"] / 4, {}),
+        (axes[2], "B = 1", "strength", lambda r: r["reg_strength"], {}),
+        (axes[2], "B = 2", "strength_2", lambda r: r["reg_strength"] / 2, {}),
+        (axes[2], "B = 4", "strength_4", lambda r: r["reg_strength"] / 4, {}),
+        *((axes[3], f"n = {n}", "steps", lambda r: r["lr"], {"repeats": float(n)}) for n in (1, 2, 4, 8)),
     ]  # fmt: skip
     for ax, label, grid, x, only in lines:
         draw_line(ax, label, select(rows, grid=grid, **only), x)
-    finish(axes[0], "F1b: the rate regularizes", "ε or λ", "test loss")
-    finish(axes[1], "F3: equal ε/B, or λ/B at ε = 2⁻⁶", "ε/B, or λ/B", "test loss")
-    finish(axes[2], "F4: n steps on each minibatch, B = 4", "bare rate α", "test loss")
+    finish(axes[0], "F1b: over ε, and over λ", "ε or λ", "test loss")
+    finish(axes[1], "F3: over ε/B", "ε/B", "test loss")
+    finish(axes[2], "F3: over λ/B at ε = 2⁻⁶", "λ/B", "test loss")
+    finish(axes[3], "F4: n steps on each minibatch, B = 4", "bare rate α", "test loss")
     for ax in axes:
         binary_ticks(ax, {2.0 ** round(np.log2(x)) for x in drawn_at(ax)})
     return {"diagonal": figure}

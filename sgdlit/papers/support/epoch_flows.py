@@ -174,7 +174,10 @@ def _draw_slope(ax: "Axes", rows: Sequence[Row], label: str, i: int) -> None:
     ax.plot(lr, distance[finest] * (lr / lr[finest]) ** slope, color=color, linewidth=1)
 
 
-_FLOW_QUICK = "m = 3, all orders, five halvings of ε, a tanh network on normal data (and Fashion-MNIST)"
+_FLOW_QUICK = (
+    "m = 3, all orders, a tanh network on normal data (and Fashion-MNIST), five halvings of ε from 2⁻⁷ "
+    "(2⁻⁴), where powers show: over 2⁻³ to 2⁻⁹, on normal data, M1's fits are 2.63 and 1.70"
+)
 _FLOW_FULL = "the same with m = 4 and n = 1, 2, 4"
 
 
