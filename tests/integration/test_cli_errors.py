@@ -214,7 +214,7 @@ IMPOSSIBLE = {
         "model.objective.penalty_batch_size: 7",
         "allowed: 1, 2, 4, 5, 10, 20",
     ),
-    "--model.optimizer.lr -1": ("model.optimizer", "Invalid learning rate: -1.0"),
+    "--model.optimizer.lr -1": ("model.optimizer.lr: -1.0 is not allowed", "allowed: 0 or more"),
     "--model.network.widths [784,10]": ("model.network: ", "(3, 32, 32)", "3072 and 784"),
     "--model.network.widths [3072,4]": ("model.loss, model.network: ", "label 9", "4 classes"),
     "--model.loss logistic": ("model.loss", "-1 and +1"),
