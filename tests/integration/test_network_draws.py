@@ -10,6 +10,8 @@ from fit_runs import Runs, differences, run_differences
 from test_ensemble import member_state
 from torch import Tensor, nn
 
+from sgdlit.foundations.generators import kept
+
 DROPOUT = ["--model.network=noisy_networks.Dropping"]
 COIN = ["--model.network=noisy_networks.Coin"]
 NUMPY = ["--model.network=noisy_networks.NumpysCoin"]
@@ -53,6 +55,25 @@ class Attention(nn.Module):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Runs:
     return Runs(tmp_path_factory.mktemp("network_draws"))
+
+
+def test_every_generator_follows_from_the_seed_inside_and_goes_on_outside():
+    def drawn() -> list[float]:
+        return [float(torch.rand(())), random.random(), float(np.random.random())]
+
+    np.random.seed(1)
+    before = np.random.get_state()[1].tolist()
+    found = []
+    for outside, seed in ((2, 5), (3, 5), (3, 6)):
+        np.random.seed(outside)
+        with kept([], seed):
+            found.append(drawn())
+    assert found[0] == found[1]
+    assert all(a != b for a, b in zip(found[1], found[2], strict=True))
+    np.random.seed(1)
+    with kept([], 7):
+        drawn()
+    assert np.random.get_state()[1].tolist() == before
 
 
 @pytest.mark.parametrize("own", [DROPOUT, COIN, NUMPY], ids=["torch", "python", "numpy"])
