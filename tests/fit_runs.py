@@ -22,6 +22,9 @@ from official_formats import write_fashion_mnist
 
 from sgdlit.cli.main import main
 from sgdlit.data.finite.fashion_mnist import FashionMNIST
+from sgdlit.foundations.seals import unsealed
+
+TIMES = ("train/steps_per_second", "measures/time_share")
 
 
 class SignalAt(Callback):
@@ -64,10 +67,11 @@ class SignalAt(Callback):
 class Runs:
     """Starts ``fit`` in a folder, with values of the base config overridden as on the command line."""
 
-    def __init__(self, folder: Path, train: int = 70, test: int = 20) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, train: int = 70, test: int = 20, write: bool = True) -> None:
+        self.folder, self.config = folder, folder / "base.yaml"
+        if not write:  # all is there
+            return
         write_fashion_mnist(folder, train, test)
-        self.config = folder / "base.yaml"
         self.config.write_text(yaml.safe_dump(base_config(folder)))
 
     def fit(self, name: str, *arguments: str) -> int:
@@ -84,13 +88,13 @@ class Runs:
         return self.folder / "logs" / name / "version_0"
 
     def status(self, name: str) -> dict[str, Any]:
-        return json.loads((self.path(name) / "status.json").read_text())
+        return unsealed(json.loads((self.path(name) / "status.json").read_text()))
 
     def rows(self, name: str) -> list[dict[str, str]]:
-        """``metrics.csv`` without the one column that is a matter of time."""
+        """``metrics.csv`` without the columns that are a matter of time."""
         with (self.path(name) / "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        return [{k: v for k, v in row.items() if k != "train/steps_per_second"} for row in rows]
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
 
     def checkpoint(self, name: str, which: str = "resume") -> dict[str, Any]:
         path = self.path(name) / "checkpoints" / f"{which}.ckpt"

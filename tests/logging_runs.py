@@ -73,3 +73,10 @@ class Recorder(Logger):
             if step in own:
                 self.twice.append((name, int(step or 0)))
             own[int(step or 0)] = float(value)
+
+
+class Refusing(Recorder):
+    """Says when it begins that it does not take its settings, as MLflow's says of ``file:``."""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("file: is not\nsupported any more")

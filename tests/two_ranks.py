@@ -13,15 +13,19 @@ TWO = ["--trainer.devices=2", "--trainer.strategy=ddp"]
 SHAPE = ["--data.batch_size=8", "--data.last_batch=short", "--data.val_size=9", "--data.eval_batch_size=4"]
 
 
-def fit_on_two_ranks(runs: Runs, lists: list[list[str]]) -> list[int]:
-    """Run lists of arguments one after another on two processes, and give the exit code of each."""
+def rank_environments(count: int) -> list[dict[str, str]]:
+    """What tells each process of some on this machine which rank it is."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [shared | {"LOCAL_RANK": str(k)} for k in range(2)]
+    shared = {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [shared | {"WORLD_SIZE": str(count), "LOCAL_RANK": str(k)} for k in range(count)]
+
+
+def fit_on_two_ranks(runs: Runs, lists: list[list[str]]) -> list[int]:
+    """Run lists of arguments one after another on two processes, and give the exit code of each."""
     command = [str(Path(__file__).parent / "fit_runs.py"), json.dumps(lists)]
-    for process in processes([command, command], ranks, runs.folder):
+    for process in processes([command, command], rank_environments(2), runs.folder):
         process.wait(PATIENCE)
     return json.loads((runs.folder / "out_0").read_text().splitlines()[-1])
 

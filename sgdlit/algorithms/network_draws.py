@@ -52,7 +52,8 @@ def refuse_impure_forward(network: nn.Module) -> Iterator[None]:
     """A call of the network inside leaves no trace, and is refused where it would.
 
     Raises:
-        ImpureForward: it draws from torch's or Python's generator, or changes a plain attribute of a module.
+        ImpureForward: it draws from a generator of torch, Python or numpy, or changes a plain attribute of a
+            module.
     """
     devices = _devices(network)
     attributes = [(module, _plain(module)) for module in network.modules()]

@@ -31,23 +31,45 @@ def open_folder(config: Namespace, resumed: Path | None) -> Path:
     return resumed or run_folder.make_next(Path(config.logs), config.name)
 
 
-def loggers(folder: Path, given: Any, rows: int, purge: int | None, config: Namespace) -> list[Logger]:
+def begin_loggers(given: Any, config: Namespace) -> list[Logger]:
+    """The loggers that a config names, told the settings of the run, before it leaves a trace.
+
+    Args:
+        given: ``trainer.logger`` of the config.
+        config: of the run, which loggers keep beside its numbers.
+
+    Raises:
+        UserError: one of them refuses its own settings, or cannot begin.
+    """
+    chosen: list[Any] = given if isinstance(given, list) else [given]
+    named = [logger for logger in chosen if isinstance(logger, Logger)]
+    for logger in named:
+        try:
+            logger.log_hyperparams(_settings(config))
+        except Exception as error:  # of whatever package it is
+            said = " ".join(str(error).split())
+            raise UserError(
+                f"trainer.logger: {type(logger).__name__} cannot begin ({type(error).__name__}: {said}); "
+                "allowed: other settings of it (trainer.logger.KEY), another logger, or false"
+            ) from error
+    return named
+
+
+def loggers(
+    folder: Path, given: Any, named: list[Logger], rows: int, purge: int | None, config: Namespace
+) -> list[Logger]:
     """What writes the numbers of a run: TensorBoard, or what the config names, and ``metrics.csv``.
 
     Args:
         folder: of the run.
         given: ``trainer.logger`` of the config.
+        named: what it names, see :func:`begin_loggers`.
         rows: of the table, that a resumed run keeps.
         purge: the first step that a resumed run writes anew.
-        config: of the run, which loggers keep beside its numbers.
+        config: of the run, which TensorBoard keeps beside its numbers.
     """
-    settings = _settings(config)
     if given is None or given is True:
-        return [Charts(folder, purge, settings), MetricsFile(folder, rows)]
-    chosen: list[Any] = given if isinstance(given, list) else [given]
-    named = [logger for logger in chosen if logger]
-    for logger in named:
-        logger.log_hyperparams(settings)
+        return [Charts(folder, purge, _settings(config)), MetricsFile(folder, rows)]
     return [*named, MetricsFile(folder, rows)]
 
 

@@ -379,7 +379,9 @@ class RunCLI(LightningCLI):
     def _check_data_is_given(self) -> None:
         stage = {"fit": "train", "validate": "val"}.get(self.subcommand, self.subcommand)
         loader = f"{stage}_dataloader"
-        if self.datamodule is None and getattr(type(self.model), loader) is getattr(LightningModule, loader):
+        # ``data: {}`` builds the base class, which has none.
+        has_none = type(self.datamodule) in (type(None), LightningDataModule)
+        if has_none and getattr(type(self.model), loader) is getattr(LightningModule, loader):
             raise UserError(
                 f"data: missing, and {type(self.model).__name__} has no {loader} of its own; give "
                 "--data CLASS or a config that names data, such as those in configs/"
@@ -392,11 +394,13 @@ class RunCLI(LightningCLI):
         if self.trainer.fast_dev_run:
             self.trainer.callbacks.remove(self.keeper)
         elif self.trainer.is_global_zero:
+            named = reporting.begin_loggers(self._loggers, self.config.fit)
             self.folder = self.keeper.folder = reporting.open_folder(self.config.fit, self.resumed)
             self._until_the_end.enter_context(locked(self.folder))
             rows = self._checkpoint["rows"] if self.resumed else 0
             purge = self._checkpoint["step"] + 1 if self.resumed else None
-            self.trainer.loggers = reporting.loggers(self.folder, self._loggers, rows, purge, self.config.fit)
+            given = self._loggers, named, rows, purge, self.config.fit
+            self.trainer.loggers = reporting.loggers(self.folder, *given)
             text = self._parser("fit").dump(self.config.fit, skip_none=False)
             reporting.begin(self.folder, text, self._checkpoint["step"], self.model, self.trainer)
             if self._origin is not None:

@@ -19,7 +19,7 @@ from sgdlit.runs.folder import CONFIG, METRICS, STATUS, locked
 from sgdlit.runs.reading import Run, load_run
 
 _STATES = Literal["running", "finished", "stopped", "diverged", "failed"]
-_ELSEWHERE = {"config", "ckpt_path", "logs"}  # keys that say where a run is, not what it is
+_ELSEWHERE = {"config", "ckpt_path", "logs", "closing"}  # where a run is and what it says, not what it is
 
 
 def main(arguments: Sequence[str]) -> int:

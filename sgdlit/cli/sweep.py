@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     if again:
         report.set_aside(again, store)
     if own.worker:
-        return _work(plan, store, first_look.wanted_metrics(options))
+        return _work(plan, store, first_look.wanted_metrics(options), one_of_several=True)
     missing = report.missing_cells(plan, store)
     if own.launcher != "here" and missing:
         return _submit(own, rest, missing, store)
@@ -113,7 +113,7 @@ def _run(
     if jobs == 1:
         return _work(plan, store, wanted)
     from sgdlit.sweeps.launch import run_processes
-    from sgdlit.sweeps.report import STOPPED
+    from sgdlit.sweeps.report import STOPPED, left_elsewhere
 
     command = ["sweep", *_worker_arguments(rest, store.folder)]
     code = run_processes(command, jobs, store, [cell.key for cell in missing])
@@ -121,10 +121,12 @@ def _run(
         say(STOPPED)
     elif code > 0:
         say(f"a worker ended with exit code {code}; what they said is in {store.folder / 'work'}")
+    else:
+        left_elsewhere(sum(not store.has(cell.key) for cell in missing))
     return code
 
 
-def _work(plan: "Plan", store: "Store", wanted: "Wanted") -> int:
+def _work(plan: "Plan", store: "Store", wanted: "Wanted", one_of_several: bool = False) -> int:
     """Be a worker; the exit code."""
     from sgdlit.cli.fit import main as fit
     from sgdlit.sweeps.report import STOPPED, worker_ended
@@ -135,7 +137,7 @@ def _work(plan: "Plan", store: "Store", wanted: "Wanted") -> int:
     except Stopped as stopped:
         say(STOPPED)
         return stopped.code
-    return worker_ended(done, plan, store)
+    return worker_ended(done, plan, store, one_of_several)
 
 
 def _submit(own: "Namespace", rest: list[str], missing: "list[Cell]", store: "Store") -> int:

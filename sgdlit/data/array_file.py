@@ -6,6 +6,7 @@ test_inputs, test_targets    test examples; both may be left out
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def _load(path: Path) -> Arrays:
         with path.open("rb") as file:  # numpy would leave a damaged one open
             held = np.load(file, allow_pickle=False)
             return {name: held[name] for name in held.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         objects = "Object arrays" in str(error) or "pickle" in str(error)
         why = (
             "it holds Python objects, which could run code; store plain numbers"

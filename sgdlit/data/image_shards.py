@@ -4,6 +4,7 @@ The whole set lies on the training device as bytes; batches are gathered by inde
 there. No worker processes, nothing to shuffle, no state: see ``orders`` and ``batches``.
 """
 
+import zlib
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -206,6 +207,9 @@ class ImageShards(KeyedData):
 class ImagesFromFiles(ImageShards):
     """A finite set of images that is read from its official files.
 
+    A checkpoint keeps the checksum of what was read, so that a run does not go on with other bytes; with
+    ``storage: host``, of which files may be larger than the memory, that of the labels alone.
+
     Args:
         root: folder that holds the files, or one of the folders in which they are published.
         shard: see :class:`ImageShards`.
@@ -216,14 +220,26 @@ class ImagesFromFiles(ImageShards):
     def __init__(self, root: str = "data", **shard: Any) -> None:
         super().__init__(**shard)
         self.root = root
+        self._sums: list[int] = []
 
     @property
     def source(self) -> dict[str, Any]:
         return super().source | {"root": self.root}
 
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"checksums of the files": self._sums}
+
+    def take_over(self, other: KeyedData) -> None:
+        super().take_over(other)
+        assert isinstance(other, ImagesFromFiles), "of the same class"
+        self._sums = other._sums
+
     def read_splits(self) -> dict[str, Subset]:
         self.check_classes(self.files.format.classes)
-        train, test = (self.shard(*self.files.read(Path(self.root), train)) for train in (True, False))
+        read = [self.files.read(Path(self.root), train) for train in (True, False)]
+        held = [part for own in read for part in (own if self.storage == "device" else own[1:])]
+        self._sums = [zlib.crc32(np.ascontiguousarray(part).data) for part in held]
+        train, test = (self.shard(*own) for own in read)
         return self.split_pool(train, test)
 
     def shard(self, images: np.ndarray, labels: np.ndarray) -> Shard:

@@ -13,7 +13,14 @@ from sgdlit.data.batches import Batch, Batches
 from sgdlit.data.corruptions import Corruption
 from sgdlit.data.keyed_batches import ShardBatches
 from sgdlit.data.label_errors import LabelErrors
-from sgdlit.data.loaders import BlockLoader, EvaluationLoader, StepLoader, check_loaders, check_same_data
+from sgdlit.data.loaders import (
+    BlockLoader,
+    EvaluationLoader,
+    StepLoader,
+    check_limits,
+    check_loaders,
+    check_same_data,
+)
 from sgdlit.data.orders import Itinerary, LastBatch, LearnedOrder, Order, RandomReshuffling
 from sgdlit.data.poisson import Poisson, PoissonItinerary
 from sgdlit.data.shards import Shard, Subset
@@ -310,6 +317,10 @@ class KeyedData(OnDeviceData):
                     "examples")  # fmt: skip
         evaluated = {name: self.size(name) for name in self.evaluation_splits}
         check_loaders(self.step_sizes, self.steps_per_epoch, evaluated, trainer)
+        batches = {
+            name: -(-(n // trainer.world_size) // self.eval_batch_size) for name, n in evaluated.items()
+        }
+        check_limits(self.steps_per_epoch, batches, trainer)
 
     def batches(self, device: torch.device) -> Batches:
         """What each step sees, made on the device."""

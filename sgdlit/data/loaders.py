@@ -134,6 +134,28 @@ def check_loaders(
         )
 
 
+def check_limits(steps_per_epoch: int, evaluation_batches: dict[str, int], trainer: Trainer) -> None:
+    """Refuse a part of the batches that is less than one, which Lightning notices when the run has begun.
+
+    Args:
+        steps_per_epoch: length of the training loader's epoch.
+        evaluation_batches: of each evaluation set, on the process that has the fewest.
+        trainer: the trainer of the run.
+
+    Raises:
+        UserError: naming the key, its value and what is allowed.
+    """
+    batches = steps_per_epoch * trainer.accumulate_grad_batches
+    parts = [("train", trainer.limit_train_batches, batches)]
+    parts += [("val", trainer.limit_val_batches, count) for count in evaluation_batches.values()]
+    for name, limit, count in parts:
+        if isinstance(limit, float) and limit > 0 and int(limit * count) == 0:
+            raise UserError(
+                f"trainer.limit_{name}_batches: {limit} of {count} batches is less than one; allowed: "
+                f"{1 / count:.3g} to 1.0, or a number of batches"
+            )
+
+
 def check_same_data(here: dict[str, Any], there: dict[str, Any]) -> None:
     """Refuse to go on from a checkpoint that was made with other data.
 

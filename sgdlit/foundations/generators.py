@@ -1,11 +1,14 @@
-"""The generators that a network may draw from, torch's and Python's: seeded for a while, then as before."""
+"""The generators that a network may draw from, torch's, Python's and numpy's: seeded, then as before."""
 
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+
+_WORD = 2**32 - 1
 
 
 def torch_generators(devices: Iterable[torch.device]) -> list[torch.Generator]:
@@ -24,18 +27,23 @@ def kept(devices: Iterable[torch.device], seed: int | None = None) -> Iterator[N
     """
     own = torch_generators(devices)
     states, of_python = [generator.get_state() for generator in own], random.getstate()
+    of_numpy = np.random.get_state()
     if seed is not None:
         random.seed(seed)
+        np.random.seed([seed & _WORD, seed >> 32 & _WORD])
         for generator in own:
             generator.manual_seed(seed)
     try:
         yield
     finally:
         random.setstate(of_python)
+        np.random.set_state(of_numpy)
         for generator, state in zip(own, states, strict=True):
             generator.set_state(state)
 
 
 def snapshot(devices: Iterable[torch.device]) -> tuple[Any, ...]:
     """What the generators are like, to be compared: equal as long as nothing is drawn."""
-    return (*(g.get_state().numpy().tobytes() for g in torch_generators(devices)), random.getstate())
+    _, words, *rest = np.random.get_state(legacy=True)
+    of_torch = (g.get_state().numpy().tobytes() for g in torch_generators(devices))
+    return *of_torch, random.getstate(), np.asarray(words).tobytes(), *rest

@@ -4,9 +4,12 @@
     measures/NAME/step_000001000.npy         of a run that was trained alone
     measures/NAME/step_000001000_member_2.npy
 
-Every file is there whole or not at all, and none holds more than numbers.
+Every file is there whole or not at all, and none holds more than numbers. After its numbers, where
+``numpy.load`` does not look, each array has a digest of what comes before.
 """
 
+import hashlib
+import io
 import json
 import os
 import re
@@ -18,9 +21,11 @@ import numpy as np
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically
+from sgdlit.foundations.seals import sealed, unsealed
 
 FOLDER = "measures"
 _ABOUT = "about.json"
+_DIGEST_SIZE = 16
 _NAME = re.compile(r"step_(\d+)(?:_member_(\d+))?\.npy")
 
 
@@ -67,7 +72,7 @@ def load(run: HasFolder | str | Path, member: int | None = None) -> dict[str, Ar
         values = [_read(path) for _, path in own]
         alike = len({value.shape for value in values}) == 1
         steps = np.array([step for step, _ in own], np.int64)
-        about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        about = _read_about(folder / _ABOUT)
         found[folder.name] = Arrays(about, steps, np.stack(values) if alike else values)
     return found
 
@@ -79,7 +84,10 @@ def write_array(folder: Path, name: str, step: int, member: int | None, array: n
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
+            content = io.BytesIO()
+            np.save(content, array, allow_pickle=False)
+            file.write(content.getbuffer())
+            file.write(_digest(content.getbuffer()))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -89,7 +97,7 @@ def write_about(folder: Path, name: str, about: dict[str, Any]) -> None:
     """Say what the arrays of a name are."""
     path = folder / FOLDER / name / _ABOUT
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(path, json.dumps(sealed(about), indent=1, ensure_ascii=False) + "\n")
 
 
 def drop_after(folder: Path, step: int) -> None:
@@ -108,8 +116,23 @@ def _files(folder: Path) -> Iterator[tuple[Path, tuple[int, int | None]]]:
             yield path, (int(found[1]), None if found[2] is None else int(found[2]))
 
 
+def _read_about(path: Path) -> dict[str, Any]:
+    try:
+        return unsealed(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not what a measure wrote ({error})") from error
+
+
+def _digest(content: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST_SIZE).digest()
+
+
 def _read(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        content = path.read_bytes()
+        numbers = memoryview(content)[:-_DIGEST_SIZE]
+        if content[-_DIGEST_SIZE:] != _digest(numbers):
+            raise ValueError("cut off, or changed since it was written")
+        return np.load(io.BytesIO(numbers), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: not an array of numbers ({error})") from error

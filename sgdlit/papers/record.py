@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sgdlit import __version__
+from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically
+from sgdlit.foundations.seals import BrokenSeal, sealed, unsealed
 from sgdlit.foundations.threads import usable_cores
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Paper
@@ -24,6 +26,7 @@ STATES = (HOLDS, DOES_NOT_SHOW, NO_VERDICT, NOT_RUN)
 """How a claim stands; without findings it is ``no verdict`` where there is a table, else ``not run``."""
 
 _FILE = "claims.json"
+_CHANGED = "has changed since it was written"
 _LIBRARIES = ("torch", "numpy", "scipy", "lightning")
 Entry = dict[str, Any]
 
@@ -34,15 +37,32 @@ def path_of(folder: Path) -> Path:
 
 
 def read(folder: Path) -> dict[str, Entry]:
-    """The entries of a paper by claim; nothing where nothing was checked."""
+    """The entries of a paper by claim; nothing where nothing was checked.
+
+    Raises:
+        UserError: the file is damaged, or an entry has changed since it was written.
+    """
     path = path_of(folder)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    claim = ""
+    try:
+        entries = {}
+        for claim, own in json.loads(path.read_text(encoding="utf-8")).items():
+            entries[claim] = unsealed(own)
+    except (ValueError, AttributeError) as error:
+        what = f"the entry of {claim} {_CHANGED}" if isinstance(error, BrokenSeal) else "it is damaged"
+        raise UserError(
+            f"{path}: {what}; allowed: the file as reproduce wrote it, or none (remove it, and its claims "
+            "are checked anew)"
+        ) from error
+    return entries
 
 
 def add(folder: Path, paper: Paper, entries: Mapping[str, Entry]) -> None:
     """Keep the entries of some claims beside, or instead of, those that are there."""
     kept = read(folder) | dict(entries)
-    ordered = {claim.id: kept[claim.id] for claim in paper.claims if claim.id in kept}
+    ordered = {claim.id: sealed(kept[claim.id]) for claim in paper.claims if claim.id in kept}
     write_atomically(path_of(folder), json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
 
 

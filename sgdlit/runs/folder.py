@@ -12,6 +12,7 @@ from sgdlit.foundations.console import warn
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically
 from sgdlit.foundations.locks import Locks, NoLocks
+from sgdlit.foundations.seals import sealed
 
 CONFIG = "config.yaml"
 STATUS = "status.json"
@@ -136,4 +137,4 @@ def write_status(folder: Path, state: str, step: int, **facts: Any) -> None:
 
 
 def _status(state: str, step: int, **facts: Any) -> str:
-    return json.dumps({"state": state, "step": step, **facts}, indent=1) + "\n"
+    return json.dumps(sealed({"state": state, "step": step, **facts}), indent=1) + "\n"

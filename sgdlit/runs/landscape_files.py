@@ -8,6 +8,7 @@ landscape/NAME.png     its picture
 
 import io
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class LandscapeFiles:
                 return missing
             with np.load(self.path("npz"), allow_pickle=False) as found:
                 return found["losses"] if found["losses"].shape == shape else missing
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return missing
 
     def write_plane(self, arrays: Mapping[str, np.ndarray]) -> None:

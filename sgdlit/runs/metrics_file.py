@@ -121,7 +121,10 @@ class MetricsFile(Logger):
     @rank_zero_only
     def _keep(self, count: int) -> None:
         rows = read_table(self.path)[:count]
-        self.columns, self.rows = list(rows[0]) if rows else self.columns, len(rows)
+        named = list(rows[0]) if rows else self.columns
+        # A column that only dropped rows had is not there yet.
+        self.columns = [name for name in named if name == "step" or any(row[name] for row in rows)]
+        self.rows = len(rows)
         self._before, self._last = digest_of(rows[:-1]), rows[-1] if rows else {}
         write_table(self.path, rows, self.columns)
 

@@ -23,6 +23,7 @@ from sgdlit.config.keys import value_at
 from sgdlit.config.sections import check_name
 from sgdlit.foundations.errors import UserError, nearest, with_allowed
 from sgdlit.foundations.files import read_table
+from sgdlit.foundations.seals import unsealed
 from sgdlit.runs.folder import CONFIG, MEASURES, METRICS, STATUS, checkpoint_path, versions
 from sgdlit.runs.outcomes import Columns, Outcome
 from sgdlit.runs.snapshots import snapshot_steps
@@ -128,13 +129,15 @@ class Run:
         """``state`` (running, finished, stopped, diverged or failed), ``step``, and what was reached.
 
         Raises:
-            UserError: ``status.json`` is missing, or is no status.
+            UserError: ``status.json`` is missing, has changed, or is no status.
         """
         try:
-            status = json.loads(self._text(STATUS))
+            status = unsealed(json.loads(self._text(STATUS)), by_hand=True)
             status["state"], status["step"]
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.folder / STATUS}: not the status of a run") from error
+            raise UserError(
+                f"{self.folder / STATUS}: not the status of a run, or changed since it was written"
+            ) from error
         return status
 
     @property

@@ -38,6 +38,12 @@ def in_flight(store: Store, processes: Iterable[int]) -> float:
     return sum(_read(_path(store, process)) for process in processes)
 
 
+def forget_all(store: Store) -> None:
+    """Remove the notes of processes that were killed; one that is at work notes again how far it is."""
+    for note in (store.folder / "work").glob("in_flight_*"):
+        note.unlink(missing_ok=True)
+
+
 def _path(store: Store, process: int) -> Path:
     return store.folder / "work" / f"in_flight_{process}"
 

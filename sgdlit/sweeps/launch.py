@@ -16,7 +16,7 @@ from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.progress import Progress
 from sgdlit.foundations.threads import threads_for
-from sgdlit.sweeps.in_flight import in_flight
+from sgdlit.sweeps.in_flight import forget_all, in_flight
 from sgdlit.sweeps.store import Store
 
 _POLL_SECONDS = 0.2
@@ -49,6 +49,7 @@ def run_processes(arguments: Sequence[str], jobs: int, store: Store, keys: Seque
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        forget_all(store)
     for log in logs:
         for line in dict.fromkeys(log.read_text(errors="replace").splitlines()):
             if line.startswith(_SHOWN):

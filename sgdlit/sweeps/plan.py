@@ -20,6 +20,7 @@ from sgdlit.config.limits import check_values
 from sgdlit.config.options import Places
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically
+from sgdlit.foundations.seals import sealed, unsealed
 from sgdlit.sweeps.options import SweepOptions
 from sgdlit.sweeps.store import Store
 
@@ -289,7 +290,8 @@ def write_plan(plan: Plan, store: Store) -> None:
         "grids": {name: [[c.key, c.point, c.seed] for c in cells] for name, cells in plan.grids.items()},
         "settings": plan.settings,
     }
-    write_atomically(store.folder / "plan.json", json.dumps(content, default=str) + "\n")
+    plain = json.loads(json.dumps(content, default=str))
+    write_atomically(store.folder / "plan.json", json.dumps(sealed(plain)) + "\n")
 
 
 def read_plan(store: Store, inputs: str) -> Plan | None:
@@ -301,7 +303,7 @@ def read_plan(store: Store, inputs: str) -> Plan | None:
 def stored_plan(store: Store) -> Plan | None:
     """The plan in the store, whatever it was made from; None where it is not readable."""
     try:
-        content = json.loads((store.folder / "plan.json").read_text())
+        content = unsealed(json.loads((store.folder / "plan.json").read_text()))
         grids = {name: [Cell(*fields) for fields in cells] for name, cells in content["grids"].items()}
         return Plan(grids, content["settings"], content["inputs"])
     except (OSError, ValueError, KeyError, TypeError):

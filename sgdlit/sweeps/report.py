@@ -91,13 +91,28 @@ def missing_cells(plan: Plan, store: Store) -> list[Cell]:
     return missing
 
 
-def worker_ended(done: Done, plan: Plan, store: Store) -> int:
-    """Say how a worker ended; the exit code."""
+def left_elsewhere(count: int) -> None:
+    """Say how many cells other processes have in flight, where the command comes to its end without them."""
+    if count:
+        say(f"in flight elsewhere: {count}; give the command again when they are done")
+
+
+def worker_ended(done: Done, plan: Plan, store: Store, one_of_several: bool) -> int:
+    """Say how a worker ended; the exit code.
+
+    Args:
+        done: what it did.
+        plan: the sweep.
+        store: where the results are.
+        one_of_several: whether it is one of those that a command has begun, which looks after what is left.
+    """
     if done.seconds:
         beside = clock_face(done.seconds), 1 - done.training / done.seconds
         say("{} in calls of fit, of which {:.0%} to begin and to end them".format(*beside))
-    if done.elsewhere:
-        say(f"in flight elsewhere: {done.elsewhere}; give the command again when they are done")
+    if not one_of_several:
+        left_elsewhere(done.elsewhere)
+    elif done.elsewhere:
+        say(f"in flight in other workers: {done.elsewhere}")
     if not done.failed:
         return 0
     if not done.ran:

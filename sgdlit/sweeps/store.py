@@ -2,7 +2,8 @@
 
     store.json           the format of the folder
     plan.json            which runs belong to the sweep, as it was last planned
-    runs/KEY.json        one line per finished run: its point, seed, metrics, how it ended, what made it
+    runs/KEY.json        one line per finished run: its point, seed, metrics, how it ended, what made it, and
+                         a digest of the line
     curves/KEY.npz       its metrics over steps: ``NAME`` float64 [k] and ``NAME@step`` int64 [k]
     configs/KEY.yaml     the ``fit`` config that repeats it
     work/                the folders of runs in flight
@@ -25,6 +26,7 @@ import numpy as np
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically
+from sgdlit.foundations.seals import sealed, unsealed
 from sgdlit.runs.outcomes import Columns
 
 FORMAT = 1
@@ -80,12 +82,14 @@ class Store:
                 raise UserError(
                     f"{self.folder}: no sweep is stored there; python -m sgdlit sweep --config FILE runs one"
                 )
-            if self.folder.is_dir() and not self._is_half_made():
+            of_others = self.folder.is_dir() and not self._is_half_made()
+            if of_others and not path.exists():  # looked for once more: another sweep may have just made it
                 raise UserError(
                     f"--store: {str(self.folder)!r} holds other files than a sweep's; allowed: an empty "
                     "or a new folder"
                 )
-            self._make()
+            if not of_others:
+                self._make()
         try:
             version = json.loads(path.read_text())["format"]
         except (ValueError, KeyError, TypeError, OSError) as error:
@@ -124,7 +128,7 @@ class Store:
             if path.name.startswith("."):
                 continue
             try:
-                result = Result(**json.loads(path.read_text()))
+                result = Result(**unsealed(json.loads(path.read_text())))
                 if result.key != path.stem or not isinstance(result.metrics, dict):
                     raise ValueError(f"the key is {result.key}")
                 results[result.key] = result
@@ -164,7 +168,7 @@ class Store:
         partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
         np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]  # numpy: allow_pickle, no array's name
         os.replace(partial, path)
-        write_atomically(self._run(result.key), json.dumps(asdict(result), allow_nan=False) + "\n")
+        write_atomically(self._run(result.key), json.dumps(sealed(asdict(result)), allow_nan=False) + "\n")
 
     def set_aside(self, keys: Iterable[str]) -> None:
         """Take results out of the store, so that their cells are run once more."""

@@ -29,7 +29,7 @@ from sgdlit.runs.outcomes import Outcome
 from sgdlit.runs.reading import Run
 from sgdlit.sweeps import plan as plans
 from sgdlit.sweeps.first_look import Wanted, check_logged
-from sgdlit.sweeps.in_flight import InFlight
+from sgdlit.sweeps.in_flight import InFlight, forget_all
 from sgdlit.sweeps.plan import Cell, Plan
 from sgdlit.sweeps.store import Result, Store, summary_of
 
@@ -106,6 +106,8 @@ def work(plan: Plan, store: Store, fit: Fit, wanted: Wanted = ()) -> Done:
                     if done.failed and not done.ran:
                         return done
         done.elsewhere = len(_missing(plan, store, done))
+        if not done.elsewhere:
+            forget_all(store)
         return done
     finally:
         locks.close()

@@ -28,6 +28,7 @@ from sgdlit.training.clock import (
     validation_is_due,
 )
 from sgdlit.training.divergence import diverged
+from sgdlit.training.lightnings_own import warn_of_another_order
 from sgdlit.training.module import Training
 from sgdlit.training.ranks import LOST, lost_a_rank
 from sgdlit.training.snapshots import Snapshots
@@ -113,6 +114,8 @@ class Checkpoints(Callback):
             remove_snapshots_after(self.folder, trainer.global_step)
         if trainer.global_step == 0:
             self._write_snapshot(trainer, pl_module)
+        elif trainer.is_global_zero:
+            warn_of_another_order(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Iterable
 
+from lightning.fabric.utilities.types import _Stateful
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
@@ -26,12 +27,16 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
+from sgdlit.foundations.console import warn
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.training.evaluation import BestSoFar
 
+_DRAWING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 _AVERAGE = (
     "it copies the module and puts the average in its place; allowed: sgdlit.training.iterate_average."
     "IterateAverage, which evaluates an average (polynomial: 0 for the mean of all iterates)"
@@ -93,6 +98,21 @@ def keep_true_warnings(own_module: bool, datamodule: LightningDataModule | None)
         (own_module, "sync_dist=True"),  # what they log is over all ranks already
     ):
         warnings.filterwarnings("ignore" if mine else "default", message=f".*{message}.*")
+
+
+def warn_of_another_order(trainer: Trainer) -> None:
+    """Say that a resumed run sees a user's own shuffled examples in another order: at its beginning.
+
+    Lightning says so within an epoch only, and only that the epoch is begun anew.
+    """
+    for loader in tree_leaves(trainer.train_dataloader):
+        plain = isinstance(loader, DataLoader) and not isinstance(loader, _Stateful)
+        if plain and isinstance(loader.sampler, _DRAWING):
+            warn(
+                f"the DataLoader shuffles ({type(loader.sampler).__name__}) by a generator that no "
+                "checkpoint keeps: this run goes on with another order than it would have had; the same "
+                "order: data of sgdlit (data: Arrays), or torchdata's StatefulDataLoader"
+            )
 
 
 def check_lightnings_own(trainer: Trainer) -> None:

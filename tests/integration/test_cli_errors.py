@@ -214,7 +214,7 @@ IMPOSSIBLE = {
         "model.objective.penalty_batch_size: 7",
         "allowed: 1, 2, 4, 5, 10, 20",
     ),
-    "--model.optimizer.lr -1": ("model.optimizer", "Invalid learning rate: -1.0"),
+    "--model.optimizer.lr -1": ("model.optimizer.lr: -1.0 is not allowed", "allowed: 0 or more"),
     "--model.network.widths [784,10]": ("model.network: ", "(3, 32, 32)", "3072 and 784"),
     "--model.network.widths [3072,4]": ("model.loss, model.network: ", "label 9", "4 classes"),
     "--model.loss logistic": ("model.loss", "-1 and +1"),
@@ -224,6 +224,11 @@ IMPOSSIBLE = {
         "0 to 99",
     ),
     "--trainer.val_check_interval 100": ("trainer.val_check_interval: 100", "1 to 5"),
+    "--trainer.limit_val_batches 0.5": (
+        "trainer.limit_val_batches: 0.5 of 1 batches is less than one",
+        "1 to 1",
+    ),
+    "--trainer.limit_train_batches 0.1": ("trainer.limit_train_batches: 0.1 of 5 batches", "0.2 to 1.0"),
     "--trainer.max_steps -5": ("max_steps", "-5"),
     "--trainer.callbacks Measures --trainer.callbacks.measures [RelativeError]": (
         "RelativeError: cannot look at MLP",
@@ -303,6 +308,12 @@ def test_a_config_that_cannot_be_read(capsys):
 def test_a_section_that_is_a_value(section, value, capsys):
     Path("wrong.yaml").write_text(CIFAR10[: CIFAR10.index("trainer:")] + f"{section}: {value}\n")
     assert refused(capsys, "--config", "wrong.yaml").startswith(f"{section}: ")
+
+
+def test_a_section_of_data_that_is_empty(capsys):
+    at, end = (CIFAR10.index(section) for section in ("data:", "trainer:"))
+    Path("wrong.yaml").write_text(f"{CIFAR10[:at]}data: {{}}\n{CIFAR10[end:]}")
+    assert refused(capsys, "--config", "wrong.yaml").startswith("data: missing")
 
 
 LENGTHS = ["max_steps", "max_epochs", "limit_train_batches", "check_val_every_n_epoch"]
@@ -441,6 +452,15 @@ def test_a_run_is_not_resumed_as_another_and_stays_as_it_was(run, arguments, cap
     text = refused(capsys, "--resume", run, *root, *arguments.split(), untouched=run)
     assert text.startswith("ckpt_path: the checkpoint was made with ")
     assert OTHER[arguments] in text
+
+
+def test_a_run_is_not_resumed_on_files_of_which_a_byte_has_changed(run, capsys):
+    path = Path("data/cifar-10-batches-bin/data_batch_1.bin")
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content)
+    text = refused(capsys, "--resume", run, "--data.root", str(Path("data").resolve()), untouched=run)
+    assert "made with other data and cannot be resumed: checksums of the files: [" in text
 
 
 def test_a_checkpoint_is_not_resumed_on_data_of_another_class(run, capsys):

@@ -71,14 +71,41 @@ class Own(lightning.pytorch.LightningModule):
 
 @pytest.mark.filterwarnings("default:.*does not have many workers.*")
 @pytest.mark.parametrize(("step", "warned"), [(13, True), (10, False)])
-def test_what_is_true_of_a_loader_of_ones_own_is_said(tmp_path, monkeypatch, step, warned):
-    """A run that is resumed within an epoch begins the epoch anew, in another order."""
+def test_what_is_true_of_a_loader_of_ones_own_is_said(tmp_path, monkeypatch, capsys, step, warned):
+    """A run that is resumed within an epoch begins the epoch anew; and in any case in another order."""
     monkeypatch.chdir(tmp_path)
     common = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     assert main(["fit", "--model=test_lightnings_own.Own", f"--trainer.max_steps={step}", *common]) == 0
     with warnings.catch_warnings(record=True) as said:
         assert main(["fit", "--resume", "logs/run/version_0", "--trainer.max_steps=15"]) == 0
     assert any("dataloader is not resumable" in str(each.message) for each in said) == warned
+    assert "the DataLoader shuffles (RandomSampler)" in capsys.readouterr().err
+
+
+class Resumable(Own):
+    """The same with torchdata's loader, and examples that differ."""
+
+    def train_dataloader(self) -> DataLoader:
+        from torchdata.stateful_dataloader import StatefulDataLoader
+
+        return StatefulDataLoader(torch.arange(80.0).view(20, 4) / 80, batch_size=2, shuffle=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchdatas_loader_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torchdata", reason="torchdata is not installed")
+    monkeypatch.chdir(tmp_path)
+    model = ["--model=test_lightnings_own.Resumable", "--trainer.accelerator=cpu"]
+    ends = []
+    for name, stop in (("straight", 25), ("within", 13), ("between", 10)):
+        assert main(["fit", *model, f"--name={name}", f"--trainer.max_steps={stop}"]) == 0
+        folder = Path("logs") / name / "version_0"
+        assert stop == 25 or main(["fit", "--resume", str(folder), "--trainer.max_steps=25"]) == 0
+        ends.append(torch.load(folder / "checkpoints" / "resume.ckpt", weights_only=True)["state_dict"])
+    assert all(
+        torch.equal(a, b) for end in ends[1:] for a, b in zip(ends[0].values(), end.values(), strict=True)
+    )
+    assert "the DataLoader shuffles" not in capsys.readouterr().err
 
 
 def test_what_a_config_asks_for_is_said(runs):

@@ -178,6 +178,14 @@ def test_the_callback_of_the_page_on_loggers(tmp_path, monkeypatch):
     assert sorted(columns(runs, "page")["own/largest_weight"]) == [5, 10, 15, 20]
 
 
+def test_a_logger_that_cannot_begin_is_refused_before_there_is_a_folder(runs, capsys):
+    refusing = "--trainer.logger=logging_runs.Refusing"
+    assert runs.fit("no_logger", refusing) == 2
+    said = capsys.readouterr().err
+    assert "trainer.logger: Refusing cannot begin (RuntimeError: file: is not supported any more)" in said
+    assert not runs.path("no_logger").exists()
+
+
 # Loggers of others, where they are installed
 
 

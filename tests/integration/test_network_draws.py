@@ -2,37 +2,17 @@
 
 import random
 
+import noisy_networks
+import numpy as np
 import pytest
 import torch
 from fit_runs import Runs, differences, run_differences
 from test_ensemble import member_state
 from torch import Tensor, nn
 
-DROPOUT = ["--model.network=test_network_draws.Dropout"]
-COIN = ["--model.network=test_network_draws.Coin"]
-
-
-class Dropout(nn.Sequential):
-    """Draws from torch's generator."""
-
-    def __init__(self) -> None:
-        hidden = (nn.Linear(784, 16), nn.ReLU(), nn.Dropout(0.3))
-        super().__init__(nn.Flatten(), *hidden, nn.Linear(16, 10))
-
-
-class Coin(nn.Module):
-    """Draws from Python's generator whether a layer is used."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(784, 16), nn.Linear(16, 16)
-        self.last = nn.Linear(16, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = torch.relu(self.first(x.flatten(1)))
-        if random.random() > 0.6:
-            hidden = hidden + torch.relu(self.second(hidden))
-        return self.last(hidden)
+DROPOUT = ["--model.network=noisy_networks.Dropping"]
+COIN = ["--model.network=noisy_networks.Coin"]
+NUMPY = ["--model.network=noisy_networks.NumpysCoin"]
 
 
 class Counting(nn.Module):
@@ -75,23 +55,24 @@ def runs(tmp_path_factory) -> Runs:
     return Runs(tmp_path_factory.mktemp("network_draws"))
 
 
-@pytest.mark.parametrize("own", [DROPOUT, COIN], ids=["torch", "python"])
+@pytest.mark.parametrize("own", [DROPOUT, COIN, NUMPY], ids=["torch", "python", "numpy"])
 @pytest.mark.parametrize(
     "single_steps", [[], ["--trainer.accumulate_grad_batches=2"]], ids=["blocks", "lightning"]
 )
 def test_a_resumed_run_draws_what_it_would_have_drawn(runs, own, single_steps):
-    name = f"{own[0][-4:]}{len(single_steps)}"
+    name = f"{own[0].split('.')[-1]}{len(single_steps)}"
     assert runs.fit(name, *own, *single_steps) == 0
     assert runs.fit(f"{name}_stopped", *own, *single_steps, "--trainer.max_steps=12") == 0
     torch.manual_seed(77)
     random.seed(77)
+    np.random.seed(77)
     assert runs.resume(f"{name}_stopped", "--trainer.max_steps=20") == 0
     assert run_differences(runs, f"{name}_stopped", name) == []
 
 
-@pytest.mark.parametrize("own", [DROPOUT, COIN], ids=["torch", "python"])
+@pytest.mark.parametrize("own", [DROPOUT, COIN, NUMPY], ids=["torch", "python", "numpy"])
 def test_neither_cadence_nor_calls_nor_other_members_change_it(runs, own):
-    name = f"same{own[0][-4:]}"
+    name = f"same{own[0].split('.')[-1]}"
     assert runs.fit(name, *own) == 0
     end = runs.checkpoint(name)["state_dict"]
     options = {
@@ -122,9 +103,10 @@ def test_a_logged_loss_is_that_of_the_step(runs):
     assert len(set(blocks)) == 3
 
 
-@pytest.mark.parametrize("network", ["Coin", "Counting", "Recurrent"])
+@pytest.mark.parametrize("network", ["Coin", "NumpysCoin", "Branching", "Counting", "Recurrent"])
 def test_what_a_graph_would_leave_out_is_not_recorded(runs, network, capsys):
-    own = [f"--model.network=test_network_draws.{network}", "--trainer.max_steps=4"]
+    where = "noisy_networks" if hasattr(noisy_networks, network) else "test_network_draws"
+    own = [f"--model.network={where}.{network}", "--trainer.max_steps=4"]
     assert runs.fit(f"refused_{network}", *own, "--model.engine=stacked") == 2
     assert "cannot be recorded as a graph" in capsys.readouterr().err
     assert runs.fit(f"auto_{network}", *own) == 0

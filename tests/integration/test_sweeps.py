@@ -306,8 +306,12 @@ def test_workers_note_how_far_they_are(monkeypatch):
     """Fractions of the runs that a call trains, beside the store, while it trains them."""
     seen = []
     monkeypatch.setattr(InFlight, "tell", lambda own, part: seen.append((own._runs, part)))
+    note = Path("sweeps/tiny/work/in_flight_1")  # of one that was killed
+    Store(note.parent.parent, create=True)
+    note.write_text("0.5\n")
     assert sweep("--sweep.grids.rate", "[{model.optimizer.lr: [2^-3, 2^-1]}]") == 0
     assert {count for count, _ in seen} == {4}
+    assert not note.exists()
     parts = [part for _, part in seen]
     assert parts == sorted(parts)
 

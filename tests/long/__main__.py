@@ -5,32 +5,88 @@ where one did not hold. Case k of a seed is always the same; ``--first K`` begin
 """
 
 import argparse
+import os
 import random
+import shutil
+import signal
 import sys
 import tempfile
 import time
 import warnings
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: a process with threads cannot fork
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from long.goals import GOALS, Goal  # tests/ itself is on the path, as in conftest.py
+from fit_runs import Runs
+from long import forks
+from long.goals import GOALS, Goal, called  # tests/ itself is on the path, as in conftest.py
 
 SHOWN = 20  # of the cases that went wrong
+HANGS = 3600.0  # seconds after which a case is ended
+TOLD_EVERY = 300.0  # seconds between two words about how far it is
 
 
-def run(goal: Goal, cases: int, seconds: float, seed: int, first: int = 0) -> tuple[int, list[str]]:
-    """How many cases were tried until their number or the time was up, and what went wrong in which."""
-    end, wrong, done = time.monotonic() + seconds, [], 0
-    for number in range(first, first + cases):
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = goal.case(random.Random(f"{goal.name} {seed} {number}"), Path(folder), number)
-        done += 1
-        wrong += [f"case {number}: {'; '.join(found)}"] if found else []
-        if time.monotonic() > end:
-            break
+def run(
+    goal: Goal, cases: int, seconds: float, seed: int, first: int = 0, alone: bool = True
+) -> tuple[int, list[str]]:
+    """How many cases were tried until their number or the time was up, and what went wrong in which.
+
+    Args:
+        goal: which.
+        cases: how many.
+        seconds: after which no further one is begun.
+        seed: of their random choices.
+        first: number of the first.
+        alone: whether each has a process of its own.
+    """
+    began = told = time.monotonic()
+    wrong, done = [], 0
+    with tempfile.TemporaryDirectory() as root:
+        folder, kept = Path(root, "case"), Path(root, "kept")
+        kept.mkdir()
+        if goal.prepare is not None:
+            folder.mkdir()
+            _call(goal.prepare, folder, range(first, first + cases), alone=alone)
+            shutil.copytree(folder, kept, dirs_exist_ok=True)
+        for number in range(first, first + cases):
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(kept, folder)
+            found = _call(_case, goal, folder, seed, number, alone=alone)
+            done += 1
+            wrong += [f"case {number}: {'; '.join(found)}"] if found else []
+            now = time.monotonic()
+            if now - told > TOLD_EVERY:
+                told = now
+                say = f"{goal.name}: {done - len(wrong)} of {done} so far, {now - began:.0f} s"
+                print("\n  ".join([say, *wrong[:SHOWN]]), file=sys.stderr, flush=True)
+            if now - began > seconds:
+                break
     return done, wrong
+
+
+def _case(goal: Goal, folder: Path, seed: int, number: int) -> list[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return goal.case(random.Random(f"{goal.name} {seed} {number}"), folder, number)
+
+
+def _call(function, *arguments, alone: bool):
+    """What a function returns; where it is called alone and ends its process, a sentence about that."""
+    if not alone:
+        return function(*arguments)
+    try:
+        return forks.result(lambda: function(*arguments), HANGS)
+    except (TimeoutError, ChildProcessError) as error:
+        return [str(error)]
+
+
+def _tiny() -> None:
+    """A run and its resumption: what leads to all that a case imports."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Runs(Path(folder))
+        called(runs.arguments("run"))
+        called(["fit", "--resume", str(runs.path("run")), "--trainer.max_steps=21"])
 
 
 def main() -> int:
@@ -47,6 +103,8 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no goal {unknown[0]}; allowed: {', '.join(names)}")
     bad = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and nothing is left behind
+    forks.import_as(_tiny)
     for name in given.goals or names:
         goal, began = names[name], time.monotonic()
         cases = given.cases or goal.cases

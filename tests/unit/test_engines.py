@@ -232,6 +232,30 @@ def test_memory_that_is_short_makes_the_groups_smaller(monkeypatch):
     assert engines.description() == {"engine": "stacked", "group_size": 2}
 
 
+def test_memory_that_is_short_for_a_cuda_graph_makes_the_groups_smaller(monkeypatch, capsys):
+    """And is a reason to go on without the graph where the run has begun."""
+
+    def short(captured, kept, changing):
+        first = kept[0][0]  # [K, out, in], of one run alone [out, in]
+        if (first.dim() == 3 and len(first) > 2) or running:
+            raise torch.OutOfMemoryError("no memory for the graph")
+        captured.graph, captured.refused = None, True
+
+    running = False
+    monkeypatch.setattr(CapturedStep, "_capture", short)
+    monkeypatch.setattr(EngineGroup, "_player", lambda group: CapturedStep)
+    run, make_data, _ = CASES["MLP"]
+    members = [member(seed=seed, **run) for seed in range(5)]
+    engines = EngineGroup(members, "stacked", machine())
+    engines.run(Block(0, 1, [batches(make_data(seed)) for seed in range(5)]))
+    assert engines.description() == {"engine": "stacked", "group_size": 2}
+    assert capsys.readouterr().err == ""
+    running = True
+    late = StackedEngine(members[:2], slice(0, 2), machine(), CapturedStep)
+    late.run(Block(1, 2, [batches(make_data(seed)) for seed in range(2)]))
+    assert "goes on without one: no memory for the graph" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("case", "engine"), [*ENGINES, ("MLP", "loop"), ("WRN, momentum", "loop")])
 def test_cutting_a_run_into_calls_changes_no_bit(case, engine):
     if engine == "fused" and native.compiler() is None:

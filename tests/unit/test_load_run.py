@@ -154,6 +154,14 @@ def test_a_table_of_no_text_is_not_gone_on_with(folder):
         MetricsFile(folder, keep=1)
 
 
+def test_a_column_that_only_dropped_rows_had_is_dropped_with_them(tmp_path):
+    from sgdlit.runs.metrics_file import MetricsFile
+
+    (tmp_path / "metrics.csv").write_text("step,a,b\n1,0.5,\n2,,\n3,,0.25\n")
+    assert MetricsFile(tmp_path, keep=2).columns == ["step", "a"]
+    assert (tmp_path / "metrics.csv").read_text() == "step,a\n1,0.5\n2,\n"
+
+
 ENSEMBLE = "ensemble: [{model.optimizer.lr: [1.0, 2.0]}]\n"
 
 

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from sgdlit.figures.style import panels, save
+from sgdlit.foundations.errors import UserError
 from sgdlit.papers import catalogue, page, record
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper
@@ -82,6 +83,18 @@ def out(tmp_path):
     entries = {c.id: record.entry(c, evidence, key, (12.34, 9.8), [picture.name]) for c in (HOLDS, FAILS)}
     record.add(folder, PAPER, entries)
     return tmp_path
+
+
+def test_a_finding_that_has_changed_is_not_shown(out):
+    path = out / "someone2020" / "claims.json"
+    text = path.read_text()
+    for changed, words in (
+        (text.replace("1.02", "1.03"), "the entry of X1 has changed"),
+        (text[:-9], "damaged"),
+    ):
+        path.write_text(changed)
+        with pytest.raises(UserError, match=words):
+            record.read(out / "someone2020")
 
 
 def test_every_claim_is_there_with_all_that_is_known(out):

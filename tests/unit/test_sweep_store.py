@@ -137,6 +137,21 @@ def test_a_store_whose_maker_was_killed_before_its_first_file_is_one(tmp_path):
         Store(tmp_path / "theirs", create=True)
 
 
+def test_a_store_that_another_sweep_has_just_made(tmp_path, monkeypatch):
+    """Between the look for its file and the look at what else is there."""
+    folder = tmp_path / "new"
+
+    def meanwhile(store):
+        monkeypatch.undo()
+        Store(folder, create=True).write(result(), {})
+        (folder / "cells.lock").touch()
+        return store._is_half_made()
+
+    folder.mkdir()
+    monkeypatch.setattr(Store, "_is_half_made", meanwhile)
+    assert Store(folder, create=True).has("0a-1")
+
+
 def test_a_table_of_hyper_parameters_that_another_sweep_writes_too(tmp_path, monkeypatch):
     """The other is first, between the look and the rename."""
     folder, own = tmp_path / "tensorboard", result(made_by={"at": "12:00"})

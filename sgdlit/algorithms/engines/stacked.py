@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map_only
 
 from sgdlit.algorithms import rules
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation
+from sgdlit.algorithms.engines.captured import CapturedStep
 from sgdlit.algorithms.engines.recording import contiguous_products, updates_by_products
 from sgdlit.algorithms.member import Member
 from sgdlit.data.batches import Batch, Block
@@ -77,15 +78,18 @@ class StackedEngine(Engine):
         return Losses(*(torch.stack(part).reshape(shape) for part in zip(*found, strict=True)))
 
     def prepare(self, block: Block) -> None:
-        """Record the step that the block begins with.
+        """Record, and capture, the step that the block begins with.
 
         Raises:
+            torch.OutOfMemoryError: the memory is too small for so many members.
             Exception: whatever a network raises that cannot be recorded.
         """
         each = [member.next_hyperparameters(self.rule, block.start) for member in self.members]
         (hyperparameters, penalized), batch = self.table(each), next(self.batches(block))
         values = (self.parameters, self.rest, self.state, *batch, hyperparameters[0])
-        self.play(penalized[0], batch, values)
+        play = self.play(penalized[0], batch, values)
+        if isinstance(play, CapturedStep):
+            play.prepare(*values)
 
     def batches(self, block: Block) -> Iterator[Batch]:
         for inputs, targets in super().batches(block):
