@@ -24,7 +24,6 @@ P0: list[Any] = [
 P1: list[Any] = [
     *("CovarianceSpectrum", "SignalToNoise", "TailIndex", "Margins", "GaussNewtonSharpness"),
     {"class_path": "RandomProjections", "init_args": {"count": 3}},
-    {"class_path": "AverageSharpness", "init_args": {"draws": 2}},
 ]
 """Of the second kind, those of examples."""
 

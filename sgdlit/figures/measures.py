@@ -142,6 +142,15 @@ _PANELS = (
         ),
         log=False,
     ),
+    Panel(
+        "Margins", "f_y − max f_c",
+        (
+            Curve("measure/margin_q000", "smallest"),
+            Curve("measure/margin_q005", "of which 5 % are smaller"),
+            Curve("measure/margin_q050", "median"),
+        ),
+        log=False,
+    ),
     Panel("Trace of the Hessian", "C/θ²", (Curve("measure/trace", "tr H", band=True),)),
     Panel(
         "Squared norm of the gradient", "C²/θ²",
@@ -360,13 +369,20 @@ def _spectra(members: Sequence[Drawn]) -> "Iterator[Callable[[Axes], None]]":
     eigenvalues = [
         Curve(f"measure/sharpness_{k}", f"λ{_below(k)}") for (k,) in _names(first, r"measure/sharpness_(\d+)")
     ]
-    ends = [
-        Curve("measure/spectrum_largest", "upper end of the spectrum"),
-        Curve("measure/spectrum_smallest", "lower end of the spectrum"),
-    ]
-    if _has([*eigenvalues, *ends], first):
-        curves = (Curve(_SHARPNESS, "λ₁"), *eigenvalues, *ends)
+    sharpest = Curve(_SHARPNESS, "λ₁")
+    upper = Curve("measure/spectrum_largest", "upper end of the spectrum")
+    lower = Curve("measure/spectrum_smallest", "lower end of the spectrum")
+    if _has([*eigenvalues, upper, lower], first):
+        top = sharpest if _has([sharpest], first) else upper  # one would hide the other
+        curves = (top, *eigenvalues, lower)
         yield _drawing(Panel(f"Eigenvalues of the Hessian{of_first}", "C/θ²", curves), first)
+    of_noise = [
+        Curve(f"measure/covariance_eigenvalue_{k}", f"λ{_below(k)}")
+        for (k,) in _names(first, r"measure/covariance_eigenvalue_(\d+)")
+    ]
+    if of_noise:
+        panel = Panel(f"Eigenvalues of the gradients' covariance{of_first}", "C²/θ²", tuple(of_noise))
+        yield _drawing(panel, first)
     values = [k for (k,) in _names(first, r"sensing/singular_value_(\d+)")]
     if values:
         own = [Curve(f"sensing/singular_value_{k}", f"σ{_below(k)} of the network") for k in values]

@@ -15,7 +15,7 @@ NAMES = (
     *("sharpness_2", "lr_times_sharpness", "batch_sharpness", "directional_sharpness", "alignment", "trace"),
     *("hessian_effective_rank", "step_ratio", "update_sharpness", "cosine_of_updates", "weight_norm"),
     *("distance_from_start", "train_test_gap", "covariance_eigenvalue_1", "signal_to_noise"),
-    *("margin_q000", "gauss_newton_sharpness", "projection_3", "average_sharpness"),
+    *("margin_q000", "gauss_newton_sharpness", "projection_3"),
 )
 LOOP = ["--model.engine=loop"]  # the one engine whose numbers do not depend on how many members there are
 

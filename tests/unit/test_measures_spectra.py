@@ -1,4 +1,4 @@
-"""Spectra and tails of single examples' gradients, margins, projections, and average sharpness: each against
+"""Spectra and tails of single examples' gradients, margins and projections: each against
 its closed form, an enumeration, or dense matrices."""
 
 import itertools
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.average_sharpness import average_sharpness
 from sgdlit.measures.covariance_spectrum import covariance_eigenvalues, effective_number, gradient_gram
 from sgdlit.measures.gauss_newton import gauss_newton_sharpness
 from sgdlit.measures.margins import margins, weight_norm_product
@@ -179,30 +178,6 @@ def test_hill():
     assert hill(torch.tensor([1.0, 2.0, 8.0])).tolist() == pytest.approx([1 / math.log(4), 2 / math.log(16)])
     with pytest.raises(UserError, match="positive"):
         hill(torch.tensor([1.0, 0.0]))
-
-
-class Quadratic(nn.Module):
-    """C = ½Σ_j h_j θ_j² + b·θ, whatever the inputs."""
-
-    def __init__(self, h: Tensor) -> None:
-        super().__init__()
-        self.h, self.theta = h, nn.Parameter(torch.linspace(-1, 2, len(h), dtype=h.dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.h * self.theta.square() / 2 + self.theta).sum().expand(len(x))
-
-
-@pytest.mark.parametrize("adaptive", [True, False])
-def test_average_sharpness_of_a_quadratic(adaptive):
-    """½ρ²Σ h_j s_j², s = |θ| or 1, with the spread of z² alone: the slope takes no part."""
-    network = Quadratic(torch.tensor([3.0, -1.0, 2.0, 0.5], dtype=torch.float64))
-    batches = [(torch.zeros(2, 1), torch.zeros(2))]
-    scale = network.theta.detach().abs() if adaptive else torch.ones(4, dtype=torch.float64)
-    expected = 0.5 * 0.1**2 * float((network.h * scale.square()).sum())
-    spread = 0.5 * 0.1**2 * math.sqrt(2 * float((network.h * scale.square()).square().sum()))
-    found = average_sharpness(network, lambda f, _: f, batches, 0.1, 100, adaptive)
-    assert abs(found.value - expected) < 4 * spread / 10
-    assert found.high - found.low == pytest.approx(2 * 1.96 * spread / 10, rel=0.3)
 
 
 def test_gauss_newton_of_least_squares_is_the_hessian():
