@@ -14,6 +14,9 @@ def attach(data, step=0, ranks=1, rank=0, accumulate=1):
         global_rank=rank,
         val_check_interval=1.0,
         check_val_every_n_epoch=1,
+        limit_train_batches=1.0,
+        limit_val_batches=1.0,
+        limit_test_batches=1.0,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )
     return data

@@ -17,6 +17,8 @@ from sgdlit.measures.work import Sizes, Work, Works, work_of_company
 Moments = dict[str, Tensor]
 """Σ_i g_ij² of each parameter j, float64, by the tensor's name."""
 
+_ROUNDING = 64  # units, within which a derivative is taken to be zero
+
 
 class CoordinateNoise(NamedTuple):
     """Of each parameter, by the tensor's name, float64.
@@ -25,21 +27,29 @@ class CoordinateNoise(NamedTuple):
         mean: g_j = ∇_j C.
         variance: v_j of ∇_j C_i over the examples, with n − 1 in the denominator, unit C²/θ².
         examples: n.
+        eps: unit of rounding of the derivatives.
     """
 
     mean: Moments
     variance: Moments
     examples: int
+    eps: float
 
     def signal_to_noise(self, population: float = math.inf) -> Moments:
-        """g_j²/v_j of all N examples, without bias of the square: (ḡ_j² − (1/n − 1/N)v_j)/v_j; NaN where
-        v_j = 0.
+        """g_j²/v_j of all N examples, without bias of the square: (ḡ_j² − (1/n − 1/N)v_j)/v_j.
+
+        It is NaN where √v_j is below 64 units of rounding of the largest: a derivative that is zero for every
+        example, as by the bias of a transformer's keys, is computed as rounding and nothing else.
 
         Args:
             population: N; infinite for a distribution.
         """
         seen = 1 / self.examples - 1 / population
-        return {name: self.mean[name].square() / v - seen for name, v in self.variance.items()}
+        least = (_ROUNDING * self.eps) ** 2 * max(float(v.max()) for v in self.variance.values())
+        return {
+            name: torch.where(v > least, self.mean[name].square() / v - seen, math.nan)
+            for name, v in self.variance.items()
+        }
 
 
 def coordinate_noise(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch]) -> CoordinateNoise:
@@ -59,13 +69,14 @@ def coordinate_noise(network: nn.Module, loss: LossOfEach, batches: Iterable[Bat
     """
     batches = gathered(batches)
     mean = mean_gradient(network, loss, batches)
-    return _noise(mean.gradient, _squares(network, loss, batches), mean.examples)
+    return _noise(network, mean.gradient, _squares(network, loss, batches), mean.examples)
 
 
-def _noise(mean: Mapping[str, Tensor], squares: Moments, n: int) -> CoordinateNoise:
+def _noise(network: nn.Module, mean: Mapping[str, Tensor], squares: Moments, n: int) -> CoordinateNoise:
     require_examples(n, 2)
+    eps = max(torch.finfo(p.dtype).eps for p in network.parameters())
     variance = {name: ((squares[name] - n * g.square()) / (n - 1)).clamp(min=0) for name, g in mean.items()}
-    return CoordinateNoise(dict(mean), variance, n)
+    return CoordinateNoise(dict(mean), variance, n, eps)
 
 
 def _squares(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch]) -> Moments:
@@ -127,7 +138,7 @@ class SignalToNoise(Measure):
         n = run.examples.count
         if n < 2:
             return {}
-        noise = _noise(run.gradient, _squares(run.network, run.loss, run.examples), n)
+        noise = _noise(run.network, run.gradient, _squares(run.network, run.loss, run.examples), n)
         ratios = noise.signal_to_noise(run.examples.population)
         found: Values = {}
         for layer, own in by_layer(run.network, ratios).items():

@@ -168,8 +168,9 @@ def test_a_dry_run_writes_nothing_and_says_the_price(copied, capsys):
     assert shown[0] == "5 steps: 0, 2, 4, 8, 9; 50 examples"
     price = {line.split(":")[0].strip(): float(line.split()[1]) for line in shown[1:-1]}
     # Of an example a gradient multiplies twice by all 12 704 weights, and by the 160 of the second layer for
-    # its inputs; a pass takes 64 for each of 12 730 parameters beside. A product is one to two gradients.
-    gradient, step = (n * (2 * 12704 + 160) + 64 * 12730 for n in (50, 10))
+    # its inputs; for each of 12 730 parameters a step takes 64 beside, a pass of a measure twice that. A
+    # product is one to two gradients.
+    gradient, step = (n * (2 * 12704 + 160) + own * 12730 for n, own in ((50, 128), (10, 64)))
     assert price["GradientNorm"] == pytest.approx(gradient / step, abs=0.01)
     assert 4 <= price["Trace"] / (gradient / step) <= 7
     assert set(price) == {"GradientNorm", "Trace"}

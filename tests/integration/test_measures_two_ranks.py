@@ -4,7 +4,7 @@ import math
 
 import pytest
 from fit_runs import Runs
-from measured_runs import NETWORKS, P0, SNAPSHOTS, Values, afterwards, apart, during, with_measures
+from measured_runs import NETWORKS, SNAPSHOTS, Values, afterwards, apart, during, with_measures
 from two_ranks import TWO, fit_on_two_ranks
 
 MODELS = [name for name in NETWORKS if name != "dropout"]
@@ -19,6 +19,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 DIFFERENCES = (
     *("step_change", "step_ratio", "sharpness_residual", "train_test_gap", "overlap"),
+    *("sharpness_beyond_gauss_newton", "signal_to_noise", "signal_to_noise_median"),
+    *(f"margin_q{percent:03}" for percent in range(101)),
     *("_low", "_high"),
 )
 PRECISIONS = {"single": [], "double": ["--trainer.precision=64-true"]}
@@ -30,7 +32,7 @@ def of_ranks(runs: Runs, name: str, precision: str) -> list[str]:
         *PRECISIONS[precision],
         *NETWORKS[name],
         *SNAPSHOTS,
-        *with_measures(runs, P0, network=name),
+        *with_measures(runs, network=name),
     ]
 
 
@@ -52,7 +54,7 @@ def two(runs: Runs) -> Runs:
 def test_on_two_ranks(two, name, precision):
     """Of its own snapshots, and of one process' run, up to the rounding of sums over examples."""
     found = during(two.path(f"{name}_{precision}_two"))
-    again = afterwards(two.path(f"{name}_{precision}_two"), measures=P0, network=name)
+    again = afterwards(two.path(f"{name}_{precision}_two"), network=name)
     assert apart_over_ranks(found, again, precision) == []
     assert apart(found, again) != [], "the two ranks have summed over their own examples"
     assert two.fit(f"{name}_{precision}_one", *of_ranks(two, name, precision)) == 0
