@@ -27,8 +27,6 @@ P1: list[Any] = [
 ]
 """Of the second kind, those of examples."""
 
-MEASURED: list[Any] = [*P0, *P1]
-
 EXAMPLES = {"wrn": 10}
 """How many are measured, of networks whose convolutions take long in float64; of all others 40."""
 CHUNK_SIZE = {40: 16, 10: 8}
@@ -76,11 +74,16 @@ NETWORKS = {
 }
 
 
+def measures_of(network: str) -> list[Any]:
+    """What is measured of a network: all, but of one whose convolutions take long."""
+    return P0 if network in EXAMPLES else [*P0, *P1]
+
+
 def with_measures(
-    runs: Runs, measures: list[Any] = MEASURED, network: str = "mlp", **init_args: Any
+    runs: Runs, measures: list[Any] | None = None, network: str = "mlp", **init_args: Any
 ) -> list[str]:
     """The arguments of ``fit`` that take measures at log-spaced steps, of some examples in chunks."""
-    examples = EXAMPLES.get(network, 40)
+    examples, measures = EXAMPLES.get(network, 40), measures or measures_of(network)
     init: dict[str, Any] = {"measures": measures, "examples": examples, "chunk_size": CHUNK_SIZE[examples]}
     init |= {} if "every_n_steps" in init_args else {"at": SPACING}
     callback = {"class_path": "sgdlit.training.measuring.Measures", "init_args": init | init_args}
@@ -97,12 +100,12 @@ def during(folder: Path, member: int | None = None) -> Values:
 def afterwards(
     folder: Path,
     *arguments: str,
-    measures: list[Any] = MEASURED,
+    measures: list[Any] | None = None,
     network: str = "mlp",
     member: int | None = None,
 ) -> Values:
     """What ``measure --run`` finds with the same settings."""
-    examples = EXAMPLES.get(network, 40)
+    examples, measures = EXAMPLES.get(network, 40), measures or measures_of(network)
     given = ["--examples", str(examples), "--chunk_size", str(CHUNK_SIZE[examples]), *arguments]
     assert main(["measure", "--run", str(folder), "--measures", yaml.safe_dump(measures), *given]) == 0
     return _values(load_run(folder).measured, member)

@@ -25,7 +25,14 @@ ONE_STEP += ["--data.eval_batch_size", "20"]
 WORLDS = "--ensemble=[{data.shard_size: [256, null], data.evaluate_train: [true, false]}]"
 FEWER = ["--data.train_size=2048"]  # than the official files hold
 PICTURES = ["--data.train_size=64", "--data.test_size=20"]
-SMALLER = {"shapes.yaml": [WORLDS], "gsm.yaml": FEWER, "large_batches.yaml": FEWER, "quick.yaml": PICTURES}
+TWO_SEEDS = ["--ensemble", "[{seed_everything: [0, 1]}]"]
+SMALLER = {
+    "shapes.yaml": [WORLDS],
+    "gsm.yaml": FEWER,
+    "large_batches.yaml": FEWER,
+    "quick.yaml": PICTURES,
+    "sgd.yaml": TWO_SEEDS,
+}
 """What makes data of a config smaller; 78 000 images of shapes are drawn otherwise."""
 
 

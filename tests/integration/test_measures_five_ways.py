@@ -14,8 +14,14 @@ NAMES = (
     *("cost", "squared_gradient_norm", "noise_scale", "C_reg_at_10", "example_gradient_norm_q050"),
     *("sharpness_2", "lr_times_sharpness", "batch_sharpness", "directional_sharpness", "alignment", "trace"),
     *("hessian_effective_rank", "step_ratio", "update_sharpness", "cosine_of_updates", "weight_norm"),
-    *("distance_from_start", "train_test_gap", "covariance_eigenvalue_1", "signal_to_noise"),
-    *("margin_q000", "gauss_newton_sharpness", "projection_3"),
+    *("distance_from_start", "train_test_gap"),
+)
+SECOND = (
+    "covariance_eigenvalue_1",
+    "signal_to_noise",
+    "margin_q000",
+    "gauss_newton_sharpness",
+    "projection_3",
 )
 LOOP = ["--model.engine=loop"]  # the one engine whose numbers do not depend on how many members there are
 
@@ -37,7 +43,7 @@ def whole(runs: Runs) -> dict[str, Values]:
 def test_while_a_run_trains_every_measure_has_a_value_and_the_run_does_not_notice(runs, whole, name):
     steps = {step for step, _ in whole[name]}
     assert sorted(steps) == EVERY
-    for each in NAMES:
+    for each in NAMES if name == "wrn" else [*NAMES, *SECOND]:
         assert (8, f"measure/{each}") in whole[name]
     assert runs.fit(f"{name}_plain", *STEPS, *LOOP, *NETWORKS[name], *SNAPSHOTS) == 0
     one, other = runs.checkpoint(f"{name}_whole"), runs.checkpoint(f"{name}_plain")
