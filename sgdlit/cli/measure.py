@@ -11,7 +11,7 @@ import yaml
 
 from sgdlit.cli.parser import CommandParser
 from sgdlit.foundations.console import say, warn
-from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.errors import UserError, did_you_mean
 from sgdlit.runs.reading import Run, load_run
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sgdlit.training.afterwards import Afterwards
 
 _CALLBACK = "sgdlit.training.measuring.Measures"
+_LANDSCAPES = ("barrier", "plane")
 _TOLD = 3  # numbers of a step whose measures have no headline
 
 
@@ -29,10 +30,12 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: a mistake in the arguments, or a run that cannot be measured.
     """
-    if arguments and arguments[0] in ("barrier", "plane"):
+    if arguments and arguments[0] in _LANDSCAPES:
         from sgdlit.cli.landscape import barrier, plane
 
         return (barrier if arguments[0] == "barrier" else plane)(arguments[1:])
+    if arguments and not arguments[0].startswith("-") and (meant := did_you_mean(arguments[0], _LANDSCAPES)):
+        raise UserError(f"{arguments[0]}: not understood{meant}")
     given = _parser().parse(arguments)
     from sgdlit.cli.fit import settle_process
     from sgdlit.training.afterwards import StoredSteps

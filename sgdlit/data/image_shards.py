@@ -19,6 +19,7 @@ from sgdlit.data.augmentation import CropAndFlip
 from sgdlit.data.batches import Batch
 from sgdlit.data.class_selection import ClassSelection
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.loaders import CHECKSUMS
 from sgdlit.data.official_files import OfficialFiles
 from sgdlit.data.shards import Shard, Storage, Subset, shard_from_arrays, split, whole
 from sgdlit.foundations.errors import UserError
@@ -171,7 +172,8 @@ class ImageShards(KeyedData):
 
     def example(self) -> Batch:
         train = self.subsets["train"]
-        index = train.shard.targets[train.indices].argmax().view(1)
+        targets = train.targets
+        index = targets.argmax().view(1) // targets[0].numel()
         images, labels = train.take(index)
         return self.standardise(images.cpu()), labels.cpu()
 
@@ -227,7 +229,7 @@ class ImagesFromFiles(ImageShards):
         return super().source | {"root": self.root}
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"checksums of the files": self._sums}
+        return super().state_dict() | {CHECKSUMS: self._sums}
 
     def take_over(self, other: KeyedData) -> None:
         super().take_over(other)

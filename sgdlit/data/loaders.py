@@ -13,6 +13,9 @@ from lightning.pytorch import Trainer
 from sgdlit.data.batches import Batch, Batches, Block
 from sgdlit.foundations.errors import UserError
 
+CHECKSUMS = "checksums of the files"
+"""What data from files says of them in a checkpoint."""
+
 
 class Clock(Protocol):
     """What a loader needs of the trainer."""
@@ -166,7 +169,8 @@ def check_same_data(here: dict[str, Any], there: dict[str, Any]) -> None:
     Raises:
         UserError: naming what differs.
     """
-    changed = [f"{k}: {there.get(k)!r} there, {here[k]!r} here" for k in here if here[k] != there.get(k)]
+    kept = {CHECKSUMS: here.get(CHECKSUMS)} | there  # earlier versions kept none
+    changed = [f"{k}: {kept.get(k)!r} there, {here[k]!r} here" for k in here if here[k] != kept.get(k)]
     if changed:
         raise UserError(
             f"ckpt_path: the checkpoint was made with other data and cannot be resumed: {'; '.join(changed)}"

@@ -36,7 +36,7 @@ _PER_LINE = 0.09  # of a panel's height
 
 
 @dataclass(frozen=True)
-class Curve:
+class Line:
     """A column, and how it is drawn.
 
     Attributes:
@@ -69,7 +69,7 @@ class Panel:
 
     title: str
     y: str
-    curves: tuple[Curve, ...]
+    curves: tuple[Line, ...]
     log: bool = True
 
 
@@ -89,88 +89,88 @@ _PANELS = (
     Panel(
         "Loss", "C",
         (
-            Curve("train/loss", "minibatches", faint=True),
-            Curve("measure/cost", "training examples"),
-            Curve("train_set/loss", "training set"),
-            Curve("val/loss", "validation set"),
-            Curve("test/loss", "test set"),
+            Line("train/loss", "minibatches", faint=True),
+            Line("measure/cost", "training examples"),
+            Line("train_set/loss", "training set"),
+            Line("val/loss", "validation set"),
+            Line("test/loss", "test set"),
         ),
     ),
     Panel(
         "Accuracy", "share that is right",
         (
-            Curve("train/accuracy", "minibatches", faint=True),
-            Curve("train_set/accuracy", "training set"),
-            Curve("val/accuracy", "validation set"),
-            Curve("test/accuracy", "test set"),
+            Line("train/accuracy", "minibatches", faint=True),
+            Line("train_set/accuracy", "training set"),
+            Line("val/accuracy", "validation set"),
+            Line("test/accuracy", "test set"),
         ),
         log=False,
     ),
     Panel(
         "Error on matrix sensing", "relative error",
         (
-            Curve("sensing/relative_error", "‖M − T‖/‖T‖"),
-            Curve("sensing/relative_squared_error", "Σ(y − p)²/Σy² of unseen minibatches"),
+            Line("sensing/relative_error", "‖M − T‖/‖T‖"),
+            Line("sensing/relative_squared_error", "Σ(y − p)²/Σy² of unseen minibatches"),
         ),
     ),
     Panel(
         "Curvature", "C/θ²",
         (
-            Curve(_SHARPNESS, "sharpness λ₁"),
-            Curve("measure/batch_sharpness", "batch sharpness", band=True),
-            Curve("measure/directional_sharpness", "along the gradient"),
-            Curve("measure/sharpness_limit", "limit of the optimizer (2/ε for SGD)", limit=True),
+            Line(_SHARPNESS, "sharpness λ₁"),
+            Line("measure/batch_sharpness", "batch sharpness", band=True),
+            Line("measure/directional_sharpness", "along the gradient"),
+            Line("measure/sharpness_limit", "limit of the optimizer (2/ε for SGD)", limit=True),
         ),
     ),
     Panel(
         "Curvature as Adam meets it", r"$\lambda_1(D^{-1/2}HD^{-1/2})$",
         (
-            Curve("measure/preconditioned_sharpness", "preconditioned sharpness"),
-            Curve("measure/preconditioned_sharpness_limit", "limit (38/ε at β₁ = 0.9)", limit=True),
+            Line("measure/preconditioned_sharpness", "preconditioned sharpness"),
+            Line("measure/preconditioned_sharpness_limit", "limit (38/ε at β₁ = 0.9)", limit=True),
         ),
     ),
     Panel(
         "Noise scale", "B_simple in examples",
-        (Curve("measure/noise_scale", "tr Σ/‖∇C‖²", band=True, positive=True),),
+        (Line("measure/noise_scale", "tr Σ/‖∇C‖²", band=True, positive=True),),
     ),
     Panel(
         "Alignment", "",
         (
-            Curve("measure/alignment", "gᵀHg/(λ₁‖g‖²)"),
-            Curve("measure/overlap", "‖Uᵀg‖²/‖g‖²"),
-            Curve("measure/cosine_of_updates", "cosine of two updates"),
+            Line("measure/alignment", "gᵀHg/(λ₁‖g‖²)"),
+            Line("measure/overlap", "‖Uᵀg‖²/‖g‖²"),
+            Line("measure/cosine_of_updates", "cosine of two updates"),
         ),
         log=False,
     ),
     Panel(
         "Margins", "f_y − max f_c",
         (
-            Curve("measure/margin_q000", "smallest"),
-            Curve("measure/margin_q005", "of which 5 % are smaller"),
-            Curve("measure/margin_q050", "median"),
+            Line("measure/margin_q000", "smallest"),
+            Line("measure/margin_q005", "of which 5 % are smaller"),
+            Line("measure/margin_q050", "median"),
         ),
         log=False,
     ),
-    Panel("Trace of the Hessian", "C/θ²", (Curve("measure/trace", "tr H", band=True),)),
+    Panel("Trace of the Hessian", "C/θ²", (Line("measure/trace", "tr H", band=True),)),
     Panel(
         "Squared norm of the gradient", "C²/θ²",
         (
-            Curve("measure/squared_gradient_norm", "‖∇C‖² of the examples"),
-            Curve("measure/squared_gradient", "‖∇C‖² of all, without bias", positive=True),
-            Curve("measure/covariance_trace", "tr Σ of single examples"),
+            Line("measure/squared_gradient_norm", "‖∇C‖² of the examples"),
+            Line("measure/squared_gradient", "‖∇C‖² of all, without bias", positive=True),
+            Line("measure/covariance_trace", "tr Σ of single examples"),
         ),
     ),
     Panel(
         "Path of the parameters", "norm",
         (
-            Curve("measure/weight_norm", "‖θ‖"),
-            Curve("measure/distance_from_start", "‖θ − θ₀‖"),
-            Curve("measure/update_norm", "‖update‖"),
+            Line("measure/weight_norm", "‖θ‖"),
+            Line("measure/distance_from_start", "‖θ − θ₀‖"),
+            Line("measure/update_norm", "‖update‖"),
         ),
     ),
     Panel(
         "Train–test gap", "C_test − C_train",
-        (Curve("measure/train_test_gap", "gap", band=True),), log=False,
+        (Line("measure/train_test_gap", "gap", band=True),), log=False,
     ),
 )  # fmt: skip
 
@@ -230,7 +230,7 @@ def _log_spaced(members: Sequence[Drawn]) -> bool:
 # Panels
 
 
-def _has(curves: Iterable[Curve], members: Sequence[Drawn]) -> bool:
+def _has(curves: Iterable[Line], members: Sequence[Drawn]) -> bool:
     """Whether there is anything but a limit to be drawn."""
     names = [curve.column for curve in curves if not curve.limit]
     return any(len(member.columns[name][0]) for member in members for name in names if name in member.columns)
@@ -275,14 +275,14 @@ def _leave_room(ax: "Axes") -> None:
         ax.set_ylim(top=scale.inverted().transform([high + _PER_LINE * lines * (high - low)])[0])
 
 
-def _points(curve: Curve, members: Sequence[Drawn]) -> int:
+def _points(curve: Line, members: Sequence[Drawn]) -> int:
     """How many values the member with most of them has."""
     return max(
         len(member.columns[curve.column][0]) if curve.column in member.columns else 0 for member in members
     )
 
 
-def _look(curve: Curve, i: int, count: int, points: int) -> dict[str, Any]:
+def _look(curve: Line, i: int, count: int, points: int) -> dict[str, Any]:
     """Colour, line, marker of curve i of a panel, for so many members."""
     several, special = count > 1, curve.limit or curve.faint
     return {
@@ -295,14 +295,14 @@ def _look(curve: Curve, i: int, count: int, points: int) -> dict[str, Any]:
     }
 
 
-def _draw_curve(ax: "Axes", curve: Curve, member: Drawn, look: dict[str, Any], several: bool) -> None:
+def _draw_curve(ax: "Axes", curve: Line, member: Drawn, look: dict[str, Any], several: bool) -> None:
     steps, values = member.columns[curve.column]
     own = look | {"color": member.color} if several else look
     shown = np.isfinite(values) & ((values > 0) | (not curve.positive))
     ax.plot(steps, np.where(shown, values, math.nan), **own)
 
 
-def _draw_band(ax: "Axes", curve: Curve, member: Drawn, color: str) -> None:
+def _draw_band(ax: "Axes", curve: Line, member: Drawn, color: str) -> None:
     """The interval; an end that is not finite, or below a logarithmic axis, lies beyond the edge."""
     steps, low = member.columns[f"{curve.column}_low"]
     high = member.columns[f"{curve.column}_high"][1]
@@ -349,10 +349,10 @@ def _c_reg(members: Sequence[Drawn]) -> "Iterator[Callable[[Axes], None]]":
         "C_reg = ¼ mean ‖∇Ĉ‖², in its two parts" if sizes else "C_reg = ¼ mean ‖∇Ĉ‖²",
         "C²/θ²",
         (
-            Curve("train/C_reg", "minibatches", faint=True),
-            Curve("train_set/C_reg", "mean over the training set's minibatches"),
-            Curve("measure/C_reg_of_gradient", "of the gradient, ¼‖∇C‖²"),
-            *(Curve(f"measure/C_reg_of_noise_at_{size}", f"of the noise at B = {size}") for size in sizes),
+            Line("train/C_reg", "minibatches", faint=True),
+            Line("train_set/C_reg", "mean over the training set's minibatches"),
+            Line("measure/C_reg_of_gradient", "of the gradient, ¼‖∇C‖²"),
+            *(Line(f"measure/C_reg_of_noise_at_{size}", f"of the noise at B = {size}") for size in sizes),
         ),
     )
     if _has(panel.curves, members):
@@ -367,17 +367,17 @@ def _spectra(members: Sequence[Drawn]) -> "Iterator[Callable[[Axes], None]]":
     first = [member for member in members if not member.lost][:1] or members[:1]
     of_first = f" (member {first[0].number})" if len(members) > 1 else ""
     eigenvalues = [
-        Curve(f"measure/sharpness_{k}", f"λ{_below(k)}") for (k,) in _names(first, r"measure/sharpness_(\d+)")
+        Line(f"measure/sharpness_{k}", f"λ{_below(k)}") for (k,) in _names(first, r"measure/sharpness_(\d+)")
     ]
-    sharpest = Curve(_SHARPNESS, "λ₁")
-    upper = Curve("measure/spectrum_largest", "upper end of the spectrum")
-    lower = Curve("measure/spectrum_smallest", "lower end of the spectrum")
+    sharpest = Line(_SHARPNESS, "λ₁")
+    upper = Line("measure/spectrum_largest", "upper end of the spectrum")
+    lower = Line("measure/spectrum_smallest", "lower end of the spectrum")
     if _has([*eigenvalues, upper, lower], first):
         top = sharpest if _has([sharpest], first) else upper  # one would hide the other
         curves = (top, *eigenvalues, lower)
         yield _drawing(Panel(f"Eigenvalues of the Hessian{of_first}", "C/θ²", curves), first)
     of_noise = [
-        Curve(f"measure/covariance_eigenvalue_{k}", f"λ{_below(k)}")
+        Line(f"measure/covariance_eigenvalue_{k}", f"λ{_below(k)}")
         for (k,) in _names(first, r"measure/covariance_eigenvalue_(\d+)")
     ]
     if of_noise:
@@ -385,9 +385,9 @@ def _spectra(members: Sequence[Drawn]) -> "Iterator[Callable[[Axes], None]]":
         yield _drawing(panel, first)
     values = [k for (k,) in _names(first, r"sensing/singular_value_(\d+)")]
     if values:
-        own = [Curve(f"sensing/singular_value_{k}", f"σ{_below(k)} of the network") for k in values]
+        own = [Line(f"sensing/singular_value_{k}", f"σ{_below(k)} of the network") for k in values]
         target = [
-            Curve(f"sensing/target_singular_value_{k}", "" if i else "those of T", limit=True)
+            Line(f"sensing/target_singular_value_{k}", "" if i else "those of T", limit=True)
             for i, k in enumerate(values)
         ]
         yield _drawing(
@@ -399,7 +399,7 @@ def _spectra(members: Sequence[Drawn]) -> "Iterator[Callable[[Axes], None]]":
         named = [named[round(k * (len(named) - 1) / (_WEIGHTS - 1))] for k in range(_WEIGHTS)]
     for weight in named:
         of_weight = tuple(
-            Curve(f"measure/singular_value_{k}/{weight}", f"σ{_below(k)}")
+            Line(f"measure/singular_value_{k}/{weight}", f"σ{_below(k)}")
             for k, name in weights
             if name == weight
         )

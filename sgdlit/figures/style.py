@@ -30,7 +30,7 @@ def panels(rows: int, columns: int, width: float = 4.2, height: float = 3.4) -> 
 
 
 def finish(ax: "Axes", title: str, x: str, y: str, legend: bool = True, log: str = "xy") -> None:
-    """Title, named axes, logarithmic scales ("x", "y", "xy" or ""), light grid, legend."""
+    """Title, named axes, logarithmic scales ("x", "y", "xy" or ""), light grid, a legend of labels."""
     if "x" in log:
         ax.set_xscale("log")
     if "y" in log:
@@ -40,7 +40,7 @@ def finish(ax: "Axes", title: str, x: str, y: str, legend: bool = True, log: str
     ax.set_ylabel(y, fontsize=9)
     ax.tick_params(which="both", labelsize=8)
     ax.grid(True, which="major", alpha=0.3, linewidth=0.6)
-    if legend:
+    if legend and ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=7.5, framealpha=0.9)
 
 

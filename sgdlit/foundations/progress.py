@@ -27,6 +27,7 @@ PRINT_SECONDS = 20.0
 """How often a line is printed where no bar can be drawn."""
 DRAW_SECONDS = 0.25
 """How often a bar changes at most."""
+_ENOUGH = 0.01  # the share of the parts from which the first alone, and what made them ready, are a pace
 
 
 class Progress:
@@ -63,6 +64,7 @@ class Progress:
         self.what, self.done, self._done_before = what, done, done
         self.total = None if total is None or math.isinf(total) else total
         self._started_at = self._clock()
+        self._first: tuple[float, float] | None = None  # when parts were first shown, and how many
 
     def start(self) -> "Progress":
         """Draw the bar, where there is a terminal that belongs to nobody else."""
@@ -131,6 +133,8 @@ class Progress:
             at_most: seconds after which the work ends in any case, such as a time limit's.
         """
         self.done, self._shown_at = done, self._clock()
+        if self._first is None and done > self._done_before:
+            self._first = self._shown_at, done
         if self._hidden:
             return
         if self._told is not None:
@@ -149,15 +153,20 @@ class Progress:
     def _text(self, latest: str, at_most: float | None = None) -> str:
         passed = self._clock() - self._started_at
         total = "" if self.total is None else f"/{self.total:.0f}"
-        left = self._seconds_left(passed, at_most)
+        left = self._seconds_left(at_most)
         times = f"{clock_face(passed)} passed" + ("" if left is None else f", {clock_face(left)} left")
         return "  ".join(filter(None, (f"{self.what} {math.floor(self.done)}{total}".strip(), times, latest)))
 
-    def _seconds_left(self, passed: float, at_most: float | None) -> float | None:
+    def _seconds_left(self, at_most: float | None) -> float | None:
+        """By the pace since parts were first shown: until then, things were made ready too."""
         estimates = [] if at_most is None else [at_most]
-        done = self.done - self._done_before
-        if done > 0 and self.total is not None:
-            estimates.append(passed / done * (self.total - self.done))
+        if self._first is not None and self.total is not None:
+            since, before = self._first
+            passed, done = self._clock() - since, self.done - before
+            if done <= 0 and before >= _ENOUGH * self.total:  # the first parts alone
+                passed, done = since - self._started_at, before - self._done_before
+            if done > 0:
+                estimates.append(passed / done * (self.total - self.done))
         return max(0.0, min(estimates)) if estimates else None
 
 

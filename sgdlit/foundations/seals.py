@@ -28,12 +28,14 @@ def unsealed(content: Any, by_hand: bool = False) -> dict[str, Any]:
         BrokenSeal: it is no mapping, the seal is missing, or that of other content.
     """
     if not isinstance(content, dict):
-        raise BrokenSeal("not a mapping")
+        raise BrokenSeal("is no mapping")
     own = {name: value for name, value in content.items() if name != _SEAL}
     if by_hand and _SEAL not in content:
         return own
-    if content.get(_SEAL) != _digest(own):
-        raise BrokenSeal("it has changed since it was written")
+    if _SEAL not in content:
+        raise BrokenSeal("has no seal: something else, or an earlier version, wrote it")
+    if content[_SEAL] != _digest(own):
+        raise BrokenSeal("has changed since it was written")
     return own
 
 

@@ -108,9 +108,11 @@ def covariance_eigenvalues(gram: Tensor) -> Tensor:
     """Eigenvalues of Σ̂ = (1/n)Σ_i (g_i − ḡ)(g_i − ḡ)ᵀ from K_ij = g_i·g_j, from the largest, float64 ``[n]``.
 
     The centred K/n has those of Σ̂ that are not 0; one of the n is 0. Of few examples small ones are too
-    small, and large ones too large.
+    small, and large ones too large. They are NaN where a gradient is not finite.
     """
     gram = gram.double()
+    if not bool(gram.isfinite().all()):
+        return gram.new_full((len(gram),), math.nan)
     centred = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
     return torch.linalg.eigvalsh(centred / len(gram)).flip(0).clamp(min=0)
 
@@ -157,7 +159,7 @@ class CovarianceSpectrum(Measure):
             return {}
         found = run.once(spectrum_of)
         largest = enumerate(found[: self.count].tolist(), start=1)
-        values = {f"measure/covariance_eigenvalue_{k}": value for k, value in largest}
+        values = {f"measure/covariance_eigenvalue_{k}": value for k, value in largest if value == value}
         rank = effective_number(found)
         return values | ({"measure/covariance_effective_rank": rank} if rank == rank else {})
 

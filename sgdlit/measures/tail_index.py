@@ -1,5 +1,6 @@
 """Tail index: how heavy is the tail of the noise of single examples."""
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.measures.mean_gradient import squared_norm
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 
+_EQUAL = 1e-9  # mean logarithm of a quotient, below which it is rounding
 SHARES = (0.05, 0.1, 0.2)  # of the sample, from its largest
 
 
@@ -17,7 +19,7 @@ def hill(sample: Tensor) -> Tensor:
     """α̂_k = k/Σ_{i≤k} ln(X₍ᵢ₎/X₍ₖ₊₁₎) of the k largest of a positive sample: ``[n − 1]``, k = 1 ….
 
     Its standard error is α/√k where the tail is a power law, P(X > x) ∝ x^(−α). Where it is none α̂ goes on
-    growing as k falls: look at all of them (Hill 1975).
+    growing as k falls: look at all of them (Hill 1975). It is infinite where the k + 1 largest are equal.
 
     Args:
         sample: ``[n]`` independent draws, n ≥ 2.
@@ -29,7 +31,8 @@ def hill(sample: Tensor) -> Tensor:
         raise UserError("sample: fewer than two numbers, or some not above 0; allowed: positive numbers")
     logs = sample.double().sort(descending=True).values.log()
     k = torch.arange(1, len(logs), dtype=torch.float64, device=logs.device)
-    return k / (logs.cumsum(0)[:-1] - k * logs[1:])
+    spread = (logs.cumsum(0)[:-1] - k * logs[1:]) / k
+    return torch.where(spread > _EQUAL, 1 / spread, math.inf)
 
 
 class TailIndex(Measure):

@@ -26,7 +26,6 @@ STATES = (HOLDS, DOES_NOT_SHOW, NO_VERDICT, NOT_RUN)
 """How a claim stands; without findings it is ``no verdict`` where there is a table, else ``not run``."""
 
 _FILE = "claims.json"
-_CHANGED = "has changed since it was written"
 _LIBRARIES = ("torch", "numpy", "scipy", "lightning")
 Entry = dict[str, Any]
 
@@ -51,7 +50,7 @@ def read(folder: Path) -> dict[str, Entry]:
         for claim, own in json.loads(path.read_text(encoding="utf-8")).items():
             entries[claim] = unsealed(own)
     except (ValueError, AttributeError) as error:
-        what = f"the entry of {claim} {_CHANGED}" if isinstance(error, BrokenSeal) else "it is damaged"
+        what = f"the entry of {claim} {error}" if isinstance(error, BrokenSeal) else "it is damaged"
         raise UserError(
             f"{path}: {what}; allowed: the file as reproduce wrote it, or none (remove it, and its claims "
             "are checked anew)"

@@ -291,6 +291,7 @@ class Measures(Callback):
         values = [row[name] for row in rows.values() if name in row]
         if name is None or not values:
             return
+        values = [value for value in values if value == value] or values  # NaN of members that diverged
         several = f" ({min(values):.4g} to {max(values):.4g} of {len(values)} members)"
         words = name.partition("/")[2].replace("_", " ")
         mean = sum(values) / len(values)

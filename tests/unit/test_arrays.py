@@ -63,6 +63,14 @@ def test_standardised_against_numpy(write):
     np.testing.assert_allclose(data.tensors("test")[0].numpy(), (test - plain.mean(0)) / std, atol=1e-12)
 
 
+def test_an_example_of_several_targets_is_one_of_the_set(write):
+    """The largest number of all may stand anywhere in its row."""
+    data = ready(write(inputs=X, targets=np.arange(120.0).reshape(40, 3)), test_size=8)
+    inputs, targets = data.example()
+    assert inputs.shape == (1, 4)
+    assert targets.shape == (1, 3)
+
+
 def test_test_examples_that_are_taken_from_the_pool_stay_the_same(write):
     path = write(inputs=X, targets=Y)
     first, second = ready(path, test_size=10, val_size=6), ready(path, test_size=10, train_size=8)

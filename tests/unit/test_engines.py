@@ -201,6 +201,27 @@ def test_without_a_cuda_graph_the_step_goes_on_and_says_why(capsys):
     assert said[0].startswith("no CUDA graph for the training step")
 
 
+def test_networks_with_other_activations_are_not_stacked():
+    """The first network stands for all in a stacked step."""
+    kinds = ["relu", "tanh", "identity"]
+    data = batches(teacher())
+
+    def runs():
+        return [
+            member(lambda kind=kind: MLP([6, 5, 3], activation=kind), optimizer=sgd(0.1)) for kind in kinds
+        ]
+
+    found = []
+    for engine in ("loop", "auto"):
+        members = runs()
+        engines = EngineGroup(members, engine, machine())
+        engines.run(Block(0, 8, [data] * 3))
+        found.append([parameters(one) for one in members])
+    assert engines.name == "loop"
+    assert "members 0 and 1 differ" in engines.note
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_groups_of_members_change_nothing():
     run, make_data, _ = CASES["MLP, momentum, decay"]
     data = [batches(make_data(seed)) for seed in range(5)]

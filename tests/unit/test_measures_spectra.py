@@ -165,6 +165,18 @@ def test_projections_keep_lengths_and_differences():
     assert not torch.equal(few, random_projections(both, 3, seed=4) * math.sqrt(3))
 
 
+def test_a_gradient_that_is_not_finite_has_no_spectrum():
+    gram = torch.eye(3)
+    gram[0, 1] = math.inf
+    assert covariance_eigenvalues(gram).isnan().all()
+
+
+def test_examples_that_are_equal_have_no_tail():
+    sample = torch.tensor([1.7] * 5 + [0.3], dtype=torch.float64)
+    assert hill(sample)[:4].isinf().all()
+    assert bool((hill(sample)[:4] > 0).all())
+
+
 def test_hill():
     """Pareto draws: α within 2 standard errors in 95 % of samples; of Gaussian draws α̂ goes on growing."""
     generator = torch.Generator().manual_seed(0)

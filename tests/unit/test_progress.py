@@ -64,6 +64,18 @@ def test_a_time_limit_bounds_the_time_left_and_an_unknown_total_leaves_it_out(cl
     ]
 
 
+def test_the_time_before_the_first_parts_is_no_part_of_the_pace(clock, capsys):
+    with Progress("step", 1000, clock=clock) as progress:
+        for seconds, done in ((30, 1), (20, 21), (20, 41)):
+            clock.now += seconds
+            progress.update(done)
+    assert capsys.readouterr().err.splitlines() == [
+        "step 1/1000  0:30 passed",
+        "step 21/1000  0:50 passed, 16:19 left",
+        "step 41/1000  1:10 passed, 15:59 left",
+    ]
+
+
 def test_each_stage_counts_anew(clock, capsys):
     with Progress(clock=clock) as progress:
         clock.now += 100
@@ -74,7 +86,7 @@ def test_each_stage_counts_anew(clock, capsys):
         progress.stage("runs", 0, 2)
     assert capsys.readouterr().err.splitlines() == [
         "draws 1/4  0:00 passed, 0:00 left",
-        "draws 2/4  0:30 passed, 0:30 left",
+        "draws 2/4  0:30 passed, 1:00 left",
         "runs 0/2  0:00 passed",
     ]
 

@@ -11,6 +11,7 @@ from sgdlit.algorithms.engines.stretch import ROWS, steps_of_stretch
 from sgdlit.data.batches import Block
 from sgdlit.data.sensing import MatrixSensing
 from sgdlit.foundations import native
+from sgdlit.foundations.errors import UserError
 from sgdlit.models import DeepLinear
 from sgdlit.models.sensing import BilinearForm
 
@@ -108,3 +109,14 @@ def test_parameters_that_were_changed_in_between_count():
 
     assert torch.equal(end("fused", [13, 30]), end("fused", [5, 13, 14, 30]))
     torch.testing.assert_close(end("fused", [13, 30]), end("loop", [13, 30]), rtol=0, atol=1e-12)
+
+
+def test_a_decay_that_leaves_nothing_is_refused():
+    seen, one = (
+        batches(data(1, 12, torch.float64)),
+        run(12, 8, torch.float64, optimizer=sgd(0.5, weight_decay=2)),
+    )
+    before = parameters(one).clone()
+    with pytest.raises(UserError, match="learning rate times weight decay is 1"):
+        taken(one, seen, 0, 5, torch.float64)
+    assert torch.equal(parameters(one), before)

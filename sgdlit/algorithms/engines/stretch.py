@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.errors import UserError
 
 ROWS = 20  # examples of a stretch at most: more cost more to carry along, fewer more to fold, each of them
 _STEPS = (20, 10, 5, 4, 2, 1)  # k: calls end at multiples of ten as a rule, where nothing is left to hand on
@@ -124,9 +125,17 @@ class Stretches:
             rates: learning rates, float64 ``[steps]``.
             decays: those times the weight decay, float64 ``[steps]``.
             costs: written, ``[steps]``.
+
+        Raises:
+            UserError: one of the decays is 1.
         """
         of_steps = map(pointer, (*batch, rates, decays, costs))
-        self.library.sensing_steps(byref(self._run), c_int64(step), *of_steps, c_int64(len(rates)))
+        steps = c_int64(len(rates))
+        if self.library.sensing_steps(byref(self._run), c_int64(step), *of_steps, steps):
+            raise UserError(
+                "model.optimizer: learning rate times weight decay is 1, which leaves nothing of the weights; "
+                "allowed: another weight_decay, or model.engine: loop"
+            )
 
     def end(self) -> None:
         """Leave the matrices as they are by now, and keep what an open stretch needs."""

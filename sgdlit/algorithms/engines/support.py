@@ -30,7 +30,8 @@ class Support:
         devices: kinds of device.
         dtypes: of parameters.
         few_examples: whether a step of matrices may see few examples only, see :func:`most_examples`.
-        one_shape: only networks whose parameters have the same shapes.
+        one_shape: only networks whose parameters have the same shapes; without a closed form, also whose
+            modules and their plain attributes are the same: the network of the first stands for all.
     """
 
     alike: bool = False
@@ -47,6 +48,8 @@ class Support:
         if self.alike and (reason := _not_alike(members) or _not_pure(members)):
             return reason
         if self.one_shape and (reason := different_shapes(members)):
+            return reason
+        if self.one_shape and self.forms is None and (reason := _different_networks(members)):
             return reason
         if mixed and not self.mixed:
             return "the run computes in mixed precision"
@@ -134,6 +137,23 @@ def different_shapes(members: Sequence[Member]) -> str | None:
     first, *others = ([tuple(p.shape) for p in member.network.parameters()] for member in members)
     k = next((k for k, own in enumerate(others, 1) if own != first), None)
     return None if k is None else f"the parameters of members 0 and {k} have different shapes"
+
+
+def _different_networks(members: Sequence[Member]) -> str | None:
+    """Which networks may compute something else from the same parameters, as with other activations."""
+    first, *others = (_what_computes(member.network) for member in members)
+    k = next((k for k, own in enumerate(others, 1) if own != first), None)
+    return None if k is None else f"the networks of members 0 and {k} differ in more than their parameters"
+
+
+def _what_computes(network: nn.Module) -> list[tuple]:
+    """Modules by name with their plain attributes, and which parameters are trained."""
+    plain = bool | int | float | str | tuple | None
+    modules = [
+        (name, type(m), {n: v for n, v in vars(m).items() if isinstance(v, plain)})
+        for name, m in network.named_modules()
+    ]
+    return [*modules, *((name, p.requires_grad) for name, p in network.named_parameters())]
 
 
 def _not_alike(members: Sequence[Member]) -> str | None:

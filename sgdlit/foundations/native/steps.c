@@ -394,11 +394,14 @@ static void take_off(REAL *restrict y, const REAL *x, int64_t n, const REAL *e, 
 /* Steps from number ``first`` on; one that is a multiple of ``stretch`` begins a stretch.
  *
  * inputs: (steps, batch, 2, sizes[0]); targets: (steps, batch). rates, decays: of each step, with rates times
- * ``factor`` for each example. costs: (steps), written.
+ * ``factor`` for each example. costs: (steps), written. Returns 0; or 1, and nothing is done, where a decay is 1, after
+ * which D_t is 0 and has no inverse.
  */
-void sensing_steps(Run *run, int64_t first, const REAL *inputs, const REAL *targets, const double *rates,
+int sensing_steps(Run *run, int64_t first, const REAL *inputs, const REAL *targets, const double *rates,
                    const double *decays, REAL *costs, int64_t steps) {
     const Matrix one = matrix(run, 0, run->w[0]), two = matrix(run, 1, run->w[1]);
+    for (int64_t k = 0; k < steps; k++)
+        if (decays[k] == 1) return 1;
     const int64_t d = one.columns, h = one.rows, out = two.rows, pair = d + out, batch = run->batch;
     int64_t t = 0, held = run->held;
     double lost = run->lost;
@@ -435,4 +438,5 @@ void sensing_steps(Run *run, int64_t first, const REAL *inputs, const REAL *targ
     }
     run->held = held;
     run->lost = lost;
+    return 0;
 }

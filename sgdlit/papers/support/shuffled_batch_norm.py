@@ -75,7 +75,7 @@ def hard_classification(seed: int, examples: int, d: int, batch_size: int, order
     raise RuntimeError("no hard examples in 10 000 draws")
 
 
-class Curve(NamedTuple):
+class LossCurve(NamedTuple):
     """At some epochs: loss over the epoch's batches, full-batch risk and ‖M‖, ``[records, runs]`` each."""
 
     loss: Array
@@ -90,7 +90,7 @@ def logistic_risk(m: Array, inputs: Array, labels: Array) -> Array:
 
 def classification_sgd(
     cases: list[Hard], batch_size: int, lr: float, records: list[int], seed: int
-) -> tuple[Curve, Curve]:
+) -> tuple[LossCurve, LossCurve]:
     """A single shuffle in each case's order, and reshuffling, side by side, without bias from M = 0.
 
     Args:
@@ -121,8 +121,8 @@ def classification_sgd(
             m = m - lr * (slope[:, None, :] @ signed)[:, 0] / batch_size
     loss, risk, norm = (np.stack(part) for part in zip(*found, strict=True))
     return (
-        Curve(loss[:, :runs], risk[:, :runs], norm[:, :runs]),
-        Curve(loss[:, runs:], risk[:, runs:], norm[:, runs:]),
+        LossCurve(loss[:, :runs], risk[:, :runs], norm[:, :runs]),
+        LossCurve(loss[:, runs:], risk[:, runs:], norm[:, runs:]),
     )
 
 
