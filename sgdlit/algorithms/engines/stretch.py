@@ -130,11 +130,11 @@ class Stretches:
             UserError: one of the decays is 1.
         """
         of_steps = map(pointer, (*batch, rates, decays, costs))
-        steps = c_int64(len(rates))
-        if self.library.sensing_steps(byref(self._run), c_int64(step), *of_steps, steps):
+        count = c_int64(len(rates))
+        if self.library.sensing_steps(byref(self._run), c_int64(step), *of_steps, count):
             raise UserError(
-                "model.optimizer: learning rate times weight decay is 1, which leaves nothing of the weights; "
-                "allowed: another weight_decay, or model.engine: loop"
+                "model.optimizer: learning rate times weight decay is 1, so that no weight is left; allowed: "
+                "another weight_decay, or model.engine: loop"
             )
 
     def end(self) -> None:
