@@ -30,7 +30,7 @@ P1: list[Any] = [
 EXAMPLES = {"wrn": 10}
 """How many are measured, of networks whose convolutions take long in float64; of all others 40."""
 CHUNK_SIZE = {40: 16, 10: 8}
-SPACING = {"first": 2, "per_doubling": 1}
+SPACING = {"first": 4, "per_doubling": 1}
 SNAPSHOTS = [f"--checkpoints.snapshots.{key}={value}" for key, value in SPACING.items()]
 SNAPSHOTS += ["--checkpoints.snapshots.before=true", "--checkpoints.snapshots.optimizer=true"]
 Values = dict[tuple[int, str], float]

@@ -9,7 +9,7 @@ from fit_runs import PATIENCE, Runs, differences, processes
 from measured_runs import NETWORKS, SNAPSHOTS, Values, afterwards, apart, during, with_measures
 
 STEPS = ["--trainer.max_steps=8", "--trainer.check_val_every_n_epoch=100"]
-EVERY = [0, 2, 4, 8]
+EVERY = [0, 4, 8]
 NAMES = (
     *("cost", "squared_gradient_norm", "noise_scale", "C_reg_at_10", "example_gradient_norm_q050"),
     *("sharpness_2", "lr_times_sharpness", "batch_sharpness", "directional_sharpness", "alignment", "trace"),
