@@ -29,9 +29,10 @@ def member(
 ):  # fmt: skip
     """A run whose network is drawn from a seed."""
     torch.manual_seed(seed)
+    loss = loss_by_name(loss) if isinstance(loss, str) else loss
     strength = reg_strength if isinstance(reg_strength, Strength) else ConstantStrength(reg_strength)
     return Member(
-        network().to(DEVICE, dtype), loss_by_name(loss), optimizer or sgd(0.01), scheduler,
+        network().to(DEVICE, dtype), loss, optimizer or sgd(0.01), scheduler,
         objective or ExactPenalty(), strength, **run,
     )  # fmt: skip
 

@@ -108,6 +108,11 @@ def afterwards(
     examples, measures = EXAMPLES.get(network, 40), measures or measures_of(network)
     given = ["--examples", str(examples), "--chunk_size", str(CHUNK_SIZE[examples]), *arguments]
     assert main(["measure", "--run", str(folder), "--measures", yaml.safe_dump(measures), *given]) == 0
+    return found_before(folder, member)
+
+
+def found_before(folder: Path, member: int | None = None) -> Values:
+    """What an earlier ``measure --run`` has stored, of all members."""
     return _values(load_run(folder).measured, member)
 
 

@@ -28,7 +28,7 @@ _EVALUATIONS = (
 )  # the first that a run has is drawn
 _LOG_FROM = 20.0  # the span from which what is positive has a logarithmic axis
 _WINDOW = 9  # logged rows of which a minibatch curve shows the median
-Curve = tuple[str, Run, int | None]
+Shown = tuple[str, Run, int | None]
 """A name, a run, and which of its members; None for a run that was trained alone."""
 
 
@@ -40,7 +40,7 @@ def draw(run: Run) -> "Figure | None":
         return _figure([("", run, None)], COLORS[:1])
     groups = groups_of([member.point for member in run.members])
     named = [groups.is_first(k) and groups.key is None for k in range(len(run.members))]
-    curves: list[Curve] = [(groups.names[k] if first else "", run, k) for k, first in enumerate(named)]
+    curves: list[Shown] = [(groups.names[k] if first else "", run, k) for k, first in enumerate(named)]
     figure = _figure(curves, groups.colors)
     groups.explain(figure.axes[-1])
     return figure
@@ -48,13 +48,13 @@ def draw(run: Run) -> "Figure | None":
 
 def draw_runs(folders: Sequence[Path], names: Sequence[str], target: Path, svg: bool = False) -> list[Path]:
     """The curves of some runs, one colour per run; returns the files written."""
-    curves: list[Curve] = [
+    curves: list[Shown] = [
         (name, load_run(folder), None) for folder, name in zip(folders, names, strict=True)
     ]
     return style.save(_figure(curves, of_names(len(curves))), target.parent, target.stem, svg)
 
 
-def _figure(curves: Sequence[Curve], colors: Sequence[str]) -> "Figure":
+def _figure(curves: Sequence[Shown], colors: Sequence[str]) -> "Figure":
     logged = {column for _, run, _ in curves for column in run.metrics}
     evaluated = [panel for panel in _EVALUATIONS if panel[0] in logged][:1]
     shown = [*(panel for panel in _TRAINING if panel[0] in logged), *evaluated]

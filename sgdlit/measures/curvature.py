@@ -1,11 +1,13 @@
 """What measures of curvature share in a run: products with one Hessian, and its top eigenvalues."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.measures.lanczos import Eigenpairs, expected_products, lanczos, start_vector
-from sgdlit.measures.measure import Measure, RunAtStep
+from sgdlit.measures.measure import Measure, RunAtStep, require_positive
 from sgdlit.measures.products import HessianProducts
 from sgdlit.measures.work import Sizes, Work, Works
 from sgdlit.objectives.objective import refuse_compiled
@@ -18,6 +20,22 @@ class CurvatureMeasure(Measure):
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
         refuse_compiled(network, f"{type(self).__name__}:")
+
+
+class ProbedMeasure(CurvatureMeasure):
+    """A measure by products with random vectors.
+
+    Args:
+        probes: how many.
+        cadence: see :class:`Measure`.
+    """
+
+    small = ({"probes": 3},)
+
+    def __init__(self, probes: int = 12, **cadence: Any) -> None:
+        super().__init__(**cadence)
+        require_positive(type(self).__name__, probes=probes)
+        self.probes = probes
 
 
 _NEW = 0.1  # norm of the random part of a warm start, whose old part is a unit vector
@@ -70,9 +88,8 @@ def warm_start(old: Tensor, random: Tensor) -> Tensor:
 def gradient_start(gradient: Tensor, random: Tensor) -> Tensor:
     """A unit vector along g plus one at random, ``[P]`` each: for the largest eigenvalue alone.
 
-    Much of the gradient lies in the sharpest directions (Gur-Ari, Roberts & Dyer 2018, 1812.04754): on an MLP
-    and a Wide-ResNet 4 to 7 products were enough where a start at random alone took 5 to 13. Of five
-    eigenvalues it missed one in one case of eight, so that several begin at random.
+    Much of the gradient lies in the sharpest directions (Gur-Ari, Roberts & Dyer 2018, 1812.04754), so that
+    fewer products are enough. Of several eigenvalues it can miss one: these begin at random.
     """
     length = gradient.norm()
     return random / random.norm() + (gradient / length if length > 0 else 0)

@@ -1,18 +1,18 @@
 """The noise of gradients seen by the curvature: tr(HΣ), and the noise scale of a quadratic."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
-from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
+from sgdlit.measures.curvature import ProbedMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import Estimate, mean_of, signs
 from sgdlit.measures.example_gradients import refuse_company
 from sgdlit.measures.from_scripts import of_each
 from sgdlit.measures.mean_gradient import gradient_of
-from sgdlit.measures.measure import RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_coupled_examples
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
@@ -97,7 +97,7 @@ def signed_gradient(hessian: HessianProducts, loss: Loss, xi: Tensor) -> Tensor:
     return found / len(xi) ** 0.5
 
 
-class CurvatureNoiseScale(CurvatureMeasure):
+class CurvatureNoiseScale(ProbedMeasure):
     """``measure/curvature_noise_scale`` B_noise = tr(HΣ̂)/(ĝᵀHĝ) of the examples, in examples, and
     ``measure/hessian_noise`` tr(HΣ̂) with ``_low`` and ``_high``.
 
@@ -118,12 +118,6 @@ class CurvatureNoiseScale(CurvatureMeasure):
         "measure/hessian_noise_high",
     )
     needs = ("examples",)
-    small = ({"probes": 3},)
-
-    def __init__(self, probes: int = 12, **cadence: Any) -> None:
-        super().__init__(**cadence)
-        require_positive(type(self).__name__, probes=probes)
-        self.probes = probes
 
     def work(self, sizes: Sizes) -> Works:
         n, m = sizes.examples, self.probes

@@ -1,18 +1,18 @@
 """Alignment of noise and curvature: is the covariance of the gradients like the Hessian?"""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.measures.covariance_spectrum import covariance_eigenvalues, gradient_gram, spectrum_of
-from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
+from sgdlit.measures.curvature import ProbedMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.curvature_noise import curvature_noise_of
 from sgdlit.measures.estimate import Estimate
 from sgdlit.measures.from_scripts import LossOfEach, gathered, of_each
-from sgdlit.measures.measure import RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts
 from sgdlit.measures.trace import trace_of
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
@@ -69,7 +69,7 @@ def _of(
     return NoiseAgainstCurvature(inner, trace_of(hessian, probes, seed, step).squared_norm, noise)
 
 
-class NoiseAlignment(CurvatureMeasure):
+class NoiseAlignment(ProbedMeasure):
     """``measure/noise_alignment`` tr(HΣ̂)/(‖H‖_F‖Σ̂‖_F) of the examples, a quotient of estimates without an
     interval of its own: those of its parts are those of ``CurvatureNoiseScale`` and ``Trace``.
 
@@ -83,12 +83,6 @@ class NoiseAlignment(CurvatureMeasure):
     price = "(4 + 5 m) n for m probes, and n² inner products"
     logged = ("measure/noise_alignment",)
     needs = ("examples",)
-    small = ({"probes": 3},)
-
-    def __init__(self, probes: int = 12, **cadence: Any) -> None:
-        super().__init__(**cadence)
-        require_positive(type(self).__name__, probes=probes)
-        self.probes = probes
 
     @property
     def looks_at_each(self) -> bool:

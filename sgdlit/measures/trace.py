@@ -1,16 +1,16 @@
 """Trace and Frobenius norm of the Hessian, and the effective rank that follows from them."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
-from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
+from sgdlit.measures.curvature import ProbedMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import Estimate, mean_of, signs
 from sgdlit.measures.mean_gradient import by_layer, trained_parameters
-from sgdlit.measures.measure import RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
 from sgdlit.measures.work import Sizes, Work, Works
 
@@ -75,7 +75,7 @@ def trace_of(matrix: Products, probes: int = 12, seed: int = 0, step: int = 0) -
     return TraceEstimate(mean_of(draws), norm, each, draws, matrix.examples, probes)
 
 
-class Trace(CurvatureMeasure):
+class Trace(ProbedMeasure):
     """``measure/trace`` tr H, ``measure/squared_frobenius_norm`` ‖H‖²_F, both with ``_low`` and ``_high``,
     ``measure/hessian_effective_rank`` (tr H)²/‖H‖²_F, and ``measure/trace/LAYER`` of the diagonal block of
     each layer, from the same probes; of the examples.
@@ -99,12 +99,6 @@ class Trace(CurvatureMeasure):
         "measure/trace/LAYER",
     )
     needs = ("examples",)
-    small = ({"probes": 3},)
-
-    def __init__(self, probes: int = 12, **cadence: Any) -> None:
-        super().__init__(**cadence)
-        require_positive(type(self).__name__, probes=probes)
-        self.probes = probes
 
     def work(self, sizes: Sizes) -> Works:
         own = Work(products=self.probes * sizes.examples)

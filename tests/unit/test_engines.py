@@ -19,7 +19,7 @@ from sgdlit.foundations.native.library import library_path
 from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.models.diagonal import DiagonalLinear
 from sgdlit.models.sensing import BilinearForm
-from sgdlit.objectives import ExactPenalty, LinearRampStrength
+from sgdlit.objectives import ExactPenalty, HalfSquaredError, LinearRampStrength
 
 needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine")
 
@@ -201,25 +201,61 @@ def test_without_a_cuda_graph_the_step_goes_on_and_says_why(capsys):
     assert said[0].startswith("no CUDA graph for the training step")
 
 
-def test_networks_with_other_activations_are_not_stacked():
-    """The first network stands for all in a stacked step."""
-    kinds = ["relu", "tanh", "identity"]
+class Scaled(MLP):
+    """What it holds beside its parameters, a function or numbers, decides what it computes."""
+
+    def __init__(self, held):
+        super().__init__([6, 5, 3])
+        self.held = held
+
+    def forward(self, x):
+        held = self.held["of"] if isinstance(self.held, dict) else self.held
+        return held(super().forward(x)) if callable(held) else torch.as_tensor(held) * super().forward(x)
+
+
+class Weighted(HalfSquaredError):
+    def __init__(self, weight):
+        self.weight = weight
+
+    def per_example(self, outputs, targets):
+        return self.weight * super().per_example(outputs, targets)
+
+
+NOT_ALIKE = {
+    "activations": [
+        {"network": lambda k=k: MLP([6, 5, 3], activation=k)} for k in ("relu", "tanh", "identity")
+    ],
+    "functions": [{"network": lambda f=f: Scaled(f)} for f in (torch.relu, torch.tanh, torch.sin)],
+    "lists": [{"network": lambda k=k: Scaled([1.0, k, k])} for k in (0.5, 2.0, 3.0)],
+    "tensors": [{"network": lambda k=k: Scaled({"of": torch.full((3,), k)})} for k in (0.5, 2.0, 3.0)],
+    "losses": [{"network": lambda: MLP([6, 5, 3]), "loss": Weighted(k)} for k in (0.5, 2.0, 3.0)],
+}
+
+
+@pytest.mark.parametrize("name", NOT_ALIKE)
+def test_runs_that_differ_in_what_network_or_loss_holds_are_not_stacked(name):
+    """The first network and loss stand for all in a stacked step."""
     data = batches(teacher())
-
-    def runs():
-        return [
-            member(lambda kind=kind: MLP([6, 5, 3], activation=kind), optimizer=sgd(0.1)) for kind in kinds
-        ]
-
     found = []
     for engine in ("loop", "auto"):
-        members = runs()
+        members = [member(**own, optimizer=sgd(0.1)) for own in NOT_ALIKE[name]]
         engines = EngineGroup(members, engine, machine())
         engines.run(Block(0, 8, [data] * 3))
         found.append([parameters(one) for one in members])
     assert engines.name == "loop"
     assert "members 0 and 1 differ" in engines.note
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert not torch.equal(found[0][0], found[0][1])
+
+
+def test_runs_that_hold_the_same_are_stacked():
+    data = batches(teacher())
+    members = [
+        member(lambda: Scaled({"of": [1.0, torch.ones(3)][1]}), seed=k, optimizer=sgd(0.1)) for k in (0, 1)
+    ]
+    engines = EngineGroup(members, "auto", machine())
+    engines.run(Block(0, 2, [data] * 2))
+    assert engines.name == "stacked"
 
 
 def test_groups_of_members_change_nothing():

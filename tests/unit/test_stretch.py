@@ -94,6 +94,22 @@ def test_a_copy_of_network_and_optimizer_goes_on_with_the_same_bits():
     assert not any(one.optimizer.state.values())  # nothing is left where a stretch ends
 
 
+def test_an_open_stretch_of_an_earlier_version_goes_on():
+    """It kept the rows that are held, and no number of them."""
+    seen, one = batches(data(1, 40, torch.float32)), run(40, 33, torch.float32)
+    taken(one, seen, 0, 33, torch.float32)
+    other = run(40, 33, torch.float32)
+    other.network.load_state_dict(copy.deepcopy(one.network.state_dict()))
+    state = copy.deepcopy(one.optimizer.state_dict())
+    for own in state["state"].values():
+        held = own["put_off"].pop("held")
+        own["put_off"] |= {name: own["put_off"][name][:held] for name in ("deltas", "inputs")}
+    other.optimizer.load_state_dict(state)
+    for each in (one, other):
+        taken(each, seen, 33, 57, torch.float32)
+    assert torch.equal(parameters(one), parameters(other))
+
+
 def test_parameters_that_were_changed_in_between_count():
     """Workers that exchange, or a callback of one's own."""
     seen = batches(data(1, 12, torch.float64))

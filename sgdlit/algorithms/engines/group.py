@@ -107,8 +107,9 @@ class EngineGroup:
 
     def _worth_threads(self, steps: int) -> bool:
         """Whether so many steps of one member last long against what Python does around them."""
-        numbers = sum(p.numel() for p in self.members[0].network.parameters())
-        return self.name != "fused" or steps * numbers >= _WORTH_THREADS
+        if self.name != "fused" or len(self.engines) == 1:
+            return True
+        return steps * sum(p.numel() for p in self.members[0].network.parameters()) >= _WORTH_THREADS
 
     def _side_by_side(self, block: Block) -> SideBySide:
         """What calls the engines, which are chosen first if this is the first block."""

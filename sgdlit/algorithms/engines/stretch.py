@@ -110,9 +110,9 @@ class Stretches:
             return
         for own, ours in zip(kept, self._kept, strict=True):
             for name, tensor in ours.items():
-                if own[name] is not tensor:  # from a checkpoint
-                    tensor.copy_(own[name])
-        run.held, run.lost = kept[0]["held"], kept[0]["lost"]
+                if own[name] is not tensor:  # from a checkpoint, maybe of a version that kept held rows alone
+                    tensor[: len(own[name])].copy_(own[name])
+        run.held, run.lost = kept[0].get("held", len(kept[0]["deltas"])), kept[0]["lost"]
         if not self.library.sensing_enter(byref(run)):
             run.held, run.lost = 0, 0.0
 

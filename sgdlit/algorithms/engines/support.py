@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -142,18 +143,32 @@ def different_shapes(members: Sequence[Member]) -> str | None:
 def _different_networks(members: Sequence[Member]) -> str | None:
     """Which networks may compute something else from the same parameters, as with other activations."""
     first, *others = (_what_computes(member.network) for member in members)
-    k = next((k for k, own in enumerate(others, 1) if own != first), None)
+    k = next((k for k, own in enumerate(others, 1) if not same(own, first)), None)
     return None if k is None else f"the networks of members 0 and {k} differ in more than their parameters"
 
 
 def _what_computes(network: nn.Module) -> list[tuple]:
-    """Modules by name with their plain attributes, and which parameters are trained."""
-    plain = bool | int | float | str | tuple | None
+    """Modules by name with what they hold beside parameters and buffers, and which parameters are trained."""
+    of_any = vars(nn.Module())
     modules = [
-        (name, type(m), {n: v for n, v in vars(m).items() if isinstance(v, plain)})
+        (name, type(m), {n: v for n, v in vars(m).items() if n not in of_any})
         for name, m in network.named_modules()
     ]
     return [*modules, *((name, p.requires_grad) for name, p in network.named_parameters())]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two settings are equal; of objects that cannot be compared, only one is the same as itself."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(value, b[name]) for name, value in a.items())
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    try:
+        return a is b or bool(a == b)
+    except (TypeError, ValueError, RuntimeError):  # such as arrays, of which each number is compared
+        return False
 
 
 def _not_alike(members: Sequence[Member]) -> str | None:
@@ -168,7 +183,8 @@ def _not_alike(members: Sequence[Member]) -> str | None:
     ):
         if len(set(things)) > 1:
             return f"the runs have different {kind} ({', '.join(sorted(set(map(str, things))))})"
-    return None
+    k = next((k for k, m in enumerate(members) if not same(vars(m.loss), vars(members[0].loss))), None)
+    return None if k is None else f"the losses of members 0 and {k} differ in what they hold"
 
 
 def _not_pure(members: Sequence[Member]) -> str | None:
