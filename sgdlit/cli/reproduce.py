@@ -72,7 +72,8 @@ def main(arguments: Sequence[str]) -> int:
         print(_listing(out))
         return 0
     if own["dry_run"]:
-        print("\n".join(_plan(target, own["scale"]) for target in targets))
+        plans = (_plan(target, own, out, data) for target in targets)
+        print("\n".join(filter(None, plans)) or "nothing is missing")
         return 0
     # Vectors of some thousand numbers: linear algebra's own threads would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -269,10 +270,8 @@ class Session:
             UserError: an experiment cannot be run.
         """
         for experiment in target.experiments:
-            key: dict[str, Any] = {"scale": "quick" if self.quick else "full", "options": asdict(options)}
-            if experiment.sets(self.quick):
-                key["data"] = self.data is not None
-            if only_missing and self._is_done(experiment, key):
+            key = self._key(experiment, options)
+            if only_missing and self.is_done(experiment, options):
                 say(f"{self.paper.name}: {experiment.name} is there already")
                 continue
             try:
@@ -285,9 +284,14 @@ class Session:
                 warn(f"{self.paper.name}: {experiment.name} was not checked: {error}")
                 self._keep(experiment, Evidence(notes=[str(error)]), key, (0.0, 0.0), [])
 
-    def _is_done(self, experiment: Experiment, key: Mapping[str, Any]) -> bool:
+    def _key(self, experiment: Experiment, options: Any) -> dict[str, Any]:
+        """What decides the findings of an experiment."""
+        key: dict[str, Any] = {"scale": "quick" if self.quick else "full", "options": asdict(options)}
+        return key | ({"data": self.data is not None} if experiment.sets(self.quick) else {})
+
+    def is_done(self, experiment: Experiment, options: Any) -> bool:
         """Whether it was checked with this protocol; with the data sets, where it was without them now."""
-        kept = record.read(self.folder)
+        key, kept = self._key(experiment, options), record.read(self.folder)
         enough = [json.loads(json.dumps(each)) for each in (key, {**key, "data": True})]
         mine = [kept.get(claim.id, {}) for claim in experiment.claims]
         return all(entry.get("protocol") in enough and entry.get("state") != record.NOT_RUN for entry in mine)
@@ -486,10 +490,14 @@ def _about(seconds: float | None) -> str:
     return "" if seconds is None else f"≈{seconds:.0f} s"
 
 
-def _plan(target: Target, scale: str) -> str:
-    """The protocols of a target."""
-    lines = []
+def _plan(target: Target, own: Mapping[str, Any], out: Path, data: Path | None) -> str:
+    """The protocols of a target, but of what is there already where only what is missing would be run."""
+    scale, lines = own["scale"], []
+    session = Session(target.paper, out, scale == "quick", data, own["jobs"], own["svg"])
+    options, only_missing = _options_of(target.paper, own), own["all"] or own["missing"]
     for experiment in target.experiments:
+        if only_missing and session.is_done(experiment, options):
+            continue
         for claim in experiment.claims:
             if target.holds_for(claim.id):
                 protocol = claim.quick if scale == "quick" else claim.full

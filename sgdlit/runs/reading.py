@@ -52,8 +52,9 @@ def load_run(folder: str | Path) -> "Run":
 
 
 def _runs_near(folder: Path) -> list[str]:
-    """The runs beside a folder ``logs/NAME/version_k`` whose name is nearly its own."""
-    known = {path.parent.name: path.parent for path in folder.parent.parent.glob("*/version_*")}
+    """The runs beside a folder ``logs/NAME/version_k``, or in ``logs``, whose name is nearly its own."""
+    roots = Path("logs"), folder.parent.parent
+    known = {path.parent.name: path.parent for root in roots for path in root.glob("*/version_*")}
     near = nearest(folder.parent.name, known)
     return [str(path) for path in versions(known[near])] if near else []
 

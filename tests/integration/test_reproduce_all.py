@@ -147,6 +147,23 @@ def test_a_check_that_is_refused_is_recorded_and_does_not_stop_the_others(own, t
     )
 
 
+def test_a_dry_run_leaves_out_what_is_there(own, tmp_path, capsys):
+    own("a", "a.began")
+    own("b", "b.began")
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["own.a", *out]) == 0
+    capsys.readouterr()
+    assert main(["own.a", "own.b", "--dry-run", *out]) == 0
+    both = capsys.readouterr().out
+    assert main(["own.a", "own.b", "--missing", "--dry-run", *out]) == 0
+    left = capsys.readouterr().out
+    assert "a:A1" in both
+    assert "a:A1" not in left
+    assert "b:A1" in left
+    assert main(["own.a", "--missing", "--dry-run", *out]) == 0
+    assert capsys.readouterr().out == "nothing is missing\n"
+
+
 def test_an_extra_that_is_missing_is_named(own, tmp_path, capsys):
     own("a", "a.began", SECOND, "raise ModuleNotFoundError('no dog', name='dog.optimizer')")
     assert sgdlit(["reproduce", "own.a:A2", "--out", str(tmp_path / "out")]) == 2

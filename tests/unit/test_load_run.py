@@ -254,3 +254,13 @@ def test_a_folder_has_one_writer(tmp_path):
     with locked(tmp_path):
         assert json.loads((tmp_path / "writer.lock").read_text().split()[1]) > 0
     assert (tmp_path / "writer.lock").read_text() == ""
+
+
+@pytest.mark.parametrize("named", ["xor/version_0", "xro/version_0", "logs/xro/version_0"])
+def test_a_run_that_is_named_by_its_end_or_nearly_is_found_in_the_logs(tmp_path, monkeypatch, named):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("logs/xor/version_0")
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("{}")
+    with pytest.raises(UserError, match="allowed: logs/xor/version_0"):
+        load_run(named)
