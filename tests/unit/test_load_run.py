@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -263,4 +264,4 @@ def test_a_run_that_is_named_by_its_end_or_nearly_is_found_in_the_logs(tmp_path,
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("{}")
     with pytest.raises(UserError, match="allowed: logs/xor/version_0"):
-        load_run(named)
+        sgdlit.load_run(named)
