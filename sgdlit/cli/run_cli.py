@@ -77,7 +77,7 @@ class RunCLI(LightningCLI):
         )
 
     def subcommands(self) -> dict[str, set[str]]:
-        """The one command that was called: a parser of Lightning's takes a third of a second to build."""
+        """The one command that was called: a parser of Lightning's takes long to build."""
         return {self._command: {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

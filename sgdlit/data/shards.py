@@ -41,7 +41,7 @@ class PerImage:
         """Float32 ``[b, C, H, W]`` from uint8 ``[b, C, H, W]``."""
         x = images.to(torch.float32)
         x -= x.mean((1, 2, 3), keepdim=True)
-        # torch.std_mean takes six times as long on a CPU.
+        # torch.std_mean takes longer on a CPU.
         std = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True) / math.sqrt(x[0].numel())
         return x.div_(std.clamp_min(1.0))
 

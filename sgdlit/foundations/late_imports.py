@@ -1,6 +1,6 @@
 """What Lightning imports and seldom uses is loaded when it is used.
 
-``import lightning`` loads three things beside torch, which take half of the time until ``fit`` begins:
+``import lightning`` loads three things beside torch, which take much of the time until ``fit`` begins:
 
 - ``scipy.signal``: torchmetrics asks whether it has the name ``hamming``, for a package that is seldom there;
 - matplotlib: the types in the signatures of torchmetrics' plots;

@@ -5,8 +5,8 @@ of its cgroup (containers) and the cores that SLURM gave its task bound them.
 
 OpenMP's threads spin while they wait for each other, some milliseconds as GNU's libgomp comes. Where other
 processes want the cores, a thread spins until the scheduler takes its core away, and the one that it waits
-for gets no core meanwhile: a step then takes many times as long. Here they spin for tens of microseconds, the
-gap between two operations of a network, and then sleep. ``scripts/bench.py --only busy`` measures it.
+for gets no core meanwhile: a step then takes many times as long. Here they spin for a short while, as long as
+the gap between two operations of a network, and then sleep. ``scripts/bench.py --only busy`` measures it.
 """
 
 import os

@@ -389,7 +389,7 @@ class Training(LightningModule):
     ) -> None:
         """Write a row about each of some members to every logger; some of it also for callbacks.
 
-        Lightning's way to callbacks takes ten times as long per number as a logger does.
+        Lightning's way to callbacks takes much longer per number than a logger does.
 
         Args:
             found: what there is to say, by the member's number; of this rank's members.

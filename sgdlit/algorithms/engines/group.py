@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EngineName = Literal["auto", "fused", "rank_one", "stacked", "compiled", "loop"]
 
-_WORTH_THREADS = 2**18  # numbers times steps: some 100 µs of compiled C, where a call has 30 µs of Python
+_WORTH_THREADS = 2**18  # numbers times steps, from which compiled C takes longer than the Python around it
 _FASTEST_FIRST: tuple[EngineName, ...] = ("fused", "rank_one", "stacked")
 
 
