@@ -5,7 +5,8 @@ from typing import get_args
 
 import pytest
 
-from sgdlit.cli.reproduce import Session, config_path
+from sgdlit.cli.paper_session import Session
+from sgdlit.cli.paper_trainings import config_path
 from sgdlit.papers.catalogue import papers, seconds
 from sgdlit.papers.claim import Claim, Kind
 
