@@ -169,7 +169,7 @@ class StackedEngine(Engine):
         inputs, targets = next(self.batches(block))
         run, runs = self.first, (len(self.members),) if self.stacked else ()
         strengths = [member.reg_strength(block.start) for member in self.members]
-        strength = torch.tensor(strengths).to(self.parameters[0]).reshape(runs) if any(strengths) else None
+        strength = torch.tensor(strengths, dtype=torch.float64).to(self.parameters[0]).reshape(runs) if any(strengths) else None
         leaves = [p.detach().requires_grad_() for p in self.parameters]
         values = self.rest | dict(zip(self.names, leaves, strict=True))
         costs, size = costs_of(run.network, run.loss, self.stacked), run.objective.penalty_batch_size
