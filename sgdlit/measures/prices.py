@@ -91,19 +91,23 @@ class Prices(NamedTuple):
             found += kind.of(seen, together) + self.call * math.ceil(seen / called - 1e-9)
         return found
 
-    def of_step(self, batch_size: int, gradients: float, alike: int = 1, fused: bool = False) -> float:
+    def of_step(
+        self, batch_size: int, gradients: int, products: int = 0, alike: int = 1, fused: bool = False
+    ) -> float:
         """Of a step that takes some gradients of so many examples.
 
         Args:
             batch_size: B.
             gradients: of each example.
+            products: with the Hessian, which a penalty's gradient is.
             alike: of so many runs one operation is called for all.
             fused: whether compiled code takes it.
         """
-        own = gradients * self.gradient.each * batch_size
+        own = (gradients * self.gradient.each + products * self.product.each) * batch_size
         if fused:
             return own + self.fused_step
-        return own + (gradients * self.gradient.fixed + self.step) / alike
+        fixed = gradients * self.gradient.fixed + products * self.product.fixed
+        return own + (fixed + self.step) / alike
 
 
 def prices_of(network: nn.Module, loss: MeanLoss, inputs: Tensor, targets: Tensor) -> Prices:

@@ -165,7 +165,8 @@ def plan_of(
     per_step = 0.0
     for member, own_data, own_prices in zip(members, data, prices, strict=True):
         gradients = member.objective.gradients if member.is_penalized else 1
-        per_step += own_prices.of_step(own_data.batch_size, gradients, alike, taker == "fused")
+        products, gradients = (gradients - 1) // 2, 2 - gradients % 2  # a product is two gradients
+        per_step += own_prices.of_step(own_data.batch_size, gradients, products, alike, taker == "fused")
     return Plan(lines, per_step, steps)
 
 

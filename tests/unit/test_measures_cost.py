@@ -275,9 +275,11 @@ def draws(probes: int) -> float:
     return probes * (DRAWN * prices().vector + 2 * prices().call)
 
 
-def of_step(gradients: int = 1, alike: int = 1) -> float:
+def of_step(products: int = 0, alike: int = 1) -> float:
     """Of a step of 4 examples."""
-    return 4 * gradients + (gradients * prices().gradient.fixed + prices().step) / alike
+    found = prices()
+    each = 1 + products * found.product.each
+    return 4 * each + (found.gradient.fixed + products * found.product.fixed + found.step) / alike
 
 
 def test_multiplications_are_counted(monkeypatch):
@@ -316,9 +318,9 @@ def test_what_is_called_is_counted_whatever_the_number_of_examples(monkeypatch):
 
 
 def test_a_step_of_many_runs_calls_each_operation_once_and_compiled_code_calls_none():
-    found = Prices(gradient=Pass(10.0, 1.0), step=20.0, fused_step=0.5)
+    found = Prices(gradient=Pass(10.0, 1.0), product=Pass(40.0, 2.0), step=20.0, fused_step=0.5)
     assert found.of_step(4, 1) == 34
-    assert found.of_step(4, 3, alike=2) == 12 + (30 + 20) / 2
+    assert found.of_step(4, 1, 1, alike=2) == 12 + (10 + 40 + 20) / 2
     assert found.of_step(4, 1, fused=True) == 4.5
 
 
@@ -382,7 +384,7 @@ def test_the_steps_of_a_plan_are_those_of_the_run(view, expected):
 def test_the_regularizer_makes_a_step_dearer_and_an_ensemble_all_of_it():
     from sgdlit.objectives import ConstantStrength
 
-    assert plan([Trace()], VIEW, strength=ConstantStrength(0.1)).per_step == pytest.approx(of_step(3))
+    assert plan([Trace()], VIEW, strength=ConstantStrength(0.1)).per_step == pytest.approx(of_step(1))
     one, three = plan([Trace()], VIEW), plan([Trace()], VIEW, members=3)
     assert three.per_step == pytest.approx(3 * of_step(alike=3))  # stacked
     assert three.lines[0].gradients == pytest.approx(3 * one.lines[0].gradients)
