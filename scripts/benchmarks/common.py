@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from sgdlit.foundations.progress import track
+from sgdlit.runs.charts import Charts
 from sgdlit.runs.metrics_file import MetricsFile
 from sgdlit.training.checkpoints import Checkpoints
 from sgdlit.training.divergence import DivergenceGuard
@@ -158,7 +158,7 @@ def seconds_in_fit(
         trainer = Trainer(
             max_steps=steps,
             callbacks=[DivergenceGuard(), StepProgress(), *callbacks, watch, keeper],
-            logger=[TensorBoardLogger(folder, "", ""), MetricsFile(Path(folder))],
+            logger=[Charts(Path(folder), None, {}), MetricsFile(Path(folder))],
             log_every_n_steps=log_every,
             enable_model_summary=False,
             enable_checkpointing=False,

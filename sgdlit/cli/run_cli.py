@@ -20,17 +20,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from sgdlit.algorithms.mixing import Mixing
 from sgdlit.cli import reporting
-from sgdlit.cli.main import COMMANDS
+from sgdlit.cli.run_options import Parser, add_options, import_classes
 from sgdlit.config.earlier_classes import forget_defaults_of_others
 from sgdlit.config.files import read_settings
 from sgdlit.config.limits import check_values
-from sgdlit.config.parsing import call_nothing_while_parsing
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
 from sgdlit.foundations.console import say, warn
-from sgdlit.foundations.definitions import defined_in
 from sgdlit.foundations.errors import UserError, with_allowed
 from sgdlit.foundations.threads import share_cores
 from sgdlit.runs.folder import CONFIG, checkpoint_path, locked, versions
@@ -45,17 +42,6 @@ from sgdlit.training.progress import StepProgress
 from sgdlit.training.ranks import MembersOverRanks
 from sgdlit.training.resume import check_same_run, read_checkpoint
 from sgdlit.training.seeds import seed_data, seed_initialisation, seed_transform
-
-
-class Parser(LightningArgumentParser):
-    """A parser without abbreviations, whose errors are for :mod:`sgdlit.config.mistakes` to explain."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        call_nothing_while_parsing()
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> None:
-        raise UserError(message)
 
 
 class RunCLI(LightningCLI):
@@ -81,79 +67,7 @@ class RunCLI(LightningCLI):
         return {self._command: {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        again = "--resume" if self._command == "fit" else "--run"
-        parser.usage = (
-            f"python -m sgdlit {self._command} --config FILE [--config FILE ...] [--KEY VALUE ...]\n"
-            f"       python -m sgdlit {self._command} {again} logs/NAME/version_K [--KEY VALUE ...]"
-        )
-        parser.description = COMMANDS[self._command][1].partition(":")[0].capitalize() + "."
-        parser.add_argument("--name", type=str, default="run", help="name of the run: logs/NAME/version_k")
-        parser.add_argument("--logs", type=str, default="logs", help="folder in which runs are kept")
-        parser.add_argument(
-            "--init_seed",
-            type=int | None,
-            default=None,
-            help="seed of the initialisation alone (default: seed_everything)",
-        )
-        parser.add_argument(
-            "--init_from",
-            type=str | None,
-            default=None,
-            help="folder of a run, or checkpoint file, from whose weights this run starts",
-        )
-        parser.add_argument(
-            "--init_fresh",
-            type=list[str] | str | None,
-            default=None,
-            help="patterns of parameters that --init_from leaves as they were initialised, such as a head",
-        )
-        parser.add_argument(
-            "--init_member",
-            type=int | None,
-            default=None,
-            help="member of the ensemble --init_from whose weights are taken (default: by number)",
-        )
-        parser.add_argument(
-            "--ensemble",
-            type=list[dict[str, Any]] | None,
-            default=None,
-            help="axes of an ensemble: a list of entries {KEY: VALUES, ...} that are crossed, each over keys "
-            "of model, data or the seeds; one run is trained for each of their points, all together",
-        )
-        parser.add_argument(
-            "--ensemble_curves",
-            type=bool,
-            default=False,
-            help="whether TensorBoard gets the curves of each member beside their mean and spread",
-        )
-        parser.add_argument(
-            "--mixing",
-            type=Mixing | None,
-            default=None,
-            help="what the members of an ensemble exchange after some steps: Gossip, LocalSGD or "
-            "AsynchronousSGD; null: nothing",
-        )
-        parser.add_argument(
-            "--figure",
-            type=str | None,
-            default=None,
-            help="picture that is drawn beside the run when it ends: the name of a file of sgdlit.figures",
-        )
-        parser.add_argument(
-            "--closing",
-            type=str | None,
-            default=None,
-            help="text that is printed when the run has finished, such as how to read its picture",
-        )
-        parser.add_argument(
-            "--measures",
-            type=str | None,
-            default=None,
-            help="what is measured beside what trainer.callbacks names: a preset (basic, standard, full), or "
-            "measures by name with commas between them, see python -m sgdlit measures",
-        )
-        parser.add_lightning_class_args(Checkpoints, "checkpoints")
-        parser.set_defaults({"model": {"class_path": "sgdlit.training.module.Training"}})
+        add_options(parser, self._command)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self._arguments = args[1:]
@@ -175,10 +89,10 @@ class RunCLI(LightningCLI):
     def _parsed(self, parser: LightningArgumentParser, args: Any) -> Namespace:
         """The config. Classes may go by their bare names: those are imported, or all of them, if need be."""
         try:
-            _import_classes(set(re.findall(r"\w+", str(read_settings(self._arguments)))))
+            import_classes(set(re.findall(r"\w+", str(read_settings(self._arguments)))))
             return parser.parse_args(args)
         except (UserError, UnicodeDecodeError):
-            _import_classes(None)
+            import_classes(None)
             return parser.parse_args(args)
 
     def _options(self, command: str) -> dict[str, Any]:
@@ -490,16 +404,6 @@ def parse_fit(arguments: list[str]) -> Namespace:
     config = _ConfigOnly("fit", arguments).config.fit
     config.pop("sweep")
     return config
-
-
-def _import_classes(names: set[str] | None) -> None:
-    """Import the classes of the package that a config may name: all, or those with some names."""
-    import sgdlit
-
-    for room in ("data", "data.finite", "algorithms.rules", "measures", "models", "objectives", "training"):
-        homes = defined_in(Path(sgdlit.__path__[0], *room.split(".")))
-        for module in {home for name, home in homes.items() if names is None or name in names}:
-            importlib.import_module(f"sgdlit.{room}.{module}")
 
 
 def _take_option(option: str, arguments: list[str]) -> tuple[str | None, list[str]]:

@@ -21,7 +21,8 @@ _FIRST = ("accuracy", "loss")
 class Charts(TensorBoardLogger):
     """Lightning's logger, which leaves out what has been 0 so far, such as λ of a plain run.
 
-    As soon as a number is another one its chart begins, with its first and its latest 0.
+    As soon as a number is another one its chart begins, with its first and its latest 0. All numbers of a
+    step are one event, as an event costs more than a number.
 
     Args:
         folder: of the run.
@@ -39,17 +40,24 @@ class Charts(TensorBoardLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         at = 0 if step is None else step
-        begun = {name: value for name, value in metrics.items() if name in self._shown or value != 0}
-        for name in metrics.keys() - begun.keys():
+        numbers = {name: float(value) for name, value in metrics.items()}
+        begun = {name: value for name, value in numbers.items() if name in self._shown or value != 0}
+        for name in numbers.keys() - begun.keys():
             self._zeros[name] = [*self._zeros.get(name, [])[:1], at]
         for name in begun.keys() & self._zeros.keys():
             for zero in dict.fromkeys(self._zeros.pop(name)):
-                super().log_metrics({name: 0.0}, zero)
+                self._write({name: 0.0}, zero)
         self._shown |= begun.keys()
         if begun:
-            super().log_metrics(begun, step)
+            self._write(begun, at)
         if any(name.startswith(("test/", "val/")) for name in begun):
             self._order()
+
+    def _write(self, numbers: Mapping[str, float], step: int) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
     @rank_zero_only
     def end(self, reached: Mapping[str, float]) -> None:

@@ -32,11 +32,8 @@ from sgdlit.data.keyed_data import KeyedData, OnDeviceData
 from sgdlit.data.members import MembersData, data_of
 from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.console import say
-from sgdlit.foundations.errors import UserError
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
 from sgdlit.objectives.penalty import length
-from sgdlit.runs.checkpoint_files import check_same_parameters, load_checkpoint
-from sgdlit.runs.reading import load_run
 from sgdlit.training import checks, rows
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
 from sgdlit.training.clock import advance_clock, share_clock
@@ -44,8 +41,9 @@ from sgdlit.training.evaluation import BestSoFar, EvaluationSums
 from sgdlit.training.lightnings_own import check_lightnings_own, check_monitors
 from sgdlit.training.own_metrics import MetricsOfMember, forget_later_matrices, keep_matrices
 from sgdlit.training.phases import length_in_flight, run_length, tell_length
-from sgdlit.training.rebuilt import rebuilt_modules
-from sgdlit.training.rows import Row, Stopwatch, training_row
+from sgdlit.training.rebuilt import trained_module
+from sgdlit.training.rows import Row, StepMeans, Stopwatch, training_row
+from sgdlit.training.schedules import monitor_of, step_at_evaluation
 from sgdlit.training.seeds import network_seeds
 
 LossName = Literal["cross_entropy", "half_squared_error", "hinge", "logistic", "network_output", "next_token"]
@@ -133,7 +131,7 @@ class Training(LightningModule):
         self._engines_before: dict[str, Any] | None = None
         self._noted = False
         self._factor = 1
-        self._pending: dict[str, Tensor] = {}
+        self._shown = StepMeans()
         self._stopwatch = Stopwatch(0)
         self._latest: dict[int, Row] = {}
         self.metrics = [metrics or {}]  # of each run
@@ -262,7 +260,7 @@ class Training(LightningModule):
             return optimizers, schedulers
         plan = {"scheduler": schedulers[0], "interval": "step"}
         if isinstance(schedulers[0], ReduceLROnPlateau):  # this module steps it, at each evaluation
-            plan |= {"interval": "epoch", "frequency": _NEVER, "monitor": _monitor(schedulers[0])}
+            plan |= {"interval": "epoch", "frequency": _NEVER, "monitor": monitor_of(schedulers[0])}
         return {"optimizer": optimizers[0], "lr_scheduler": plan}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -290,7 +288,7 @@ class Training(LightningModule):
             if squared_norm is None and member.objective.penalty_batch_size is not None:
                 with draws_of_step(member, self.global_step, self._part(batch_idx)):
                     squared_norm = member.objective.measure(member.network, member.loss, inputs, targets)
-            self._gather(found.cost, squared_norm, member.loss.correct(found.outputs, targets))
+            self._shown.add(found.cost, squared_norm, member.loss.correct(found.outputs, targets))
         shares = self.trainer.accumulate_grad_batches * self.trainer.world_size
         self._factor = member.gradient_factor(shares * len(inputs))
         return {"loss": self._factor * found.loss, "cost": found.cost}
@@ -356,7 +354,7 @@ class Training(LightningModule):
             return
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
         norm = float(length([g for g in gradients if g is not None]))
-        means, member = self._means_over_ranks(), self.members[0]
+        means, member = self._shown.of_step(self.trainer), self.members[0]
         squared_norm = means.get("squared_norm", (norm / self._factor) ** 2)
         strength = member.reg_strength(self.global_step)
         found = training_row(means["loss"], squared_norm, norm, means.get("accuracy"), member.lr, strength)
@@ -367,22 +365,6 @@ class Training(LightningModule):
         if self.mixing is not None:
             common |= {"train/consensus": consensus([member.network for member in self.members])}
         self.log_rows(found, _MONITORED, common)
-
-    def _gather(self, cost: Tensor, squared_norm: Tensor | None, correct: Tensor | None) -> None:
-        """Add up what the micro-batches of a logged step show."""
-        values = {"loss": cost}
-        if squared_norm is not None:
-            values["squared_norm"] = squared_norm
-        if correct is not None:
-            values["accuracy"] = correct.float().mean()
-        self._pending = {name: self._pending.get(name, 0) + value for name, value in values.items()}
-
-    def _means_over_ranks(self) -> dict[str, float]:
-        names = list(self._pending)
-        sums = torch.stack([value.double() for value in self._pending.values()])
-        self._pending = {}
-        means = self.trainer.strategy.reduce(sums, reduce_op="mean") / self.trainer.accumulate_grad_batches
-        return dict(zip(names, means.tolist(), strict=True))
 
     def log_rows(
         self, found: Mapping[int, Row], monitored: Iterable[str] = (), common: Row | None = None
@@ -436,7 +418,7 @@ class Training(LightningModule):
             better = [self.records[k].update(row, self.splits) for k, row in found.items()]
             self.improved = better[0] and not self.several
             found = {k: row | self.records[k].best for k, row in found.items()}
-            self._wait_for_plateau(found)
+            step_at_evaluation(self.members, found, self.trainer.callback_metrics)
         found = {k: found[k] for k in self.here() if k in found}
         self.log_rows(found, list(dict.fromkeys(name for row in found.values() for name in row)))
         self._keep_matrices()
@@ -448,18 +430,6 @@ class Training(LightningModule):
             everyone = rows.over_ranks(own, self.trainer) if self.several else own
             drawn = self.curves or not self.several
             keep_matrices(everyone, self.metrics[0], self.trainer, self.several, drawn)
-
-    def _wait_for_plateau(self, found: Mapping[int, Row]) -> None:
-        """Step a schedule that waits for evaluations: before the checkpoint of this step is written."""
-        for k, member in enumerate(self.members):
-            if isinstance(member.scheduler, ReduceLROnPlateau):
-                name = _monitor(member.scheduler)
-                known = {**self.trainer.callback_metrics, **found[k]}
-                if name not in known:
-                    raise UserError(
-                        f"model.scheduler.monitor: {name!r} is not evaluated; allowed: {', '.join(found[k])}"
-                    )
-                member.scheduler.step(float(known[name]))
 
     def on_test_epoch_end(self) -> None:
         self._latest = self.evaluations.results(self.splits, self.trainer)
@@ -502,16 +472,7 @@ class Training(LightningModule):
         """
         if "network" in arguments:
             return super().load_from_checkpoint(checkpoint_path, map_location, **arguments)
-        path = Path(checkpoint_path)
-        run = load_run(path if path.is_dir() else path.parent.parent)
-        content = run.checkpoint() if path.is_dir() else load_checkpoint(path, key="checkpoint_path")
-        points = [{}] if run.alone else [member.point for member in run.members]
-        parts = rebuilt_modules(run.config, points, cls)
-        module = parts[0] if run.alone else cls.joined(parts, points)
-        state = content["state_dict"]
-        check_same_parameters(path, state, module.state_dict())
-        dtype = next((value.dtype for value in state.values() if value.is_floating_point()), None)
-        module.to(dtype=dtype).load_state_dict(state)
+        module: Training = trained_module(Path(checkpoint_path), cls)
         return module if map_location is None else module.to(map_location)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -540,8 +501,3 @@ class Training(LightningModule):
 def networks_of(module: LightningModule) -> Sequence[nn.Module]:
     """The networks of the runs that a module trains; a module of another kind is one run."""
     return list(module.networks) if isinstance(module, Training) else [module]
-
-
-def _monitor(scheduler: ReduceLROnPlateau) -> str:
-    """The metric that a schedule by Lightning's class waits for."""
-    return str(vars(scheduler)["monitor"])

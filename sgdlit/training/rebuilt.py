@@ -1,6 +1,7 @@
 """Modules of a finished run, built anew from its config: for a notebook, without the command line."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError
@@ -12,7 +13,28 @@ from sgdlit.config.options import Option, find_class
 from sgdlit.config.parsing import call_nothing_while_parsing
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.generators import kept
+from sgdlit.runs.checkpoint_files import check_same_parameters, load_checkpoint
+from sgdlit.runs.reading import load_run
 from sgdlit.training.checks import check_classes
+
+
+def trained_module(path: Path, kind: Any) -> Any:
+    """The module of a run with its trained weights, see ``Training.load_from_checkpoint``.
+
+    Args:
+        path: of a checkpoint in the folder of a run, or of that folder.
+        kind: the class of the module.
+    """
+    run = load_run(path if path.is_dir() else path.parent.parent)
+    content = run.checkpoint() if path.is_dir() else load_checkpoint(path, key="checkpoint_path")
+    points = [{}] if run.alone else [member.point for member in run.members]
+    parts = rebuilt_modules(run.config, points, kind)
+    module = parts[0] if run.alone else kind.joined(parts, points)
+    state = content["state_dict"]
+    check_same_parameters(path, state, module.state_dict())
+    dtype = next((value.dtype for value in state.values() if value.is_floating_point()), None)
+    module.to(dtype=dtype).load_state_dict(state)
+    return module
 
 
 def rebuilt_modules(config: dict[str, Any], points: Sequence[Point], kind: type) -> list[Any]:

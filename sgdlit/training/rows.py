@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
+from torch import Tensor
 
 from sgdlit.objectives.penalty import c_reg_of, modified_value
 from sgdlit.runs.metrics_file import MetricsFile
@@ -31,6 +32,29 @@ def training_row(
     row["C_reg"] = c_reg_of(squared_norm)
     row |= {"gradient_norm": gradient_norm, "lr": lr, "reg_strength": reg_strength}
     return {f"train/{name}": value for name, value in row.items()}
+
+
+class StepMeans:
+    """What the micro-batches of one step through Lightning show of it, over all ranks."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, cost: Tensor, squared_norm: Tensor | None, correct: Tensor | None) -> None:
+        """What one micro-batch of this rank shows; None for what it does not."""
+        values = {"loss": cost}
+        if squared_norm is not None:
+            values["squared_norm"] = squared_norm
+        if correct is not None:
+            values["accuracy"] = correct.float().mean()
+        self._sums = {name: self._sums.get(name, 0) + value for name, value in values.items()}
+
+    def of_step(self, trainer: Trainer) -> dict[str, float]:
+        """Means over the micro-batches of all ranks; the next step begins with none."""
+        names, sums = list(self._sums), torch.stack([value.double() for value in self._sums.values()])
+        self._sums = {}
+        means = trainer.strategy.reduce(sums, reduce_op="mean") / trainer.accumulate_grad_batches
+        return dict(zip(names, means.tolist(), strict=True))
 
 
 class Stopwatch:

@@ -1,9 +1,16 @@
-"""Learning-rate schedules that torch does not have; all others come from ``torch.optim.lr_scheduler``."""
+"""Learning-rate schedules that torch does not have, and those that wait for evaluations.
+
+All others come from ``torch.optim.lr_scheduler``.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from sgdlit.algorithms import Member
 from sgdlit.foundations.errors import UserError
 
 
@@ -43,3 +50,31 @@ class SampleWarmUp(LRScheduler):
         """The rates of step ``last_epoch``, counted from 0."""
         factor = min(1.0, self.start + self.last_epoch * self.batch_size / self.samples)
         return [factor * rate for rate in self.base_lrs]
+
+
+def monitor_of(scheduler: ReduceLROnPlateau) -> str:
+    """The metric that a schedule by Lightning's class waits for."""
+    return str(vars(scheduler)["monitor"])
+
+
+def step_at_evaluation(
+    members: Sequence[Member], found: Mapping[int, Mapping[str, float]], known: Mapping[str, Any]
+) -> None:
+    """Step schedules that wait for evaluations: before the checkpoint of this step is written.
+
+    Args:
+        members: the runs.
+        found: what the evaluation found of each.
+        known: what else is known of them together.
+
+    Raises:
+        UserError: one waits for what is not there.
+    """
+    for k, member in enumerate(members):
+        if isinstance(member.scheduler, ReduceLROnPlateau):
+            name, own = monitor_of(member.scheduler), {**known, **found[k]}
+            if name not in own:
+                raise UserError(
+                    f"model.scheduler.monitor: {name!r} is not evaluated; allowed: {', '.join(found[k])}"
+                )
+            member.scheduler.step(float(own[name]))

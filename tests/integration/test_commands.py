@@ -69,13 +69,17 @@ def test_a_run_and_what_follows_it(folder, capsys):
     assert json.loads((run / "test.json").read_text())["test/accuracy"] == pytest.approx(first_best)
     assert main(["validate", "--run", str(run)]) == 0
     assert json.loads((run / "validate.json").read_text())["val/accuracy"] == pytest.approx(best_val)
+    capsys.readouterr()
     assert main(["predict", "--run", str(run)]) == 0
+    assert "predicts as it was initialised" not in capsys.readouterr().err
     with (run / "predictions.csv").open() as file:
         predicted = list(csv.DictReader(file))
     right = [row["label"] == row["predicted"] for row in predicted]
     assert len(right) == 43
     assert sum(right) / 43 == pytest.approx(first_best)
     assert sorted(path.name for path in folder.iterdir()) == ["files", "logs", "tiny.yaml"]
+    assert main(["predict", "--config", "tiny.yaml"]) == 0
+    assert "none is given, so the network predicts as it was initialised" in capsys.readouterr().err
 
 
 def test_rows_agree_with_each_other(folder):

@@ -6,11 +6,13 @@ import struct
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import REPOSITORY
 from fit_runs import Runs
 from logging_runs import Recorder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -157,6 +159,20 @@ def test_a_chart_begins_with_its_zeros_as_soon_as_it_has_another_value(tmp_path)
         logger.log_metrics({"a": value, "never": 0.0}, 10 * step)
     logger.finalize("success")
     assert charts(tmp_path / "run" / "version_0") == {"a": {0: 0, 20: 0, 30: 1, 40: 0, 50: 2}}
+
+
+def test_all_numbers_of_a_step_are_one_event(tmp_path):
+    logger = Charts(tmp_path / "run" / "version_0", None, {})
+    for step in range(3):
+        logger.log_metrics({"a": torch.tensor(1.5), "b": step + 1}, 10 * step)
+    logger.finalize("success")
+    assert charts(tmp_path / "run" / "version_0") == {
+        "a": {0: 1.5, 10: 1.5, 20: 1.5},
+        "b": {0: 1, 10: 2, 20: 3},
+    }
+    (path,) = (tmp_path / "run" / "version_0").glob("events.*")
+    events = [event for event in LegacyEventFileLoader(str(path)).Load() if event.HasField("summary")]
+    assert [[value.tag for value in event.summary.value] for event in events] == [["a", "b"]] * 3
 
 
 def test_charts_leave_out_members_without_a_finite_value(runs):

@@ -97,7 +97,7 @@ CASES = {
     ),
     "deep linear, penalty": (DEEP | {"reg_strength": 0.1}, vectors, ["stacked"]),
     "sensing": (SENSING, sensing, ["stacked", "rank_one", "fused"]),
-    "sensing, two matrices": (TWO, sensing, ["stacked", "rank_one", "fused"]),
+    "sensing, two matrices": (TWO, sensing, ["stacked", "rank_one", "put_off", "fused"]),
     "sensing, two matrices, decay, schedule, batch, sum": (
         TWO
         | {
@@ -106,7 +106,7 @@ CASES = {
             "reduction": "sum",
         },
         lambda seed=0: sensing(seed, batch_size=3),
-        ["rank_one", "fused"],
+        ["rank_one", "put_off", "fused"],
     ),
     "sensing, wide, n-step": (
         SENSING | {"network": lambda: BilinearForm(DeepLinear([37, 23, 37])), "optimizer": sgd(1e-4)},
@@ -170,6 +170,29 @@ def test_an_engine_computes_what_the_plain_loop_computes(case, engine):
             torch.testing.assert_close(parameters(single), parameters(other), rtol=0, atol=1e-10)
             differs = states_differ(single.optimizer, other.optimizer)
             assert not differs, differs
+
+
+OBSERVED = ["MLP, penalty of half batches", "sensing, two matrices", "diagonal, penalty, decay, batch, sum"]
+
+
+@pytest.mark.parametrize("case", OBSERVED)
+def test_what_is_seen_of_members_together_is_what_is_seen_of_each(case):
+    """Where a step is taken for all at once, and where each member has an engine of its own."""
+    run, make_data, engines = CASES[case]
+    data = [batches(make_data(seed)) for seed in (0, 1, 2)]
+    for name in engines:
+        if name == "fused" and native.compiler() is None:
+            continue
+        members = [member(seed=seed, **run) for seed in (0, 1, 2)]
+        together = EngineGroup(members, name, machine())
+        together.run(Block(0, 3, data))
+        seen, before = together.observe(Block(3, 4, data)), [parameters(one).clone() for one in members]
+        for k, one in enumerate(members):
+            alone = EngineGroup([one], "loop", machine()).observe(Block(3, 4, [data[k]]))
+            for ours, single in zip(seen, alone, strict=True):
+                if single is not None:
+                    torch.testing.assert_close(ours[k : k + 1], single, rtol=1e-10, atol=1e-12)
+        assert all(torch.equal(parameters(one), then) for one, then in zip(members, before, strict=True))
 
 
 def states_differ(a, b):
@@ -400,3 +423,23 @@ def test_a_short_run_takes_the_engine_of_a_long_one_on_a_new_machine_too(no_libr
     engines = EngineGroup([member(**run)], "auto", machine())
     engines.run(Block(0, 1, [batches(make_data(0))]))
     assert engines.description()["engine"] == "fused"
+
+
+def test_without_a_compiler_one_run_puts_updates_off_and_several_are_stacked(no_libraries, monkeypatch):
+    """And a run that began in C goes on without it, to rounding."""
+    run, make_data, _ = CASES["sensing, two matrices"]
+    begun, whole = member(**run), member(**run)
+    data = [batches(make_data(0))]
+    train("fused", [begun], data, [7])
+    train("fused", [whole], data, [31])
+    monkeypatch.setenv("CC", "no-such-compiler")
+    for cached in (native.library, library_path, native.compiler):
+        cached.cache_clear()
+    engines = EngineGroup([begun], "auto", machine(), {"engine": "fused"})
+    engines.run(Block(7, 24, data))
+    assert engines.description()["engine"] == "put_off"
+    torch.testing.assert_close(parameters(begun), parameters(whole), rtol=0, atol=1e-12)
+    several = EngineGroup([member(seed=k, **run) for k in (0, 1)], "auto", machine())
+    several.run(Block(0, 1, data * 2))
+    assert several.description()["engine"] == "rank_one"
+    several.observe(Block(1, 1, data * 2))

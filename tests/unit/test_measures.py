@@ -23,8 +23,10 @@ from sgdlit.algorithms import EngineGroup, Member
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.loaders import Batch, Block
 from sgdlit.foundations.errors import UserError
+from sgdlit.measures.curvature import hessian_of
 from sgdlit.measures.measure import Examples, Measure, Parameters, RunAtStep
 from sgdlit.measures.relative_squared_error import squared_sums
+from sgdlit.measures.trace import Trace, trace_of
 from sgdlit.measures.undisturbed import undisturbed
 from sgdlit.objectives import loss_by_name
 
@@ -256,3 +258,17 @@ def test_its_headline_is_one_of_its_values(name):
     case = next(case for other, case in ACCEPTED if other == name)
     measure = begun(name, case)
     assert measure.headline is None or measure.headline in taken(measure, at_step(case, name))
+
+
+def test_traces_of_layers_are_those_of_their_parameters():
+    run = at_step("MLP")
+    found = taken(Trace(), run)
+    of_layers = {name: value for name, value in found.items() if name.startswith("measure/trace/")}
+    blocks = trace_of(run.once(hessian_of), seed=run.data.seed, step=run.step).by_parameter
+    expected: dict[str, float] = {}
+    for (name, _), block in zip(run.network.named_parameters(), blocks, strict=True):
+        layer = f"measure/trace/{name.rpartition('.')[0]}"
+        expected[layer] = expected.get(layer, 0) + block.value
+    assert of_layers == pytest.approx(expected)
+    assert len(of_layers) > 1
+    assert sum(of_layers.values()) == pytest.approx(found["measure/trace"])

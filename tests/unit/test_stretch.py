@@ -15,7 +15,14 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.models import DeepLinear
 from sgdlit.models.sensing import BilinearForm
 
-pytestmark = pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine")
+
+@pytest.fixture(params=["fused", "put_off"])
+def engine(request):
+    """In C, and in tensor operations."""
+    if request.param == "fused" and native.compiler() is None:
+        pytest.skip("no C compiler on this machine")
+    return request.param
+
 
 STEPS = 47
 SHAPES = [(1, 40, 33), (1, 70, 96), (2, 13, 8), (3, 37, 70), (ROWS, 9, 5)]  # B, d, h
@@ -31,8 +38,8 @@ def run(d, h, dtype, **settings):
     return member(lambda: BilinearForm(DeepLinear([d, h, d])), dtype=dtype, **settings)
 
 
-def taken(one, seen, start, end, dtype):
-    engines = EngineGroup([one], "fused", machine(dtype))
+def taken(engine, one, seen, start, end, dtype):
+    engines = EngineGroup([one], engine, machine(dtype))
     return engines.run(Block(start, end - start, [seen])).cost
 
 
@@ -51,17 +58,17 @@ def test_a_stretch_has_as_many_examples_as_are_worth_it():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("batch_size", "d", "h"), SHAPES)
-def test_what_is_seen_at_a_step_does_not_depend_on_the_calls_before_it(batch_size, d, h, dtype):
+def test_what_is_seen_at_a_step_does_not_depend_on_the_calls_before_it(engine, batch_size, d, h, dtype):
     """Each prefix of a run in one call, against the run in calls of one step and of some steps."""
     seen = batches(data(batch_size, d, dtype))
     step_by_step, in_pieces = run(d, h, dtype), run(d, h, dtype)
     costs = []
     for end in range(1, STEPS + 1):
-        costs.append(taken(step_by_step, seen, end - 1, end, dtype))
+        costs.append(taken(engine, step_by_step, seen, end - 1, end, dtype))
         if end % 7 in (0, 3):
-            taken(in_pieces, seen, end - (3 if end % 7 == 3 else 4), end, dtype)
+            taken(engine, in_pieces, seen, end - (3 if end % 7 == 3 else 4), end, dtype)
             whole = run(d, h, dtype)
-            assert torch.equal(taken(whole, seen, 0, end, dtype), torch.cat(costs))
+            assert torch.equal(taken(engine, whole, seen, 0, end, dtype), torch.cat(costs))
             assert torch.equal(parameters(whole), parameters(step_by_step))
             assert torch.equal(parameters(whole), parameters(in_pieces))
             assert kept(whole) == kept(in_pieces)
@@ -69,35 +76,35 @@ def test_what_is_seen_at_a_step_does_not_depend_on_the_calls_before_it(batch_siz
 
 @pytest.mark.parametrize(("dtype", "rel"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize(("batch_size", "d", "h"), SHAPES)
-def test_it_is_step_by_step_up_to_rounding(batch_size, d, h, dtype, rel):
+def test_it_is_step_by_step_up_to_rounding(engine, batch_size, d, h, dtype, rel):
     seen, put_off, plain = batches(data(batch_size, d, dtype)), run(d, h, dtype), run(d, h, dtype)
     begun = parameters(plain)
-    found, _, _ = train("fused", [put_off], [seen], [150, 333], dtype)
+    found, _, _ = train(engine, [put_off], [seen], [150, 333], dtype)
     costs, _, _ = train("loop", [plain], [seen], [333], dtype)
     assert (parameters(plain) - begun).norm() > 0.02 * begun.norm()
     assert (parameters(put_off) - parameters(plain)).norm() < rel * begun.norm()
     assert (found - costs).norm() < 10 * rel * costs.norm()
 
 
-def test_a_copy_of_network_and_optimizer_goes_on_with_the_same_bits():
+def test_a_copy_of_network_and_optimizer_goes_on_with_the_same_bits(engine):
     """What a checkpoint holds is enough, also within a stretch."""
     seen, one = batches(data(1, 40, torch.float32)), run(40, 33, torch.float32)
-    taken(one, seen, 0, 33, torch.float32)
+    taken(engine, one, seen, 0, 33, torch.float32)
     other = run(40, 33, torch.float32)
     other.network.load_state_dict(copy.deepcopy(one.network.state_dict()))
     other.optimizer.load_state_dict(copy.deepcopy(one.optimizer.state_dict()))
     for each in (one, other):
-        taken(each, seen, 33, 57, torch.float32)
+        taken(engine, each, seen, 33, 57, torch.float32)
     assert torch.equal(parameters(one), parameters(other))
     assert one.optimizer.state_dict()["state"][0]["put_off"]["lost"] > 0
-    taken(one, seen, 57, 60, torch.float32)
+    taken(engine, one, seen, 57, 60, torch.float32)
     assert not any(one.optimizer.state.values())  # nothing is left where a stretch ends
 
 
-def test_an_open_stretch_of_an_earlier_version_goes_on():
+def test_an_open_stretch_of_an_earlier_version_goes_on(engine):
     """It kept the rows that are held, and no number of them."""
     seen, one = batches(data(1, 40, torch.float32)), run(40, 33, torch.float32)
-    taken(one, seen, 0, 33, torch.float32)
+    taken(engine, one, seen, 0, 33, torch.float32)
     other = run(40, 33, torch.float32)
     other.network.load_state_dict(copy.deepcopy(one.network.state_dict()))
     state = copy.deepcopy(one.optimizer.state_dict())
@@ -106,33 +113,33 @@ def test_an_open_stretch_of_an_earlier_version_goes_on():
         own["put_off"] |= {name: own["put_off"][name][:held] for name in ("deltas", "inputs")}
     other.optimizer.load_state_dict(state)
     for each in (one, other):
-        taken(each, seen, 33, 57, torch.float32)
+        taken(engine, each, seen, 33, 57, torch.float32)
     assert torch.equal(parameters(one), parameters(other))
 
 
-def test_parameters_that_were_changed_in_between_count():
+def test_parameters_that_were_changed_in_between_count(engine):
     """Workers that exchange, or a callback of one's own."""
     seen = batches(data(1, 12, torch.float64))
 
-    def end(engine, cuts):
+    def end(by, cuts):
         one = run(12, 8, torch.float64)
         for start, stop in zip([0, *cuts], cuts, strict=False):
-            EngineGroup([one], engine, machine()).run(Block(start, stop - start, [seen]))
+            EngineGroup([one], by, machine()).run(Block(start, stop - start, [seen]))
             if stop == 13:
                 with torch.no_grad():
                     next(iter(one.network.parameters())).mul_(1.1)
         return parameters(one)
 
-    assert torch.equal(end("fused", [13, 30]), end("fused", [5, 13, 14, 30]))
-    torch.testing.assert_close(end("fused", [13, 30]), end("loop", [13, 30]), rtol=0, atol=1e-12)
+    assert torch.equal(end(engine, [13, 30]), end(engine, [5, 13, 14, 30]))
+    torch.testing.assert_close(end(engine, [13, 30]), end("loop", [13, 30]), rtol=0, atol=1e-12)
 
 
-def test_a_decay_that_leaves_nothing_is_refused():
+def test_a_decay_that_leaves_nothing_is_refused(engine):
     seen, one = (
         batches(data(1, 12, torch.float64)),
         run(12, 8, torch.float64, optimizer=sgd(0.5, weight_decay=2)),
     )
     before = parameters(one).clone()
     with pytest.raises(UserError, match="learning rate times weight decay is 1"):
-        taken(one, seen, 0, 5, torch.float64)
+        taken(engine, one, seen, 0, 5, torch.float64)
     assert torch.equal(parameters(one), before)

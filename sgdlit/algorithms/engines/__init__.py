@@ -6,8 +6,9 @@ rounding:
 - ``loop``: the plain PyTorch loop of one run, for any network, objective and optimizer;
 - ``stacked``: the step of many runs, or of one, recorded as a graph of tensor operations, on a GPU called by
   a CUDA graph; ``compiled``: the recorded graph compiled;
+- ``put_off``: matrix sensing with updates that are put off, for one run;
 - ``rank_one``: the gradients of linear networks written out, for many runs at once;
-- ``fused``: the same in C, many steps in one call.
+- ``fused``: both in C, many steps in one call.
 
 Each says in a ``Support`` what it can take. ``auto`` takes the fastest that fits the network, the optimizer,
 the machine and the length of the run.

@@ -2,21 +2,22 @@
 
 Each matrix is passed over once per step; those of matrix sensing less often, see
 :mod:`sgdlit.algorithms.engines.stretch`. See ``sgdlit/foundations/native/steps.c`` for what is computed;
-``rank_one`` is the same in tensor operations, for want of a compiler.
+``put_off`` and ``rank_one`` are the same in tensor operations, for want of a compiler.
 """
 
 from collections.abc import Sequence
-from ctypes import c_double, c_int, c_int64, c_void_p
+from ctypes import CDLL, Structure, byref, c_double, c_int, c_int64, c_void_p
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine
-from sgdlit.algorithms.engines.stretch import Stretches, pointer
+from sgdlit.algorithms.engines.stretch import Stretches
 from sgdlit.algorithms.engines.support import closed_form, is_sensing
 from sgdlit.algorithms.member import Member
 from sgdlit.algorithms.rules import rule_of
-from sgdlit.data.batches import Block
+from sgdlit.data.batches import Batch, Block
 from sgdlit.foundations import native
 
 REALS = {torch.float32: "float", torch.float64: "double"}
@@ -41,24 +42,21 @@ class FusedEngine(Engine):
     def run(self, block: Block) -> Losses:
         given = self.members[0].hyperparameters(self.rule, block.start, len(block))
         decays = given["lr"] * given["weight_decay"]
-        costs = torch.empty(len(block), dtype=self.parameters[0].dtype)
-        losses = torch.empty_like(costs) if self.form == "diagonal" else costs
-        stretches, done = self._stretches(block), 0
+        stretches = self._stretches(block)
         if stretches is not None:
-            stretches.begin(block.start)
+            costs = stretches.run(block, self.where, self.precision, given["lr"], decays).unsqueeze(1)
+            return Losses(costs, costs)
+        costs, done = torch.empty(len(block), dtype=self.parameters[0].dtype), 0
+        losses = torch.empty_like(costs) if self.form == "diagonal" else costs
         for piece in block.pieces(self.where.start):
             inputs, targets = (t.contiguous() for t in self.precision.convert_input(piece))
             part = slice(done, done + len(inputs))
             rates, shrunk, strengths = given["lr"][part], decays[part], given["reg_strength"][part]
-            if stretches is not None:
-                stretches.take(block.start + done, (inputs, targets), rates, shrunk, costs[part])
-            elif self.form == "diagonal":
+            if self.form == "diagonal":
                 self._diagonal(inputs, targets, rates, shrunk, strengths, costs[part], losses[part])
             else:
                 self._chain(inputs, targets, rates, shrunk, costs[part])
             done = part.stop
-        if stretches is not None:
-            stretches.end()
         return Losses(costs.unsqueeze(1), losses.unsqueeze(1))
 
     def _stretches(self, block: Block) -> Stretches | None:
@@ -67,7 +65,7 @@ class FusedEngine(Engine):
         if self.stretches is None and is_sensing(member.network):
             size = block.members[self.where.start].batch_size
             parameters, factor = list(member.network.parameters()), member.gradient_factor(size) / size
-            self.stretches = Stretches(parameters, member.optimizer, self.library, size, factor)
+            self.stretches = CompiledStretches(parameters, member.optimizer, size, factor, self.library)
         return self.stretches
 
     def _chain(self, inputs: Tensor, targets: Tensor, rates: Tensor, decays: Tensor, costs: Tensor) -> None:
@@ -103,6 +101,82 @@ class FusedEngine(Engine):
             c_int64(steps),
         )
         _require_memory(failed)
+
+
+class _Run(Structure):
+    """What the C code knows of a run, see ``Run`` there."""
+
+    _fields_ = (
+        ("sizes", c_int64 * 3),
+        *((name, c_int64) for name in ("stretch", "batch", "rows")),
+        *((name, c_void_p * 2) for name in ("w", "start", "delta", "x")),
+        ("scratch", c_void_p),
+        *((name, c_double) for name in ("factor", "lost")),
+        ("held", c_int64),
+    )
+
+
+class CompiledStretches(Stretches):
+    """Stretches in C.
+
+    Args:
+        parameters: see :class:`Stretches`, as ``optimizer``, ``batch_size`` and ``factor``.
+        library: the compiled ``steps.c`` of their precision.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        optimizer: Optimizer,
+        batch_size: int,
+        factor: float,
+        library: CDLL,
+    ) -> None:
+        super().__init__(parameters, optimizer, batch_size, factor)
+        self.library = library
+        self._scratch = max(self.weights, key=torch.numel).clone()
+        self._run = _Run(
+            (c_int64 * 3)(self.weights[0].shape[1], *(w.shape[0] for w in self.weights)),
+            *(self.steps, batch_size, self.steps * batch_size),
+            (c_void_p * 2)(*(w.data_ptr() for w in self.weights)),
+            *(
+                (c_void_p * 2)(*(own[name].data_ptr() for own in self.kept))
+                for name in ("start", "deltas", "inputs")
+            ),
+            *(self._scratch.data_ptr(), factor, 0.0, 0),
+        )
+
+    @property
+    def held(self) -> int:
+        return self._run.held
+
+    @held.setter
+    def held(self, examples: int) -> None:
+        self._run.held = examples
+
+    @property
+    def lost(self) -> float:
+        return self._run.lost
+
+    @lost.setter
+    def lost(self, share: float) -> None:
+        self._run.lost = share
+
+    def enter(self) -> bool:
+        return bool(self.library.sensing_enter(byref(self._run)))
+
+    def take(self, step: int, batch: Batch, rates: Tensor, decays: Tensor, costs: Tensor) -> bool:
+        of_steps = map(pointer, (*batch, rates, decays, costs))
+        count = c_int64(len(rates))
+        return not self.library.sensing_steps(byref(self._run), c_int64(step), *of_steps, count)
+
+    def leave(self) -> None:
+        self.library.sensing_leave(byref(self._run))
+
+
+def pointer(tensor: Tensor) -> c_void_p:
+    """Where the numbers of a contiguous tensor lie."""
+    return c_void_p(tensor.data_ptr())
 
 
 def _require_memory(failed: int) -> None:

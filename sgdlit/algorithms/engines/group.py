@@ -1,6 +1,7 @@
 """All the engines of some runs: which there are, and which members each takes."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -18,10 +19,11 @@ from sgdlit.foundations.side_by_side import SideBySide
 if TYPE_CHECKING:
     from sgdlit.algorithms.mixing import Mixing
 
-EngineName = Literal["auto", "fused", "rank_one", "stacked", "compiled", "loop"]
+EngineName = Literal["auto", "fused", "put_off", "rank_one", "stacked", "compiled", "loop"]
 
-_WORTH_THREADS = 2**18  # numbers times steps, from which compiled C takes longer than the Python around it
-_FASTEST_FIRST: tuple[EngineName, ...] = ("fused", "rank_one", "stacked")
+# From how many parameters times steps, or times examples, on a call outlasts the Python around it.
+_STEPS_WORTH_THREADS, _EXAMPLES_WORTH_THREADS = 2**18, 2**20
+_FASTEST_FIRST: tuple[EngineName, ...] = ("fused", "put_off", "rank_one", "stacked")
 
 
 def check_engine(name: EngineName, members: Sequence[Member], mixed: bool = False) -> None:
@@ -49,7 +51,7 @@ def likely_engine(members: Sequence[Member], inputs: Tensor, targets: Tensor) ->
     """
     for name in _FASTEST_FIRST:
         support = SUPPORT[name]
-        fits = not _is_too_dear(name, members[0].network) and support.obstacle(members) is None
+        fits = not _is_too_dear(name, members) and support.obstacle(members) is None
         if fits and support.obstacle_in(members, inputs.unsqueeze(0), targets.unsqueeze(0)) is None:
             return name
     return "loop"
@@ -93,6 +95,7 @@ class EngineGroup:
         self.group_size = min(self._before.get("group_size", len(members)), len(members))
         self.note: str | None = None
         self.engines: list[Engine] = []
+        self._observer: Engine | None = None  # of all members at once, where each has an engine of its own
         self._threads: SideBySide | None = None
 
     def description(self) -> dict[str, Any]:
@@ -112,20 +115,30 @@ class EngineGroup:
 
     def _run(self, block: Block) -> Losses:
         side_by_side = self._side_by_side(block)
-        at_once = self._worth_threads(len(block))
+        at_once = self._deep(block)
+        if self.name == "fused":  # all steps in one call
+            at_once = self._parameters * len(block) >= _STEPS_WORTH_THREADS
         parts = side_by_side.map(lambda engine: engine.run(block), self.engines, at_once)
         return Losses(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
     def observe(self, block: Block) -> Observation:
         """What the members are like before the block: ``[members]`` each."""
         side_by_side = self._side_by_side(block)
-        return joined(side_by_side.map(lambda engine: engine.observe(block), self.engines))
+        if self._observer is not None:
+            return self._observer.observe(block)
+        at_once = self._deep(block)
+        return joined(side_by_side.map(lambda engine: engine.observe(block), self.engines, at_once))
 
-    def _worth_threads(self, steps: int) -> bool:
-        """Whether so many steps of one member last long against what Python does around them."""
-        if self.name != "fused" or len(self.engines) == 1:
+    @cached_property
+    def _parameters(self) -> int:
+        return sum(p.numel() for p in self.members[0].network.parameters())
+
+    def _deep(self, block: Block) -> bool:
+        """Whether the gradient of a batch outlasts the Python around it; a convolution always does."""
+        if len(self.engines) == 1:
             return True
-        return steps * sum(p.numel() for p in self.members[0].network.parameters()) >= _WORTH_THREADS
+        numbers = self._parameters * block.members[0].batch_size
+        return numbers >= _EXAMPLES_WORTH_THREADS or _has_convolutions(self.members[0].network)
 
     def _side_by_side(self, block: Block) -> SideBySide:
         """What calls the engines, which are chosen first if this is the first block."""
@@ -162,7 +175,7 @@ class EngineGroup:
                 raise _not_possible(self.name, unfit) from unfit
         before: EngineName | None = self._before.get("engine")
         for name in (before, *_FASTEST_FIRST):
-            dear = name is not None and _is_too_dear(name, self.members[0].network)
+            dear = name is not None and _is_too_dear(name, self.members)
             if name is not None and (name == before or not dear):
                 try:
                     return name, self._make(name, block)
@@ -188,6 +201,7 @@ class EngineGroup:
             raise Unfit(reason)
         makers: dict[str, Callable[[], list[Engine]]] = {
             "fused": self._fused,
+            "put_off": self._put_off,
             "rank_one": self._rank_one,
             "stacked": lambda: self._stacked(block, self._player()),
             "compiled": lambda: self._stacked(block, torch.compile),
@@ -205,10 +219,18 @@ class EngineGroup:
     def _fused(self) -> list[Engine]:
         from sgdlit.algorithms.engines.fused import FusedEngine
 
+        if len(self.members) > 1 and different_shapes(self.members) is None:
+            self._observer = self._rank_one()[0]  # first, as it moves the parameters
         try:
             return self._one_each(FusedEngine)
         except (native.NotBuilt, OSError) as error:
+            self._observer = None
             raise Unfit(str(error)) from error
+
+    def _put_off(self) -> list[Engine]:
+        from sgdlit.algorithms.engines.put_off import PutOffEngine
+
+        return self._one_each(PutOffEngine)
 
     def _rank_one(self) -> list[Engine]:
         from sgdlit.algorithms.engines.rank_one import RankOneEngine
@@ -277,8 +299,11 @@ def _check_members(members: Sequence[Member], mixing: "Mixing | None") -> None:
         raise UserError(f"mixing: not possible: {reason}; allowed: networks of one shape")
 
 
-def _is_too_dear(name: str, network: nn.Module) -> bool:
+def _is_too_dear(name: str, members: Sequence[Member]) -> bool:
     """Whether an engine would cost more than it saves."""
+    if name == "put_off":
+        return len(members) > 1  # rank_one takes all of them at once
+    network = members[0].network
     # Convolutions of several runs become grouped ones, which lose on a CPU.
     return (
         name == "stacked" and next(network.parameters()).device.type == "cpu" and _has_convolutions(network)

@@ -168,9 +168,9 @@ class StackedEngine(Engine):
     def observe(self, block: Block) -> Observation:
         inputs, targets = next(self.batches(block))
         run, runs = self.first, (len(self.members),) if self.stacked else ()
-        strengths = [member.reg_strength(block.start) for member in self.members]
-        strength = torch.tensor(strengths).to(self.parameters[0]).reshape(runs) if any(strengths) else None
         leaves = [p.detach().requires_grad_() for p in self.parameters]
+        strengths = torch.tensor([m.reg_strength(block.start) for m in self.members], dtype=torch.float64)
+        strength = strengths.to(leaves[0]).reshape(runs) if strengths.any() else None
         values = self.rest | dict(zip(self.names, leaves, strict=True))
         costs, size = costs_of(run.network, run.loss, self.stacked), run.objective.penalty_batch_size
         zero = torch.zeros(runs).to(leaves[0])

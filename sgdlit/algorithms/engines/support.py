@@ -31,6 +31,7 @@ class Support:
         devices: kinds of device.
         dtypes: of parameters.
         few_examples: whether a step of matrices may see few examples only, see :func:`most_examples`.
+        sensing: only matrix sensing with two matrices.
         one_shape: only networks whose parameters have the same shapes; without a closed form, also whose
             modules and their plain attributes are the same: the network of the first stands for all.
     """
@@ -42,6 +43,7 @@ class Support:
     devices: tuple[str, ...] | None = None
     dtypes: tuple[torch.dtype, ...] | None = None
     few_examples: bool = False
+    sensing: bool = False
     one_shape: bool = False
 
     def obstacle(self, members: Sequence[Member], mixed: bool = False) -> str | None:
@@ -83,6 +85,8 @@ class Support:
         form = closed_form(member.network)
         if self.forms is None or form not in self.forms:
             return f"{type(member.network).__name__} is no linear network"
+        if self.sensing and not is_sensing(member.network):
+            return "the network is not that of matrix sensing with two matrices"
         if any(not p.requires_grad for p in member.network.parameters()):
             return "some parameters are frozen"
         if not isinstance(member.loss, HalfSquaredError):
@@ -103,6 +107,15 @@ SUPPORT = {
     "stacked": Support(alike=True, one_shape=True),
     "compiled": Support(alike=True, one_shape=True),
     "rank_one": Support(alike=True, forms=_FORMS, penalized=("diagonal",), mixed=False, one_shape=True),
+    "put_off": Support(
+        alike=True,
+        forms=("bilinear",),
+        mixed=False,
+        devices=("cpu",),
+        dtypes=(torch.float32, torch.float64),
+        few_examples=True,
+        sensing=True,
+    ),
     "fused": Support(
         alike=True,
         forms=_FORMS,
