@@ -3,11 +3,13 @@
 Each row has a target, from the literature and from what was found achievable; see ``docs/measures.md``.
 """
 
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,32 +22,30 @@ from benchmarks.common import (
     relative_to_first,
     seconds_in_fit,
     seconds_of,
+    synchronize,
 )
 from benchmarks.networks import LOSS, Case, RandomImages
 from sgdlit.data.finite import shapes
-from sgdlit.data.shards import PerChannel
+from sgdlit.data.members import MembersData
+from sgdlit.data.shards import PerChannel, Shard
 from sgdlit.foundations.philox import derive_key
-from sgdlit.measures.c_reg import ExpectedCReg
 from sgdlit.measures.curvature import gradient_start, to_start_from, warm_start
 from sgdlit.measures.distance import Distance
 from sgdlit.measures.example_norms import example_norms
-from sgdlit.measures.gradient_noise import GradientNoise
-from sgdlit.measures.gradient_norm import GradientNorm
 from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
-from sgdlit.measures.measure import Measure
+from sgdlit.measures.measure import AtSteps, Measure
 from sgdlit.measures.micro_batches import MicroBatchNoise
+from sgdlit.measures.presets import PresetName
 from sgdlit.measures.products import GaussNewtonProducts, HessianProducts, Products
-from sgdlit.measures.sharpness import Sharpness
-from sgdlit.measures.trace import Trace
 from sgdlit.measures.update_norm import UpdateNorm
 from sgdlit.models import MLP, WideResNet
-from sgdlit.training.measure_plan import planned_share
-from sgdlit.training.measure_views import View
+from sgdlit.training.measure_plan import plan_of
 from sgdlit.training.measuring import Measures
 from sgdlit.training.module import Training
 
 SMALL_MLP = Case("MLP 768-256x2-10, B=32", lambda: MLP([768, 256, 256, 10]), (3, 16, 16), 32, False, 1500)
 SMALL_WRN = Case("WRN-10-1, B=32", lambda: WideResNet(10, 1), (3, 32, 32), 32, True, 260)
+TINY_MLP = Case("MLP 768-8-10, B=32", lambda: MLP([768, 8, 10]), (3, 16, 16), 32, False, 1500)
 EVERY = 20  # steps between two measures of noise
 _LOOKED_AT = 500  # examples
 Batches = list[tuple[Tensor, Tensor]]
@@ -85,8 +85,7 @@ def measures(rounds: int, compiled: bool) -> list[Row]:
         rows += eigenvalues(name, steps)
     for case, most in ((SMALL_MLP, 1.06), (SMALL_WRN, 1.01)):
         rows += in_a_run(case, most, rounds)
-        rows.append(predicted_share(case, rounds))
-    return rows
+    return rows + planned_shares()
 
 
 def gradient(network: nn.Module, batches: Batches) -> Callable[[], object]:
@@ -153,7 +152,9 @@ def eigenvalues(name: str, steps: int) -> list[Row]:
         for k in (1, 5):
             cold = start_vector(hessian.gradient, 0, "bench", later)
             first = gradient_start(hessian.gradient, cold) if k == 1 else cold
-            starts = {"cold": first} | ({"warm": warm_start(old[k], cold)} if k in old else {})
+            starts = {"cold": first} | (
+                {"warm": warm_start(old[k], hessian.gradient, cold, k)} if k in old else {}
+            )
             for how, start in starts.items():
                 found, spent, share = timed_lanczos(hessian, start, k)
                 key = f"top {k}, {how}"
@@ -224,28 +225,72 @@ def seconds_of_gradient(case: Case, examples: int) -> float:
     return median_of({"gradient": gradient(network, [batch])}, 5, 5)["gradient"]
 
 
-def predicted_share(case: Case, rounds: int) -> Row:
-    """The share of a run's time that measures were said to take, and that they took: the larger over the
-    smaller. Counted are those at steps within the timed part of the run."""
-    every = case.fit_steps // 5
+def planned_shares() -> list[Row]:
+    """What measures were said to take, in steps, and what they took: the larger over the smaller."""
+    return [
+        planned_share_of(case, preset, runs, steps, times)
+        for case, preset, runs, steps, times in (
+            (SMALL_MLP, "standard", 1, 1500, 6),
+            (SMALL_MLP, "full", 1, 700, 1),
+            (SMALL_WRN, "standard", 1, 120, 3),
+            (TINY_MLP, "standard", 1, 1500, 6),
+            (SMALL_MLP, "standard", 4, 700, 2),
+        )
+    ]
 
-    def taken() -> list[Measure]:
-        return [GradientNorm(), GradientNoise(), ExpectedCReg(), Trace(probes=4), Sharpness()]
 
-    model, data = model_of(case), RandomImages(case.image, case.batch_size)
-    data.setup()
-    view = View(every, None, _LOOKED_AT, "eval", 200)
-    whole = planned_share(taken(), view, model.members, [data], case.fit_steps)
-    predicted = whole * case.fit_steps / len(view.steps(case.fit_steps)) * 4 / (case.fit_steps - 1 - WARM_UP)
-    work: dict[str, Callable[[], float]] = {
-        "without": lambda: fit_seconds(case, [], 1),
-        "with": lambda: fit_seconds(case, taken(), every),
-    }
-    best = medians(work, rounds)
-    measured = best["with"] / best["without"] - 1
-    apart = max(predicted, measured) / max(min(predicted, measured), 1e-9)
-    name = f"share of measures: said {predicted:.2f}, took {measured:.2f}"
-    return Row(f"measures in fit, {case.name}", name, best["with"], apart, 1.2)
+class ShareWatch(Callback):
+    """Time for measures and for steps between two steps of a fit."""
+
+    def __init__(self, measures: Measures, last: int) -> None:
+        self.measures, self.last = measures, last
+        self.seconds = self.of_measures = 0.0
+
+    def next_due(self, step: int) -> int | None:
+        return next((due for due in (WARM_UP, self.last) if due > step), None)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step in (WARM_UP, self.last):
+            synchronize()
+            self.seconds = time.perf_counter() - self.seconds
+            self.of_measures = self.measures.time.of_measures - self.of_measures
+
+
+def planned_share_of(case: Case, preset: PresetName, runs: int, steps: int, times: int) -> Row:
+    """Of a preset that is taken a few times in a run of some steps, beside the start, where it warms up."""
+    parts = [model_of(case) for _ in range(runs)]
+    data = [Pictures(case.image, case.batch_size) for _ in range(runs)]
+    for own in data:
+        own.setup()
+    model = parts[0] if runs == 1 else Training.joined(parts, [{"seed_everything": k} for k in range(runs)])
+    at = [steps * k // (times + 1) for k in range(1, times + 1)]
+    callback = Measures([preset], at=AtSteps(at), examples=_LOOKED_AT)
+    at_ends = replace(callback.view, at=AtSteps([0]))
+    plans = [plan_of(callback.measures, v, model.members, data, steps) for v in (callback.view, at_ends)]
+    watch = ShareWatch(callback, steps - 1)
+    given = data[0] if runs == 1 else MembersData(data)
+    seconds_in_fit(model, given, steps, 50, (callback, watch))
+    step = (watch.seconds - watch.of_measures) / (steps - 1 - WARM_UP)
+    planned = (plans[0].share - plans[1].share) * steps / times
+    took = watch.of_measures / times / step
+    name = f"{preset}, {runs} run{'s' * (runs > 1)}: planned {planned:.0f} steps, took {took:.0f}"
+    apart = max(planned, took) / max(min(planned, took), 1e-9)
+    return Row(f"price of measures once, {case.name}", name, watch.of_measures, apart, 1.2)
+
+
+class Pictures(RandomImages):
+    """Pictures of shapes, so that curvature is that of a network which learns."""
+
+    def _shard(self, size: int) -> Shard:
+        return shapes_of(size, self.image[1])
+
+
+@cache
+def shapes_of(count: int, size: int) -> Shard:
+    """Pictures ``[count, 3, size, size]`` in bytes, and their classes."""
+    pictures, targets = shapes.draw(derive_key(1, "bench"), torch.arange(count))
+    small = F.interpolate(pictures.float(), (size, size), mode="area")
+    return Shard(small.round().to(torch.uint8), targets)
 
 
 def model_of(case: Case) -> Training:

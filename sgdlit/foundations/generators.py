@@ -17,6 +17,13 @@ def torch_generators(devices: Iterable[torch.device]) -> list[torch.Generator]:
     return [torch.default_generator, *(torch.cuda.default_generators[index] for index in sorted(found))]
 
 
+def seed_network(seed: int, device: torch.device) -> None:
+    """Let what a network on a device draws begin with a seed. ``torch.manual_seed`` does the same for all
+    devices, and takes longer where CUDA waits to be used: it keeps the stack of each call."""
+    for generator in torch_generators([device]):
+        generator.manual_seed(seed)
+
+
 @contextmanager
 def kept(devices: Iterable[torch.device], seed: int | None = None) -> Iterator[None]:
     """Inside, draw what you like; afterwards the generators are as they were.

@@ -15,6 +15,8 @@ from sgdlit.measures.measure import RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction
 from sgdlit.measures.work import Sizes, Work, Works
 
+_CALLS = 4  # for a minibatch: to draw it, and to look at the network anew
+
 
 class BatchCurvature(NamedTuple):
     """What :func:`batch_sharpness` finds; both have the unit C/θ².
@@ -106,7 +108,7 @@ class BatchSharpness(CurvatureMeasure):
     def work(self, sizes: Sizes) -> Works:
         size = min(self.batch_size or sizes.batch_size, sizes.examples)
         seen = self.minibatches * size
-        own = Work(gradients=seen, products=seen, together=size)
+        own = Work(gradients=seen, products=seen, together=size, calls=_CALLS * self.minibatches)
         return {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
-from sgdlit.measures.lanczos import Eigenpairs, expected_products, lanczos, start_vector
+from sgdlit.measures.lanczos import Eigenpairs, expected_products, lanczos, start_vector, work_of_lanczos
 from sgdlit.measures.measure import Measure, RunAtStep, require_positive
 from sgdlit.measures.products import HessianProducts
 from sgdlit.measures.work import Sizes, Work, Works
@@ -38,7 +38,7 @@ class ProbedMeasure(CurvatureMeasure):
         self.probes = probes
 
 
-_NEW = 0.1  # norm of the random part of a warm start, whose old part is a unit vector
+_ALONG = 0.25  # share of the gradient's length from which on the old sharpest direction is taken to be one
 
 
 def hessian_of(run: RunAtStep) -> HessianProducts:
@@ -58,7 +58,7 @@ def top_of(run: RunAtStep, count: int, tolerance: float, old: Tensor | None = No
     hessian = run.once(hessian_of)
     start = start_vector(hessian.gradient, run.data.seed, "sharpness", run.step)
     if old is not None:
-        start = warm_start(old, start)
+        start = warm_start(old, hessian.gradient, start, count)
     elif count == 1:
         start = gradient_start(hessian.gradient, start)
     return lanczos(hessian, start, min(count, hessian.size), tolerance, vectors=True)
@@ -75,14 +75,32 @@ def to_start_from(top: Eigenpairs) -> Tensor:
     return torch.cat([top.vectors, *following], 1)
 
 
-def warm_start(old: Tensor, random: Tensor) -> Tensor:
-    """The sum of old vectors ``[P, k]``, made a unit vector, plus a tenth of one at random ``[P]``.
+def warm_start(old: Tensor, gradient: Tensor, random: Tensor, count: int) -> Tensor:
+    """Where to start from what an earlier step found, ``[P]``.
 
-    Without the random part the iteration could not leave a space that was invariant. A direction that was
-    not among the old ones and has become the sharpest can still be missed: the start hardly sees it.
+    For one eigenvalue along the old eigenvector, with three tenths of what followed it, two tenths of the
+    gradient and a hundredth at random, without which the iteration could not leave a space that was
+    invariant. Where the gradient has less than a quarter of its length along the old eigenvector, as a cold
+    start does: then the sharpest direction is another by now, in which the gradient lies (see
+    :func:`gradient_start`). For several, along the sum of the old vectors, with a tenth at random.
+
+    A direction that was not among the old ones and has become the sharpest can still be missed, where the
+    gradient is not along it either: the start hardly sees it.
+
+    Args:
+        old: eigenvectors and the Ritz vector that followed, ``[P, k]``, each of length 1.
+        gradient: of the same examples, ``[P]``.
+        random: ``[P]``.
+        count: of eigenvalues.
     """
-    whole = old.to(random).sum(1)
-    return whole / whole.norm() + _NEW * random / random.norm()
+    old, noise = old.to(random), random / random.norm()
+    if count > 1:
+        whole = old.sum(1)
+        return whole / whole.norm() + 0.1 * noise
+    first, following = old[:, 0], old[:, 1:].sum(1)
+    if abs(torch.dot(first, gradient)) <= _ALONG * gradient.norm():
+        return gradient_start(gradient, random)
+    return first + 0.3 * following + 0.2 * gradient / gradient.norm() + 0.01 * noise
 
 
 def gradient_start(gradient: Tensor, random: Tensor) -> Tensor:
@@ -104,4 +122,4 @@ def work_of_hessian(sizes: Sizes) -> Works:
 def work_of_top(sizes: Sizes, count: int, tolerance: float) -> Works:
     """That of :func:`top_of`: the number of its products depends on the spectrum, and is an expectation."""
     products = expected_products(min(count, sizes.parameters), tolerance, sizes.parameters)
-    return work_of_hessian(sizes) | {(top_of, count, tolerance): Work(products=products * sizes.examples)}
+    return work_of_hessian(sizes) | {(top_of, count, tolerance): work_of_lanczos(products, sizes.examples)}

@@ -8,11 +8,11 @@ from torch import nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.measures.curvature import CurvatureMeasure, top_of, work_of_top
-from sgdlit.measures.lanczos import Eigenpairs, expected_products, lanczos, start_vector
+from sgdlit.measures.lanczos import Eigenpairs, expected_products, lanczos, start_vector, work_of_lanczos
 from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import GaussNewtonProducts, LossFunction
 from sgdlit.measures.sharpness import require_tolerance, sharpness_of
-from sgdlit.measures.work import Sizes, Work, Works
+from sgdlit.measures.work import Sizes, Works
 
 _PRODUCT = 0.65  # of the price of a product with H
 
@@ -78,7 +78,8 @@ class GaussNewtonSharpness(CurvatureMeasure):
 
     def work(self, sizes: Sizes) -> Works:
         n, products = sizes.examples, expected_products(1, self.tolerance, sizes.parameters)
-        own = Work(gradients=n, products=_PRODUCT * products * n)
+        own = work_of_lanczos(products, n)
+        own = own._replace(gradients=n, products=_PRODUCT * own.products)
         return work_of_top(sizes, 1, self.tolerance) | {(gauss_newton_top, self.tolerance): own}
 
     def take(self, run: RunAtStep, member: int) -> Values:

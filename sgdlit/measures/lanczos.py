@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key, normal
+from sgdlit.measures.work import DRAWN, Work
 
 _ROOM = 16  # vectors that memory is taken for at a time
 
@@ -210,6 +211,13 @@ def expected_products(count: int, tolerance: float = 1e-3, size: int | None = No
     """
     found = 3.5 + 3.3 * count + max(0.0, math.log10(1e-3 / tolerance))
     return found if size is None else min(found, float(size))
+
+
+def work_of_lanczos(products: float, examples: int, starts: int = 1) -> Work:
+    """So many products from each start, and the algebra: each step goes twice over the vectors before it, in
+    two directions."""
+    vectors = starts * (2 * products**2 + 8 * products + DRAWN)
+    return Work(products=starts * products * examples, vectors=vectors, calls=starts * (products + 2))
 
 
 def _errors(values: np.ndarray, residuals: np.ndarray) -> np.ndarray:

@@ -10,12 +10,12 @@ from torch.optim import Adam, AdamW, Optimizer
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
-from sgdlit.measures.lanczos import Eigenpairs, expected_products, lanczos, start_vector
+from sgdlit.measures.lanczos import Eigenpairs, expected_products, lanczos, start_vector, work_of_lanczos
 from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction
 from sgdlit.measures.sharpness import require_tolerance
 from sgdlit.measures.stability_limit import stability_limit
-from sgdlit.measures.work import Sizes, Work, Works
+from sgdlit.measures.work import Sizes, Works
 
 _MORE = 5  # products than without the preconditioner
 
@@ -164,7 +164,7 @@ class PreconditionedSharpness(CurvatureMeasure):
         if sizes.step == 0:
             return {}
         products = min(_MORE + expected_products(1, self.tolerance), sizes.parameters)
-        own = Work(products=products * sizes.examples)
+        own = work_of_lanczos(products, sizes.examples)
         return work_of_hessian(sizes) | {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.generators import seed_network
 from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.from_scripts import gathered
 from sgdlit.measures.mean_gradient import gradient_of, require_examples, require_trained
@@ -141,7 +142,7 @@ class Products(ABC, Generic[Graph]):
             if k in self._kept:
                 graph = self._kept[k]
             else:
-                torch.manual_seed(derive_key(self._seed, f"pass {k}").lo)  # the same draws each time
+                seed_network(derive_key(self._seed, f"pass {k}").lo, self.device)  # the same draws each time
                 graph = self._graph(inputs, targets)
             if k < self._keeping:
                 self._kept[k] = graph

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from sgdlit.data.batches import Batch
 from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import mean_of
-from sgdlit.measures.lanczos import Krylov, start_vector
+from sgdlit.measures.lanczos import Krylov, start_vector, work_of_lanczos
 from sgdlit.measures.measure import RunAtStep, Values, require_positive
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
-from sgdlit.measures.work import Sizes, Work, Works
+from sgdlit.measures.work import Sizes, Works
 
 _GRID = 512  # points of a stored density
 
@@ -139,9 +139,9 @@ class SpectralDensity(CurvatureMeasure):
         self.steps, self.starts = steps, starts
 
     def work(self, sizes: Sizes) -> Works:
-        products = self.starts * min(self.steps, sizes.parameters)
-        own = {(density_of_run, self.steps, self.starts): Work(products=products * sizes.examples)}
-        return work_of_hessian(sizes) | own
+        steps = min(self.steps, sizes.parameters)
+        own = work_of_lanczos(steps, sizes.examples, self.starts)
+        return work_of_hessian(sizes) | {(density_of_run, self.steps, self.starts): own}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         found = run.once(density_of_run, self.steps, self.starts)

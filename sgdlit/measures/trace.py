@@ -12,7 +12,7 @@ from sgdlit.measures.estimate import Estimate, mean_of, signs
 from sgdlit.measures.mean_gradient import by_layer, trained_parameters
 from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
-from sgdlit.measures.work import Sizes, Work, Works
+from sgdlit.measures.work import DRAWN, Sizes, Work, Works
 
 
 class TraceEstimate(NamedTuple):
@@ -101,7 +101,7 @@ class Trace(ProbedMeasure):
     needs = ("examples",)
 
     def work(self, sizes: Sizes) -> Works:
-        own = Work(products=self.probes * sizes.examples)
+        own = Work(products=self.probes * sizes.examples, vectors=self.probes * DRAWN, calls=2 * self.probes)
         return work_of_hessian(sizes) | {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:

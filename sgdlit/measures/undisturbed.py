@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from sgdlit.foundations.errors import UserError
-from sgdlit.foundations.generators import kept
+from sgdlit.foundations.generators import kept, seed_network
 from sgdlit.foundations.philox import derive_key
 from sgdlit.objectives import frozen_statistics
 
@@ -104,7 +104,8 @@ def undisturbed(network: nn.Module, mode: Mode = "eval", seed: int = 0, step: in
     with preserved(network):
         network.train(mode == "train")
         if mode == "train":
-            torch.manual_seed(derive_key(seed, f"measures {step}").lo)
+            device = next((p.device for p in network.parameters()), torch.device("cpu"))
+            seed_network(derive_key(seed, f"measures {step}").lo, device)
             for module in network.modules():
                 if isinstance(module, _DropoutNd):
                     module.eval()

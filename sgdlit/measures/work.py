@@ -18,6 +18,9 @@ class Work(NamedTuple):
         example_gradients: of which the norm of each example's own is found.
         products: with a second derivative, whose graph is there.
         together: examples in each pass; 0 for as many as there are in a chunk.
+        vectors: of the size of all parameters, that are read or written in memory beside these passes.
+        calls: of Python beside them, each in the time in which a network is looked at without a trace.
+        example_products: of the gradients of examples, those whose product with a vector is found too.
     """
 
     forwards: float = 0.0
@@ -25,7 +28,13 @@ class Work(NamedTuple):
     example_gradients: float = 0.0
     products: float = 0.0
     together: int = 0
+    vectors: float = 0.0
+    calls: float = 0.0
+    example_products: float = 0.0
 
+
+DRAWN = 40
+"""Vectors that are read or written in the time in which one is drawn, number by number."""
 
 Works = dict[Hashable, Work]
 """Work by what it finds. What two measures name alike is found once for both."""
@@ -67,7 +76,10 @@ def work_of_needs(needs: Iterable[str], sizes: Sizes) -> Works:
     if needs & {"gradient", "example_products"}:
         found["gradient"] = Work(gradients=n)
     if needs & {"example_norms", "example_products"}:
-        found["example gradients"] = Work(work_of_company(n).forwards, example_gradients=n)
+        multiplied = n if "example_products" in needs else 0
+        found["example gradients"] = Work(
+            work_of_company(n).forwards, example_gradients=n, example_products=multiplied
+        )
     return found
 
 

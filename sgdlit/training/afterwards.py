@@ -142,7 +142,8 @@ class Afterwards:
         view = replace(self.measures.view, every_n_steps=None, at=None)
         members = [self.module.members[k] for k in self.members]
         data = [data_of(self.datamodule)[k] for k in self.members]
-        plan = plan_of(self.measures.measures, view, members, data, max(self.stored.all[-1], 2))
+        steps = max(self.stored.all[-1], 2)
+        plan = plan_of(self.measures.measures, view, members, data, steps, self.module.engine)
         return {
             type(line.measure).__name__: line.gradients / line.times / plan.per_step for line in plan.lines
         }

@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from sgdlit.algorithms import Member
+from sgdlit.algorithms import EngineName, Member
+from sgdlit.algorithms.engines.group import likely_engine
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.measures.mean_gradient import trained_parameters
 from sgdlit.measures.measure import OF_EXAMPLES, Measure
@@ -98,9 +100,10 @@ def planned_share(
     members: Sequence[Member],
     data: Sequence[KeyedData],
     steps: int,
+    engine: EngineName = "auto",
 ) -> float:
     """The gradients that measures take over those that a run's steps take; see :func:`plan_of`."""
-    return plan_of(measures, view, members, data, steps).share
+    return plan_of(measures, view, members, data, steps, engine).share
 
 
 def plan_of(
@@ -109,11 +112,13 @@ def plan_of(
     members: Sequence[Member],
     data: Sequence[KeyedData],
     steps: int,
+    engine: EngineName = "auto",
 ) -> Plan:
     """The plan of a run.
 
     A step of a member costs B gradients, three times as many with the explicit regularizer (see
-    ``Objective.gradients``); prices are those of :func:`sgdlit.measures.prices.prices_of`. How many products
+    ``Objective.gradients``), and what it calls; prices are those of
+    :func:`sgdlit.measures.prices.prices_of`. How many products
     the Lanczos iteration takes is an expectation, see :func:`sgdlit.measures.lanczos.expected_products`; all
     else is what is computed, as long as the graphs of all examples fit into memory
     (``Products.graph_memory``).
@@ -124,6 +129,7 @@ def plan_of(
         members: the runs.
         data: of each.
         steps: of the run, 1 or more.
+        engine: what takes the steps.
     """
     views = [view.of(measure) for measure in measures]
     due = [own.steps(steps) for own in views]
@@ -154,19 +160,19 @@ def plan_of(
         PlannedMeasure(measure, own, len(when), _looked_at(measure, own, data[0]), price)
         for measure, own, when, price in zip(measures, views, due, paid, strict=True)
     ]
+    taker = engine if free or engine != "auto" else _engine_of(members, data[0])
+    alike = len(members) if taker in ("rank_one", "stacked", "compiled") else 1
     per_step = 0.0
     for member, own_data, own_prices in zip(members, data, prices, strict=True):
         gradients = member.objective.gradients if member.is_penalized else 1
-        per_step += own_prices.of_step(own_data.batch_size, gradients)
+        products, gradients = (gradients - 1) // 2, 2 - gradients % 2  # a product is two gradients
+        per_step += own_prices.of_step(own_data.batch_size, gradients, products, alike, taker == "fused")
     return Plan(lines, per_step, steps)
 
 
 def prices_of_member(member: Member, data: KeyedData) -> Prices:
     """Those for its network, counted once for all networks that are alike."""
-    first = torch.zeros(1, dtype=torch.int64)
-    p = next(member.network.parameters())
-    inputs, targets = data.chosen(first, p.device)
-    inputs = inputs.to(p.dtype) if inputs.is_floating_point() else inputs
+    inputs, targets = _seen(member, data, 4)
     key = (
         repr(member.network),
         inputs.shape,
@@ -176,6 +182,19 @@ def prices_of_member(member: Member, data: KeyedData) -> Prices:
     if str(key) not in _COUNTED:
         _COUNTED[str(key)] = prices_of(member.network, member.loss, inputs, targets)
     return _COUNTED[str(key)]
+
+
+def _engine_of(members: Sequence[Member], data: KeyedData) -> EngineName:
+    """What takes the steps where that is left open."""
+    inputs, targets = (one.expand(data.batch_size, *one.shape[1:]) for one in _seen(members[0], data, 1))
+    return likely_engine(members, inputs, targets)
+
+
+def _seen(member: Member, data: KeyedData, count: int) -> tuple[Tensor, Tensor]:
+    """Inputs and targets, ``[count, ...]``, as the network sees them: of the first example, so many times."""
+    p = next(member.network.parameters())
+    inputs, targets = data.chosen(torch.zeros(count, dtype=torch.int64), p.device)
+    return (inputs.to(p.dtype) if inputs.is_floating_point() else inputs), targets
 
 
 def _paid(
@@ -189,8 +208,8 @@ def _paid(
     done: dict[tuple[Count, Mode], set] = {}
     for i in those:
         new = not_yet_done(_work(measures[i], views[i], sizes), done.setdefault(views[i].looks_at, set()))
-        together = max(1, min(views[i].count(sizes.training) or 0, sizes.chunk_size))
-        yield i, sum(prices.of(one, together) for one in new.values())
+        examples = views[i].count(sizes.training) or 0
+        yield i, sum(prices.of(one, examples, sizes.chunk_size) for one in new.values())
 
 
 def _work(measure: Measure, view: View, sizes: Sizes) -> Works:

@@ -26,6 +26,11 @@ class MeasureTime:
         self._since = ("", 0.0)
 
     @property
+    def of_measures(self) -> float:
+        """Seconds so far."""
+        return self._spent["measures"]
+
+    @property
     def share(self) -> float:
         """The time for measures over that of the steps."""
         whole = time.perf_counter() - self._start

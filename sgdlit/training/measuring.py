@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from sgdlit.algorithms import Member
+from sgdlit.algorithms import EngineName, Member
 from sgdlit.data.batches import Block
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess, data_of
@@ -58,6 +58,9 @@ class Measures(Callback):
         budget: the most that measures may cost, as a share of the gradients that the steps of the run take;
             null for no limit.
 
+    Attributes:
+        time: how long they take.
+
     Raises:
         UserError: an argument below 1; two cadences; no measures, or a run that one of them cannot be taken
             of; more examples than there are; a budget that is negative, or less than what is planned.
@@ -84,7 +87,7 @@ class Measures(Callback):
         self.budget = budget
         self._plan: Plan | None = None
         self._says_price = False  # a command asks for it; a script's own Trainer does not
-        self._time = MeasureTime()
+        self.time = MeasureTime()
         self._arrays = ArraysOfRun({})
         self._members = 1
         self._sums = torch.zeros(2)
@@ -127,7 +130,8 @@ class Measures(Callback):
             self._accept_own(trainer, module)
             return
         self.accept(trainer, module, datamodule)
-        self._look_ahead(trainer, module.members, data_of(datamodule))
+        engine = "loop" if module.single_steps is not None else module.engine
+        self._look_ahead(trainer, module.members, data_of(datamodule), engine)
 
     def accept(self, trainer: Trainer | AsOneProcess, module: Training, datamodule: Any) -> None:
         """Leave out what a preset has and cannot be taken of a run, and choose the examples.
@@ -153,7 +157,13 @@ class Measures(Callback):
         if missing and trainer.is_global_zero:
             say(in_words(missing))
 
-    def _look_ahead(self, trainer: Trainer, members: Sequence[Member], data: Sequence[KeyedData]) -> None:
+    def _look_ahead(
+        self,
+        trainer: Trainer,
+        members: Sequence[Member],
+        data: Sequence[KeyedData],
+        engine: EngineName = "loop",
+    ) -> None:
         """What the measures will cost.
 
         Raises:
@@ -169,7 +179,7 @@ class Measures(Callback):
             return
 
         def again(measures: Sequence[Measure], view: View) -> Plan:
-            return plan_of(measures, view, members, data, int(steps))
+            return plan_of(measures, view, members, data, int(steps), engine)
 
         plan, before = again(self.measures, self.view), self._plan
         self._plan = plan
@@ -221,7 +231,7 @@ class Measures(Callback):
         taking = self.begin(trainer, runs)
         self._sums = torch.zeros(2, device=pl_module.device)
         self._last_step = trainer.estimated_stepping_batches
-        self._time = MeasureTime()
+        self.time = MeasureTime()
         step = trainer.global_step
         self._arrays = ArraysOfRun(self.choice.about_arrays(taking.data))
         self._arrays.begin(trainer)
@@ -272,14 +282,14 @@ class Measures(Callback):
             self._tell_time(self._plan.share, trainer, self._runs(pl_module))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._time.begin("evaluations")
+        self.time.begin("evaluations")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._time.end()
+        self.time.end()
 
     def _tell_time(self, planned: float, trainer: Trainer, module: Training | OwnModule) -> None:
         """Log and say which share of the time measures took, beside the planned one."""
-        share = self._time.share
+        share = self.time.share
         members = module.here() if module.several or trainer.is_global_zero else []
         if module.several or members:
             module.log_rows({k: {"measures/time_share": share} for k in members})
@@ -303,7 +313,7 @@ class Measures(Callback):
         """One row of each member of this process."""
         assert self._taking is not None, "on_train_start comes first"
         members = module.here() if module.several or trainer.is_global_zero else []
-        self._time.begin("measures", module.device)
+        self.time.begin("measures", module.device)
         step = trainer.global_step
         passing = [measure for measure in due if measure not in self.choice.by_cadence(step)]
         states = [[m.state(k) for k in range(self._members)] for m in passing]
@@ -318,7 +328,7 @@ class Measures(Callback):
             module.log_rows(rows)
         if any(measure.arrays for measure in due):
             self._arrays.keep(trainer, module, {k: arrays for k, (_, arrays) in found.items()})
-        self._time.end()
+        self.time.end()
 
     def _note(self, trainer: Trainer, module: Training, costs: Tensor, batch: Any) -> None:
         """Let measures of the steps themselves see the losses of a call."""

@@ -9,6 +9,7 @@ from engine_runs import batches, machine, member, parameters, sgd, train
 
 from sgdlit.algorithms import EngineGroup
 from sgdlit.algorithms.engines.captured import CapturedStep
+from sgdlit.algorithms.engines.group import likely_engine
 from sgdlit.algorithms.engines.stacked import StackedEngine
 from sgdlit.data.batches import Block
 from sgdlit.data.finite.shapes import Shapes
@@ -279,6 +280,21 @@ def test_runs_that_hold_the_same_are_stacked():
     engines = EngineGroup(members, "auto", machine())
     engines.run(Block(0, 2, [data] * 2))
     assert engines.name == "stacked"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    "name",
+    ["MLP", "WRN, momentum", "deep linear", "deep linear, one example, decay", "sensing, two matrices"],
+)
+def test_what_takes_a_run_is_known_before_it_begins(name, count):
+    run, make_data, _ = CASES[name]
+    data = [batches(make_data(seed)) for seed in range(count)]
+    members = [member(seed=seed, **run) for seed in range(count)]
+    inputs, targets = Block(0, 1, data).batch(0, slice(0, 1))
+    engines = EngineGroup(members, "auto", machine())
+    engines.run(Block(0, 1, data))
+    assert likely_engine(members, inputs[0], targets[0]) == engines.name
 
 
 def test_groups_of_members_change_nothing():

@@ -8,7 +8,7 @@ Truth: passes through the network are counted as they are made, by a hook on the
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -23,14 +23,14 @@ from sgdlit.algorithms import Member
 from sgdlit.data.teachers import MLPTeacher
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.curvature import CurvatureMeasure, top_of
-from sgdlit.measures.lanczos import expected_products
+from sgdlit.measures.lanczos import expected_products, work_of_lanczos
 from sgdlit.measures.measure import AtSteps, Examples, LogSpaced, Measure, RunAtStep
 from sgdlit.measures.presets import PRESETS, measures_by_name, preset
-from sgdlit.measures.prices import Prices, prices_of
+from sgdlit.measures.prices import OPERATION, Pass, Prices, prices_of
 from sgdlit.measures.sharpness import Sharpness
 from sgdlit.measures.trace import Trace
 from sgdlit.measures.undisturbed import undisturbed
-from sgdlit.measures.work import Sizes, Work, Works, not_yet_done
+from sgdlit.measures.work import DRAWN, Sizes, Work, Works, not_yet_done
 from sgdlit.models import MLP, WideResNet
 from sgdlit.models.quadratic import Quadratic
 from sgdlit.objectives import loss_by_name
@@ -254,51 +254,87 @@ GRADIENT = 2 * MULTIPLICATIONS["first"] + 3 * MULTIPLICATIONS["second"]
 """Nothing is differentiated by the inputs of the first layer."""
 PRODUCT = (2 * MULTIPLICATIONS["first"] + 6 * MULTIPLICATIONS["second"]) / GRADIENT
 """Of each product of matrices in the gradient's graph the derivative has two, of the first layer's one."""
-FIXED = 64 * (6 * 8 + 8 + 8 * 3 + 3) / GRADIENT
-IN_CHUNKS = 1 + 2 * FIXED / 8
 
 
-def price(gradients: float, products: float) -> float:
-    """Of passes of single examples, in chunks of 8."""
-    return (gradients + PRODUCT * products) * IN_CHUNKS
+@cache
+def prices() -> Prices:
+    """Of the MLP 6-8-3."""
+    return prices_of_member(*run())
 
 
-def test_multiplications_are_counted():
+def price(gradients: float, products: float, n: int = 20) -> float:
+    """Of passes of single examples of n, in chunks of 8, each call of a measure with n of them."""
+    found, chunks = prices(), [math.ceil(seen / 8 - 1e-9) for seen in (gradients, products)]
+    calls = math.ceil(gradients / n - 1e-9) + math.ceil(products / n - 1e-9)
+    fixed = chunks[0] * found.gradient.fixed + chunks[1] * found.product.fixed + calls * found.call
+    return fixed + gradients + found.product.each * products
+
+
+def draws(probes: int) -> float:
+    """Of the vectors of a trace."""
+    return probes * (DRAWN * prices().vector + 2 * prices().call)
+
+
+def of_step(products: int = 0, alike: int = 1) -> float:
+    """Of a step of 4 examples."""
+    found = prices()
+    each = 1 + products * found.product.each
+    return 4 * each + (found.gradient.fixed + products * found.product.fixed + found.step) / alike
+
+
+def test_multiplications_are_counted(monkeypatch):
     """A linear network's are known; a network without any has the prices of convolutions."""
+    monkeypatch.setattr("sgdlit.measures.prices.OPERATION", 0.0)
+    monkeypatch.setattr("sgdlit.measures.prices._VIEW", 0.0)
+    monkeypatch.setattr("sgdlit.measures.prices.BYTE", 0.0)
     member, data = run()
-    found = prices_of_member(member, data)
-    assert found.forward == pytest.approx(sum(MULTIPLICATIONS.values()) / GRADIENT)
-    assert (found.product, found.fixed) == pytest.approx((PRODUCT, FIXED))
-    assert found.example_gradient == 1
-    x, y = torch.zeros(1, 2), torch.zeros(1)
+    inputs, targets = data.chosen(torch.zeros(4, dtype=torch.int64), torch.device("cpu"))
+    found = prices_of(member.network, member.loss, inputs.double(), targets)
+    assert found.forward == pytest.approx((0, sum(MULTIPLICATIONS.values()) / GRADIENT))
+    assert found.gradient == pytest.approx((0, 1))
+    assert found.product == pytest.approx((0, PRODUCT))
+    x, y = torch.zeros(4, 2), torch.zeros(4)
     assert prices_of(Quadratic(2), loss_by_name("network_output"), x, y) == Prices()
-    convolutions = prices_of(
-        WideResNet(10, 1), loss_by_name("cross_entropy"), torch.zeros(1, 3, 32, 32), torch.tensor([1])
-    )
-    assert convolutions.product == pytest.approx(2, rel=0.02)
-    assert convolutions.fixed < 0.2
+    pictures, classes = torch.zeros(4, 3, 32, 32), torch.ones(4, dtype=torch.int64)
+    convolutions = prices_of(WideResNet(10, 1), loss_by_name("cross_entropy"), pictures, classes)
+    assert convolutions.product == pytest.approx((0, 2), rel=0.02)
+    assert convolutions.example_gradient.each == 1.5
+
+
+def test_what_is_called_is_counted_whatever_the_number_of_examples(monkeypatch):
+    """Each layer more adds as much as the one before; and so does a dearer operation."""
+
+    def fixed(layers: int) -> float:
+        network = MLP([6, *([8] * layers), 3])
+        found = prices_of(network, loss_by_name("cross_entropy"), torch.zeros(4, 6), torch.zeros(4).long())
+        return found.product.fixed / found.call  # the unit is another for each network
+
+    monkeypatch.setattr("sgdlit.measures.prices.BYTE", 0.0)
+    two, three, four = map(fixed, (2, 3, 4))
+    assert four - three == pytest.approx(three - two, rel=0.05)
+    monkeypatch.setattr("sgdlit.measures.prices.OPERATION", 2 * OPERATION)
+    monkeypatch.setattr("sgdlit.measures.prices._VIEW", OPERATION / 2)
+    assert fixed(2) == pytest.approx(2 * two)
+
+
+def test_a_step_of_many_runs_calls_each_operation_once_and_compiled_code_calls_none():
+    found = Prices(gradient=Pass(10.0, 1.0), product=Pass(40.0, 2.0), step=20.0, fused_step=0.5)
+    assert found.of_step(4, 1) == 34
+    assert found.of_step(4, 1, 1, alike=2) == 12 + (10 + 40 + 20) / 2
+    assert found.of_step(4, 1, fused=True) == 4.5
 
 
 def test_a_plan_by_hand():
     """Every 10 of 100 steps, 11 times: a graph, also of two examples more, and 3 products of 20 examples."""
     found = plan([Trace(probes=3)], VIEW)
-    assert found.per_step == pytest.approx(4 + FIXED)
+    assert found.per_step == pytest.approx(of_step())
     ((times, examples, gradients),) = [(line.times, line.examples, line.gradients) for line in found.lines]
     assert (times, examples) == (11, 20)
-    assert gradients == pytest.approx(11 * price(22, 60))
-    assert found.share == pytest.approx(11 * price(22, 60) / (100 * (4 + FIXED)))
-    each = f"{price(22, 60) / (4 + FIXED):.2g}"
-    assert found.table()[1].split() == [
-        "Trace",
-        "every",
-        "10",
-        "steps",
-        "11",
-        "20",
-        each,
-        in_percent(found.share).split()[0],
-        "%",
-    ]
+    each = price(22, 60) + draws(3)
+    assert gradients == pytest.approx(11 * each)
+    assert found.share == pytest.approx(11 * each / (100 * of_step()))
+    in_steps, in_all = f"{each / of_step():.2g}", in_percent(found.share).split()
+    assert found.table()[1].split() == ["Trace", "every", "10", "steps", "11", "20", in_steps, *in_all]
     args = [Trace(probes=3)], VIEW, *([one] for one in run())
     assert planned_share(*args, 100) == found.share
 
@@ -306,11 +342,13 @@ def test_a_plan_by_hand():
 def test_two_measures_pay_for_what_they_share_once():
     alone = [plan([one], VIEW).share for one in (Trace(probes=3), Sharpness())]
     both = plan([Trace(probes=3), Sharpness()], VIEW)
-    assert both.share == pytest.approx(sum(alone) - 11 * price(22, 0) / (100 * (4 + FIXED)))
-    assert both.lines[0].gradients == pytest.approx(11 * price(22, 60))
+    assert both.share == pytest.approx(sum(alone) - 11 * price(22, 0) / (100 * of_step()))
+    assert both.lines[0].gradients == pytest.approx(11 * (price(22, 60) + draws(3)))
     apart = plan([Trace(probes=3), Sharpness(every_n_steps=30)], VIEW)  # at steps 0, 30, 60, 90 and 100
     assert apart.lines[1].times == 5
-    assert apart.lines[1].gradients == pytest.approx(5 * price(0, 20 * expected_products(1)))
+    lanczos = work_of_lanczos(expected_products(1), 20)
+    algebra = lanczos.vectors * prices().vector + lanczos.calls * prices().call
+    assert apart.lines[1].gradients == pytest.approx(5 * (price(0, 20 * expected_products(1)) + algebra))
 
 
 @pytest.mark.parametrize("own", [{"examples": 10}, {"mode": "train"}])
@@ -318,10 +356,10 @@ def test_other_examples_or_another_mode_share_nothing(own):
     measures = [Trace(probes=3), Trace(probes=3, **own)]
     found = plan(measures, VIEW)
     n = own.get("examples", 20)
-    expected = [11 * price(22, 60), 11 * price(n + 2, 3 * n)]
+    expected = [11 * (price(22, 60) + draws(3)), 11 * (price(n + 2, 3 * n, n) + draws(3))]
     assert [line.gradients for line in found.lines] == pytest.approx(expected)
     twice = plan([Trace(probes=3), Trace(probes=3)], VIEW)
-    assert twice.lines[1].gradients == pytest.approx(11 * price(0, 60))
+    assert twice.lines[1].gradients == pytest.approx(11 * (price(0, 60) + draws(3)))
     assert plan([Sharpness(), Sharpness()], VIEW).lines[1].gradients == 0
 
 
@@ -346,10 +384,13 @@ def test_the_steps_of_a_plan_are_those_of_the_run(view, expected):
 def test_the_regularizer_makes_a_step_dearer_and_an_ensemble_all_of_it():
     from sgdlit.objectives import ConstantStrength
 
-    assert plan([Trace()], VIEW, strength=ConstantStrength(0.1)).per_step == pytest.approx(3 * (4 + FIXED))
+    assert plan([Trace()], VIEW, strength=ConstantStrength(0.1)).per_step == pytest.approx(of_step(1))
     one, three = plan([Trace()], VIEW), plan([Trace()], VIEW, members=3)
-    assert three.per_step == pytest.approx(3 * one.per_step)
-    assert three.share == pytest.approx(one.share)
+    assert three.per_step == pytest.approx(3 * of_step(alike=3))  # stacked
+    assert three.lines[0].gradients == pytest.approx(3 * one.lines[0].gradients)
+    members, data = zip(*(run() for _ in range(3)), strict=True)
+    looped = plan_of([Trace()], VIEW, members, data, 100, "loop")
+    assert looped.share == pytest.approx(one.share)
 
 
 def test_auto_is_500_or_a_smaller_set():

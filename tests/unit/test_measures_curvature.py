@@ -413,15 +413,31 @@ def test_a_warm_start_needs_fewer_products_and_does_not_miss_what_has_grown():
     cold = start_vector(matrix[0], 0, "test", 0)
     before = lanczos(matrix, cold, 1, vectors=True)
     nudge, old = symmetric(torch.linspace(-0.05, 0.05, 200).tolist(), seed=1), to_start_from(before)
-    again = lanczos(matrix + nudge, cold, 1), lanczos(matrix + nudge, warm_start(old, cold), 1)
+    along = old[:, 0] + cold / cold.norm()  # a gradient that lies along the old vector, with a cosine of 0.7
+    warm = warm_start(old, along, cold, 1)
+    again = lanczos(matrix + nudge, cold, 1), lanczos(matrix + nudge, warm, 1)
     assert again[1].products < again[0].products
     assert again[1].converged
     truth = float(torch.linalg.eigvalsh(matrix + nudge)[-1])
     assert float(again[1].values[0]) == pytest.approx(truth, rel=2e-3)
     basis = torch.linalg.eigh(matrix)[1]
     crossed = matrix + 4 * torch.outer(basis[:, -2], basis[:, -2])  # 8 becomes 12
-    found = lanczos(crossed, warm_start(old, cold), 1)
+    found = lanczos(crossed, warm_start(old, along, cold, 1), 1)
     assert float(found.values[0]) == pytest.approx(12, rel=2e-3)
+
+
+def test_where_the_gradient_has_left_the_old_sharpest_direction_a_warm_start_leaves_it_too():
+    """A direction that was in the bulk has become the sharpest, with most of the gradient along it."""
+    matrix = symmetric([10.0, 8.0, *torch.linspace(0, 5, 198).tolist()])
+    cold = start_vector(matrix[0], 0, "test", 0)
+    old = to_start_from(lanczos(matrix, cold, 1, vectors=True))
+    unseen = torch.linalg.eigh(matrix)[1][:, 0]
+    risen, noise = matrix + 14 * torch.outer(unseen, unseen), cold / cold.norm()
+    gradients = unseen + 0.1 * old[:, 0] + 0.5 * noise, unseen + 0.6 * old[:, 0] + 0.5 * noise
+    away, along = (lanczos(risen, warm_start(old, g, cold, 1), 1) for g in gradients)
+    for found in (away, along):
+        assert float(found.values[0]) == pytest.approx(14, rel=2e-3)
+    assert away.products < along.products
 
 
 def test_spaces_overlap_as_their_bases_do():

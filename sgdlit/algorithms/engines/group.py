@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation, joined
 from sgdlit.algorithms.engines.support import SUPPORT, different_shapes
@@ -39,6 +39,22 @@ def check_engine(name: EngineName, members: Sequence[Member], mixed: bool = Fals
 
 def _not_possible(name: str, reason: object) -> UserError:
     return UserError(f"model.engine: {name} is not possible: {reason}; allowed: auto")
+
+
+def likely_engine(members: Sequence[Member], inputs: Tensor, targets: Tensor) -> EngineName:
+    """What ``auto`` takes, as far as that can be said before a step is recorded or code is compiled.
+
+    Args:
+        members: the runs.
+        inputs: of a step of one of them, ``[B, ...]``.
+        targets: as many.
+    """
+    for name in _FASTEST_FIRST:
+        support = SUPPORT[name]
+        fits = not _is_too_dear(name, members) and support.obstacle(members) is None
+        if fits and support.obstacle_in(members, inputs.unsqueeze(0), targets.unsqueeze(0)) is None:
+            return name
+    return "loop"
 
 
 class Unfit(Exception):
@@ -159,22 +175,14 @@ class EngineGroup:
                 raise _not_possible(self.name, unfit) from unfit
         before: EngineName | None = self._before.get("engine")
         for name in (before, *_FASTEST_FIRST):
-            if name is not None and (name == before or not self._too_dear(name)):
+            dear = name is not None and _is_too_dear(name, self.members)
+            if name is not None and (name == before or not dear):
                 try:
                     return name, self._make(name, block)
                 except Unfit as unfit:
                     if name == "stacked" and len(self.members) > 1:
                         self.note = f"members are trained one at a time: {unfit}"
         return "loop", self._make("loop", block)
-
-    def _too_dear(self, name: str) -> bool:
-        """Whether an engine would cost more than it saves."""
-        if name == "put_off":
-            return len(self.members) > 1  # rank_one takes all of them at once
-        network = self.members[0].network
-        parameter = next(network.parameters())
-        # Convolutions of several runs become grouped ones, which lose on a CPU.
-        return name == "stacked" and parameter.device.type == "cpu" and _has_convolutions(network)
 
     def _make(self, name: str, block: Block) -> list[Engine]:
         """The engines of one kind.
@@ -289,6 +297,17 @@ def _check_members(members: Sequence[Member], mixing: "Mixing | None") -> None:
     reason = different_shapes(members)
     if reason is not None:
         raise UserError(f"mixing: not possible: {reason}; allowed: networks of one shape")
+
+
+def _is_too_dear(name: str, members: Sequence[Member]) -> bool:
+    """Whether an engine would cost more than it saves."""
+    if name == "put_off":
+        return len(members) > 1  # rank_one takes all of them at once
+    network = members[0].network
+    # Convolutions of several runs become grouped ones, which lose on a CPU.
+    return (
+        name == "stacked" and next(network.parameters()).device.type == "cpu" and _has_convolutions(network)
+    )
 
 
 def _has_convolutions(network: nn.Module) -> bool:
