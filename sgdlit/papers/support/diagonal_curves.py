@@ -24,6 +24,7 @@ from sgdlit.papers.support.centers import (
     read,
 )
 from sgdlit.papers.support.epoch_flows import SOURCE, Options
+from sgdlit.papers.support.fresh_seeds import FIRST, fresh_seeds, in_words
 from sgdlit.papers.support.full_sweeps import drawn_by_sweeps
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ def measure_diagonal(o: Options, workshop: Workshop) -> Evidence:
         return drawn_by_sweeps(
             workshop, "paper/f1_f2_f5_wrn10_1.yaml", "paper/f3_wrn10_1.yaml", "paper/f4_wrn16_4.yaml"
         )
-    changed = {"grids": _GRIDS, "figures": {}, "seeds": 2}
-    store = workshop.sweep("diagonal", "sweeps/quick/diagonal.yaml", changed=changed)
+    changed = {"grids": _GRIDS, "figures": {}, "seeds": fresh_seeds(2)}
+    data = ("--data.data_seed", str(FIRST))
+    store = workshop.sweep("diagonal", "sweeps/quick/diagonal.yaml", *data, changed=changed)
     rows, found = read(store, _GRIDS)
     findings = [*_rise_and_fall(found), *_one_over_lr_by_batch(found), *_one_over_bare_lr(found)]
     findings.append(_not_over_effective_lr(found))
-    return Evidence({"diagonal": rows}, findings)
+    return Evidence({"diagonal": rows}, findings, seeds=in_words(2))
 
 
 def _rise_and_fall(found: Found) -> list[Finding]:
