@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _EDGE = (0.9, 1.2)  # of ελ₁/2: about 1, or just above it
 _RISES = 0.1  # least part of the measured intervals in which the loss rises at the edge
+_LATE = (
+    "the seed with the fewest reaches the edge at step 775 of 1000 only: λ₁ has risen to 1.04·2/ε when the "
+    "run ends, and not come down yet, as it has with the others"
+)
 _STEPS = 1000
 _SEEDS = 3
 _MEMBERS = f"--ensemble=[{{model.optimizer.lr: [0.5, 0.35, 0.25]}}, {axis(_SEEDS)}]"
@@ -74,6 +78,7 @@ def _findings(lr: float, sharpness: list[Row], losses: list[Row]) -> list[Findin
         in_every_seed(
             "ES3", f"{name}: part of the intervals of 5 steps in which the loss rises at the edge",
             [end["rises"] for end in ends], low=_RISES,
+            note="" if min(end["rises"] for end in ends) >= _RISES else _LATE,
         ),
         Finding(
             "ES3", f"{name}: loss at the edge's begin and at the end, by seed", "falls in every seed", down,
@@ -126,10 +131,10 @@ _QUICK = (
 _FULL = "a tanh MLP 32–128–128–5 on 1000 examples, three seeds, 10 000 steps"
 
 
-def _claim(identity: str, statement: str, source: str, prediction: str) -> Claim:
+def _claim(identity: str, statement: str, source: str, prediction: str, shows: bool = True) -> Claim:
     source = f"Cohen, Kaur, Li, Kolter & Talwalkar 2021, arXiv 2103.00065, {source}"
     config = "edge_of_stability/gradient_descent.yaml"
-    return Claim(identity, statement, source, "trained", prediction, _QUICK, _FULL, config)
+    return Claim(identity, statement, source, "trained", prediction, _QUICK, _FULL, config, shows)
 
 
 PAPER = Paper(
@@ -157,6 +162,7 @@ PAPER = Paper(
                     "at the edge the loss goes up and down, yet falls in the long run",
                     "section 3.3",
                     "it rises in at least a tenth of the intervals, and ends lower, in every seed",
+                    shows=False,
                 ),
             ),
             measure,

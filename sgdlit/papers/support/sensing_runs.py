@@ -21,7 +21,9 @@ SEEDS = fresh_seeds(3)
 MEMBERS = ["--ensemble", f"[{axis(len(SEEDS))}]"]
 
 
-def trained(identity: str, statement: str, prediction: str, quick: str, full: str, config: str) -> Claim:
+def trained(
+    identity: str, statement: str, prediction: str, quick: str, full: str, config: str, shows: bool = True
+) -> Claim:
     return Claim(
         identity,
         statement,
@@ -31,6 +33,7 @@ def trained(identity: str, statement: str, prediction: str, quick: str, full: st
         quick,
         full,
         f"matrix_sensing/{config}",
+        shows,
     )
 
 
