@@ -88,6 +88,10 @@ class Options:
 
 # The simple setting, at the size of the source: B1
 
+_NOT_QUITE = (
+    "seed 3001 is there at 25 000, the others at 23 700 and 23 800; the published run is a single one"
+)
+
 
 def measure_recovery(o: Options, workshop: Workshop) -> Evidence:
     """Table ``recovery``: relative error over samples, by seed."""
@@ -101,7 +105,7 @@ def measure_recovery(o: Options, workshop: Workshop) -> Evidence:
         in_every_seed(
             "B1", "error at 15 000 samples (published 0.13)", errors[:, steps == 15_000], 0.06, 0.2
         ),
-        in_every_seed("B1", "samples to an error below 0.01", small, high=25_000),
+        in_every_seed("B1", "samples to an error below 0.01", small, high=24_999, note=_NOT_QUITE),
         in_every_seed("B1", "error at the end (published < 0.006)", errors[:, -1], high=0.006),
     ]
     rows = [
@@ -237,10 +241,11 @@ _RECOVERY = Experiment(
         trained(
             "B1",
             "a two-layer linear network recovers a matrix of rank 2 from half as many samples as entries",
-            "near 1 to 6000 samples, 0.13 near 15 000, below 0.006 at the end",
+            "near 1 to 5000 samples, 0.13 near 15 000, below 0.01 before 25 000 and below 0.006 at the end",
             f"d = 256, 32 768 samples, {len(SEEDS)} seeds",
             "the same",
             "simple.yaml",
+            shows=False,
         ),
     ),
     measure_recovery,
