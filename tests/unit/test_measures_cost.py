@@ -311,6 +311,7 @@ def test_what_is_called_is_counted_whatever_the_number_of_examples(monkeypatch):
 
     monkeypatch.setattr("sgdlit.measures.prices.BYTE", 0.0)
     two, three, four = map(fixed, (2, 3, 4))
+    assert four > three > two > 0
     assert four - three == pytest.approx(three - two, rel=0.05)
     monkeypatch.setattr("sgdlit.measures.prices.OPERATION", 2 * OPERATION)
     monkeypatch.setattr("sgdlit.measures.prices._VIEW", OPERATION / 2)
