@@ -1,6 +1,6 @@
 """Everything that a GPU decides, unattended: see ``scripts/gpu_check.sh``, which calls this.
 
-    python scripts/gpu_check.py --out report.md             # all parts, under 25 minutes on one GPU
+    python scripts/gpu_check.py --out report.md             # all parts, on one GPU
     python scripts/gpu_check.py --dry-run                   # the same parts at tiny sizes, on a CPU
     python scripts/gpu_check.py --parts graphs streams      # some of them
 

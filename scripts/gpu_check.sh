@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that a GPU decides, in one command of under 25 minutes, for a machine with one CUDA GPU, Python 3.12 and
+# Everything that a GPU decides, in one command, for a machine with one CUDA GPU, Python 3.12 and
 # torch >= 2.8 but without a network. Writes one report, gpu_report.md, and goes on after a part that fails.
 #
 #   scripts/gpu_wheels.sh                  # where there is a network: fetches what such a machine lacks

@@ -4,8 +4,9 @@
     python scripts/other_seeds.py 1000 attia2023 L10 --data data
 
 It shifts the seed of every draw, and prints the verdict of each claim, its failing findings, and where the
-verdict is another than that of the seeds that are reported. Claims that train through ``fit`` or ``sweep``
-are left out: their seeds stand in configs. What does not depend on seeds is found again.
+verdict is another than that of the seeds that are reported; outside the list these are 3000, 3001, …. Claims
+that train through ``fit`` or ``sweep`` are left out: their seeds stand in arguments. What does not depend on
+seeds is found again.
 """
 
 import argparse

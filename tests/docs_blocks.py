@@ -11,6 +11,7 @@ import io
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +19,15 @@ import pytest
 
 from sgdlit.cli.main import main
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+REPOSITORY = Path(__file__).resolve().parent.parent
+DOCS = REPOSITORY / "docs"
+CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md")), *CONFIGS]
+"""Where commands stand: blocks of these pages, and comments at the head of configs."""
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# (\w+\.(?:yaml|py))$")
 _NUMBER = re.compile(r"-?\d+\.\d+")
+_COMMAND = re.compile(r"python -m sgdlit (.*?)\s*(?:# (.*))?(?:&&|; |\)|$)", re.MULTILINE)
 
 
 class Block(NamedTuple):
@@ -38,6 +44,41 @@ def blocks(page: str) -> Iterator[Block]:
         heading = part.partition("\n")[0]
         for language, text in _BLOCK.findall(part):
             yield Block(heading, language, text)
+
+
+class Command(NamedTuple):
+    """A line ``python -m sgdlit ...``: its words after that, and the comment beside it."""
+
+    words: list[str]
+    comment: str
+
+
+def commands(page: Path) -> list[Command]:
+    """Those in the blocks of a page, or in the comments of a config; not those within sentences."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".yaml":
+        lines = [line[1:] for line in text.splitlines() if line.startswith("#  ")]
+        text = "\n".join(lines)
+    else:
+        text = "\n".join(block for _, block in _BLOCK.findall(text))
+    found = _COMMAND.findall(text.replace("\\\n", " "))
+    return [Command(shlex.split(words), comment) for words, comment in found]
+
+
+def configs_of(words: Sequence[str]) -> list[str]:
+    """What follows each ``--config``."""
+    return [value for option, value in pairwise(words) if option == "--config"]
+
+
+def runs_said() -> dict[str, int]:
+    """How many runs a config has, where the comment beside a command says ``N runs``."""
+    found = {}
+    for page in PAGES:
+        for words, comment in commands(page):
+            if count := re.search(r"(\d+) runs", comment):
+                (config,) = configs_of(words)
+                found[config] = int(count[1])
+    return found
 
 
 def run_page(

@@ -131,6 +131,8 @@ def _wrong_value(message: str, places: Places) -> str | None:
         return not_allowed(found[1], found[2], option.hint)
     types = dict.fromkeys(re.findall(r"Expected a <class '(\w+)'>", message))
     words = ["null" if name == "NoneType" else name for name in types]
+    if part := re.match(r"\W?NestedArg\(key='([^']+)'", found[2]):
+        return with_allowed(f"{found[1]}.{part[1]}: there is no such option of {found[1]}, a value", words)
     return with_allowed(f"{found[1]}: {found[2]!r} is not allowed", words) if words else None
 
 

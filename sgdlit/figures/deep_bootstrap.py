@@ -126,7 +126,7 @@ def draw_worlds(worlds: Mapping[int | None, World]) -> "Figure":
     )
     for ax in (errors, gaps):
         ax.plot([], [], "o", color="grey", label="training error ≤ 1 %")
-        ax.legend(fontsize=7.5, framealpha=0.9)
+        ax.legend(fontsize=7.5, framealpha=0.9, loc="best")
     return figure
 
 

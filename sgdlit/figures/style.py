@@ -41,7 +41,8 @@ def finish(ax: "Axes", title: str, x: str, y: str, legend: bool = True, log: str
     ax.tick_params(which="both", labelsize=8)
     ax.grid(True, which="major", alpha=0.3, linewidth=0.6)
     if legend and ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=7.5, framealpha=0.9)
+        # The place is named, since matplotlib warns of the default one where a busy machine takes long.
+        ax.legend(fontsize=7.5, framealpha=0.9, loc="best")
 
 
 def binary_ticks(ax: "Axes", values: Iterable[float]) -> None:

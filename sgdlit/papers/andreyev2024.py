@@ -12,6 +12,7 @@ from sgdlit.figures.style import COLORS, distinct, finish, panels, select
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, NoOptions, Paper, Row, Tables, Workshop
 from sgdlit.papers.support.edges import curve, ends, interval, mean
+from sgdlit.papers.support.fresh_seeds import axis, in_words
 from sgdlit.runs.reading import load_run
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _EDGE = (0.8, 1.2)  # of ε/2 times the batch sharpness
 _BELOW = 0.8  # what ε/2 times λ₁ stays below
 _LATE = 0.5  # the part of a run, its end, over which means are taken
 _STEPS = 12_000
+_SEEDS = 5
+_MEMBERS = f"--ensemble=[{{model.optimizer.lr: [0.2, 0.15]}}, {axis(_SEEDS)}]"
 _SMALL = [f"--data.steps={_STEPS}", f"--trainer.max_steps={_STEPS}", f"--trainer.val_check_interval={_STEPS}"]
 _COLUMNS = {
     "sharpness": "measure/sharpness",
@@ -35,7 +38,7 @@ def measure(o: NoOptions, workshop: Workshop) -> Evidence:
     rows: list[Row] = []
     notes = []
     for size in _BATCH_SIZES:
-        arguments = [f"--data.batch_size={size}", *(_SMALL if workshop.quick else [])]
+        arguments = [f"--data.batch_size={size}", _MEMBERS, *(_SMALL if workshop.quick else [])]
         run = load_run(workshop.fit(f"sgd_{size}", "edge_of_stability/sgd.yaml", *arguments))
         for k, member in enumerate(run.members):
             lr, seed = float(run.value("model.optimizer.lr", k)), int(run.value("seed_everything", k))
@@ -48,7 +51,7 @@ def measure(o: NoOptions, workshop: Workshop) -> Evidence:
                 for row in curve(member, _COLUMNS)
             ]
     findings = [f for lr in distinct(rows, "lr") for f in _findings(lr, select(rows, lr=lr))]
-    return Evidence({"edge": rows}, findings, notes, seeds=f"0 to {max(distinct(rows, 'seed'))}")
+    return Evidence({"edge": rows}, findings, notes, seeds=in_words(_SEEDS))
 
 
 def _findings(lr: float, rows: list[Row]) -> list[Finding]:

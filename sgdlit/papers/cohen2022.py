@@ -8,6 +8,7 @@ from sgdlit.figures.style import COLORS, distinct, finish, panels, select
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, NoOptions, Paper, Row, Tables, Workshop
 from sgdlit.papers.support.edges import curve, edge_of, ends, interval, mean
+from sgdlit.papers.support.fresh_seeds import axis, in_words
 from sgdlit.runs.reading import load_run
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _EDGE = (0.9, 1.1)  # of the preconditioned sharpness over its limit
 _STEPS = 1500
+_SEEDS = 3
+_MEMBERS = f"--ensemble=[{{model.optimizer.lr: [1.0e-2, 5.0e-3, 3.0e-3]}}, {axis(_SEEDS)}]"
 _SMALL = [
     "--model.network.widths=[32,64,64,5]",
     f"--data.steps={_STEPS}", f"--trainer.max_steps={_STEPS}", f"--trainer.val_check_interval={_STEPS}",
@@ -29,13 +32,15 @@ _COLUMNS = {"over_limit": "measure/preconditioned_sharpness_over_limit", "sharpn
 
 def measure(o: NoOptions, workshop: Workshop) -> Evidence:
     """Table ``adam``: by rate and seed, λ₁ and the preconditioned one over its limit, over steps."""
-    run = load_run(workshop.fit("adam", "edge_of_stability/adam.yaml", *(_SMALL if workshop.quick else [])))
+    run = load_run(
+        workshop.fit("adam", "edge_of_stability/adam.yaml", _MEMBERS, *(_SMALL if workshop.quick else []))
+    )
     rows: list[Row] = []
     for k, member in enumerate(run.members):
         lr, seed = float(run.value("model.optimizer.lr", k)), int(run.value("seed_everything", k))
         rows += [{"lr": lr, "seed": seed, **row} for row in curve(member, _COLUMNS)]
     findings = [f for lr in distinct(rows, "lr") for f in _findings(lr, select(rows, lr=lr))]
-    return Evidence({"adam": rows}, findings, seeds=f"0 to {max(distinct(rows, 'seed'))}")
+    return Evidence({"adam": rows}, findings, seeds=in_words(_SEEDS))
 
 
 def _findings(lr: float, rows: list[Row]) -> list[Finding]:

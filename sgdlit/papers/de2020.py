@@ -18,6 +18,7 @@ import numpy as np
 from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, select
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
+from sgdlit.papers.support.fresh_seeds import ONE_SEED, fresh_seeds, in_words
 from sgdlit.papers.support.seed_findings import in_every_seed
 from sgdlit.runs.reading import load_run
 
@@ -38,7 +39,7 @@ class Options:
     the network, where every shortcut is the identity.
 
     Args:
-        seeds: of the initial parameters and of the images.
+        seeds: how many, each of initial parameters and of images.
     """
 
     seeds: int = 5
@@ -48,11 +49,11 @@ def measure(o: Options, workshop: Workshop) -> Evidence:
     """Table ``variances``: of the activations after each block, by kind of network and seed."""
     rows: list[Row] = []
     for kind in _KINDS:
-        for seed in range(o.seeds):
+        for seed in fresh_seeds(o.seeds):
             variances = activations(kind, seed)
             rows += [{"kind": kind, "seed": seed, "block": k, "variance": v} for k, v in enumerate(variances)]
         workshop.progress("networks", len(distinct(rows, "kind")), len(_KINDS))
-    return Evidence({"variances": rows}, _findings(rows))
+    return Evidence({"variances": rows}, _findings(rows), seeds=in_words(o.seeds))
 
 
 def activations(kind: Kind, seed: int) -> list[float]:
@@ -134,7 +135,8 @@ def measure_training(o: Options, workshop: Workshop) -> Evidence:
         ]
         ends[kind, lr] = float(losses[-1]), run.state
         workshop.progress("networks", i + 1, len(_RUNS))
-    return Evidence({"losses": rows}, [_trains(ends, "skipinit"), _trains(ends, "batchnorm"), _fails(ends)])
+    findings = [_trains(ends, "skipinit"), _trains(ends, "batchnorm"), _fails(ends)]
+    return Evidence({"losses": rows}, findings, seeds=in_words(1))
 
 
 def _arguments(kind: Kind, lr: float) -> list[str]:
@@ -143,7 +145,7 @@ def _arguments(kind: Kind, lr: float) -> list[str]:
         "--model.optimizer.lr", str(lr), "--data.shard_size", "16", "--data.batch_size", "16",
         "--data.test_size", "20", "--data.steps", str(_STEPS), "--trainer.val_check_interval", str(_STEPS),
         "--trainer.log_every_n_steps", "1", "--trainer.accelerator", "cpu",
-        "--trainer.enable_progress_bar", "false",
+        "--trainer.enable_progress_bar", "false", *ONE_SEED,
     ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from sgdlit.figures.style import COLORS, finish, panels
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
+from sgdlit.papers.support.fresh_seeds import axis, fresh_seeds, in_words
 from sgdlit.papers.support.seed_findings import in_every_seed, in_the_mean
 from sgdlit.papers.support.slopes import log_slopes
 from sgdlit.runs.reading import load_run
@@ -52,23 +53,23 @@ class Options:
 def measure(o: Options, workshop: Workshop) -> Evidence:
     """Tables ``samples``, a row per network, and ``means``."""
     rows: list[Row] = []
+    count = _SEEDS[workshop.quick]
     for i, d in enumerate(_DIMENSIONS):
-        seeds = list(range(_SEEDS[workshop.quick]))
         folder = workshop.fit(
             f"xor_{d}", "teachers/xor.yaml", "--data.d", str(d), "--data.steps", "1250",
             "--data.test_size", str(_TEST_SIZE[workshop.quick]), "--model.network.widths", f"[{d},64,1]",
             "--model.network.bias", "false", "--trainer.val_check_interval", "5",
             "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false",
             "--trainer.callbacks", _STOP,
-            "--ensemble", f"[{{seed_everything: {seeds}}}]",
+            "--ensemble", f"[{axis(count)}]",
         )  # fmt: skip
-        for seed, member in zip(seeds, load_run(folder).members, strict=True):
+        for seed, member in zip(fresh_seeds(count), load_run(folder).members, strict=True):
             steps, accuracy = member.columns["test/accuracy"]
             reached = steps[accuracy >= _TARGET]
             samples = int(reached[0]) * _BATCH_SIZE if len(reached) else None
             rows.append({"d": d, "seed": seed, "samples": samples})
         workshop.progress("dimensions", i + 1, len(_DIMENSIONS))
-    evidence = Evidence({"samples": rows})
+    evidence = Evidence({"samples": rows}, seeds=in_words(count))
     if any(row["samples"] is None for row in rows):
         statement, found = "networks that reach 99 % accuracy in 20 000 samples", "not all"
         evidence.findings.append(Finding("X1", statement, "all", found, False, "none: a count"))

@@ -18,6 +18,7 @@ from sgdlit.figures.style import COLORS, MARKERS, distinct, finish, panels, sele
 from sgdlit.papers.claim import EXACT, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, Paper, Row, Tables, Workshop
 from sgdlit.papers.support import rate_drop, stochastic_regression
+from sgdlit.papers.support.fresh_seeds import FIRST, in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,6 +77,7 @@ def measure_minibatches(options: Options, workshop: Workshop) -> Evidence:
             Finding("G1", f"{what}: largest distance of S·Var/Γ from 1, or from (N − S)/(N − 1) without "
                     "replacement", f"< {_ROUNDING:.0e}", f"{apart:.1e}", apart < _ROUNDING, EXACT),
         ],
+        seeds=in_words(1),
     )  # fmt: skip
 
 
@@ -83,7 +85,7 @@ def _gradients(shares: Array) -> Array:
     """∇Σ_i w_i C_i of a tanh network, ``[k, P]``, for the shares w of each of k minibatches ``[k, N]``."""
     import torch
 
-    problem = theory.random_regression(_EXAMPLES, 1, 3, 0.7, 0)
+    problem = theory.random_regression(_EXAMPLES, 1, 3, 0.7, FIRST)
 
     def cost(parameters: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         return (own * torch.stack([loss(parameters) for loss in problem.examples])).sum()
@@ -135,6 +137,7 @@ def measure_workers(options: Options, workshop: Workshop) -> Evidence:
     return Evidence(
         {"workers": rows},
         [Finding("G17", statement, f"< {_ROUNDING:.0e}", f"{most:.1e}", most < _ROUNDING, EXACT, note)],
+        seeds=in_words(1),
     )
 
 
@@ -151,7 +154,7 @@ def _parameters_over_steps(workers: int) -> Array:
     from sgdlit.papers.support.initial_networks import initial_network
 
     data = MLPTeacher([8, 16, 3], labels="hard", steps=_WORKERS_STEPS, batch_size=_JOINT_BATCH,
-                      dtype="float64", seed=0)  # fmt: skip
+                      dtype="float64", seed=FIRST)  # fmt: skip
     joint, size = data.batches(torch.device("cpu")), _JOINT_BATCH // workers
 
     class Share(Batches):
@@ -166,7 +169,7 @@ def _parameters_over_steps(workers: int) -> Array:
             return inputs[part], targets[part]
 
     members = [
-        Member(initial_network(lambda: MLP([8, 24, 3]), 0).double(), loss_by_name("cross_entropy"),
+        Member(initial_network(lambda: MLP([8, 24, 3]), FIRST).double(), loss_by_name("cross_entropy"),
                lambda p: torch.optim.SGD(p, lr=0.2))
         for _ in range(workers)
     ]  # fmt: skip

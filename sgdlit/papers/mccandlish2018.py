@@ -14,6 +14,7 @@ import numpy as np
 from sgdlit.figures.style import COLORS, MARKERS, finish, panels, select
 from sgdlit.papers.claim import IN_ERRORS, Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, NoOptions, Paper, Row, Tables, Workshop
+from sgdlit.papers.support.fresh_seeds import axis, fresh_seeds, in_words
 from sgdlit.runs.reading import load_run
 from sgdlit.theory.draws import numbered_generator
 
@@ -27,15 +28,15 @@ _SMALL = [
     "--trainer.max_steps=256",
 ]
 _FAR = 4.0  # standard errors
+_MEMBERS = f"--ensemble=[{axis(100)}]"
 
 # The noise scale along runs
 
 
 def measure_runs(o: NoOptions, workshop: Workshop) -> Evidence:
     """Table ``noise_scale``: by step, the measured scale over seeds with its interval, and the exact one."""
-    run = load_run(
-        workshop.fit("noise", "noisy_quadratic/noise_scale.yaml", *(_SMALL if workshop.quick else []))
-    )
+    arguments = [_MEMBERS, *(_SMALL if workshop.quick else [])]
+    run = load_run(workshop.fit("noise", "noisy_quadratic/noise_scale.yaml", *arguments))
     rows = [_row(run, step) for step in _steps(run)]
     first, last = rows[0], rows[-1]
     far = max(rows, key=lambda row: abs(row["errors"]))
@@ -57,7 +58,7 @@ def measure_runs(o: NoOptions, workshop: Workshop) -> Evidence:
                 f"(95 %, over {seeds} seeds)",
             ),
         ],
-        seeds=f"0 to {seeds - 1}",
+        seeds=in_words(seeds),
     )  # fmt: skip
 
 
@@ -140,15 +141,13 @@ def measure_steps(o: NoOptions, workshop: Workshop) -> Evidence:
     """Table ``gain``: by batch size and start, the best rate and its gain over those of the full gradient."""
     rows: list[Row] = []
     draws = _DRAWS if workshop.quick else 10 * _DRAWS
-    for seed in range(_STARTS):
+    for start, seed in enumerate(fresh_seeds(_STARTS)):
         rng = numbered_generator(seed, 0x5CA1E)
         h = 1 / np.arange(1, _D + 1)
         theta = rng.standard_normal(_D)
         rows += [{"seed": seed, **_gain(h, theta, size, draws, rng)} for size in _SIZES]
-        workshop.progress("starts", seed + 1, _STARTS)
-    return Evidence(
-        {"gain": rows}, [_finding(rows, "rate"), _finding(rows, "gain")], seeds=f"0 to {_STARTS - 1}"
-    )
+        workshop.progress("starts", start + 1, _STARTS)
+    return Evidence({"gain": rows}, [_finding(rows, "rate"), _finding(rows, "gain")], seeds=in_words(_STARTS))
 
 
 def _gain(h: np.ndarray, theta: np.ndarray, size: int, draws: int, rng: np.random.Generator) -> Row:

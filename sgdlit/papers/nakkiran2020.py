@@ -9,24 +9,28 @@ from typing import TYPE_CHECKING
 from sgdlit.figures.deep_bootstrap import World, draw_worlds, fitted_at, worlds_of
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, NoOptions, Paper, Tables, Workshop
+from sgdlit.papers.support.fresh_seeds import axis, in_words
 from sgdlit.runs.reading import load_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_SEEDS = 3
 _LEFT = 0.02  # the bootstrap error at which a world has left the ideal one
 _SMALL = [
     "--model.network.widths=[16,128,5]", "--data.widths=[16,32,5]", "--data.steps=3000",
     "--data.batch_size=32", "--data.test_size=1000", "--trainer.max_steps=3000",
     "--trainer.val_check_interval=3000", "--model.scheduler.T_max=3000", "--model.optimizer.lr=0.2",
     "--ensemble=[{data.shard_size: [200, 1000, null], data.evaluate_train: [true, true, false]},"
-    "{seed_everything: [0, 1, 2]}]",
+    f"{axis(_SEEDS)}]",
 ]  # fmt: skip
+_WORLDS = "{data.shard_size: [1000, 5000, 20000, null], data.evaluate_train: [true, true, true, false]}"
+_LARGE = [f"--ensemble=[{_WORLDS},{axis(_SEEDS)}]"]
 
 
 def measure(o: NoOptions, workshop: Workshop) -> Evidence:
     """Table ``worlds``: errors over steps by number of examples, None for the stream."""
-    folder = workshop.fit("worlds", "deep_bootstrap/teacher.yaml", *(_SMALL if workshop.quick else []))
+    folder = workshop.fit("worlds", "deep_bootstrap/teacher.yaml", *(_SMALL if workshop.quick else _LARGE))
     worlds = worlds_of(load_run(folder))
     finite = {size: worlds[size] for size in sorted(size for size in worlds if size is not None)}
     rows = [
@@ -37,7 +41,7 @@ def measure(o: NoOptions, workshop: Workshop) -> Evidence:
     findings = [_begin_as_one(size, world) for size, world in finite.items()]
     findings += _leave_later(finite)
     findings.append(_split_when_fitted(*next(iter(finite.items()))))
-    return Evidence({"worlds": rows}, findings)
+    return Evidence({"worlds": rows}, findings, seeds=in_words(_SEEDS))
 
 
 # On images: G16
@@ -50,20 +54,18 @@ _CNN = [
     "--data.test_size=500", "--trainer.max_steps=1000", "--trainer.val_check_interval=1000",
     "--trainer.accelerator=cpu", "--trainer.logger=false", "--trainer.enable_progress_bar=false",
 ]  # fmt: skip
-_SEEDS = "{seed_everything: [0, 1, 2]}"
-_PLAIN = (
-    f"--ensemble=[{{data.shard_size: [250, 1000, null], data.evaluate_train: [true, true, false]}},{_SEEDS}]"
-)
-_AUGMENTED = f"--ensemble=[{{data.shard_size: [250, null], data.evaluate_train: [true, false]}},{_SEEDS}]"
+_ALL = "{data.shard_size: [250, 1000, null], data.evaluate_train: [true, true, false]}"
+_FEW = "{data.shard_size: [250, null], data.evaluate_train: [true, false]}"
+_PLAIN, _AUGMENTED = (f"--ensemble=[{worlds},{axis(_SEEDS)}]" for worlds in (_ALL, _FEW))
 _FITTED, _APART = 0.1, 0.05
 
 
 def measure_images(o: NoOptions, workshop: Workshop) -> Evidence:
     """Table ``images``: errors over steps, without and with augmentation, by number of examples."""
     config, small = "deep_bootstrap/shapes.yaml", workshop.quick
-    plain = workshop.fit("images", config, *([*_CNN, _PLAIN] if small else []))
+    plain = workshop.fit("images", config, *([*_CNN, _PLAIN] if small else _LARGE))
     workshop.progress("ensembles", 1, 2)
-    more = [*_CNN, _AUGMENTED] if small else []
+    more = [*_CNN, _AUGMENTED] if small else _LARGE
     augmented = workshop.fit("images_augmented", config, *more, "--data.augment=true")
     workshop.progress("ensembles", 2, 2)
     worlds = {False: worlds_of(load_run(plain)), True: worlds_of(load_run(augmented))}
@@ -76,7 +78,7 @@ def measure_images(o: NoOptions, workshop: Workshop) -> Evidence:
     finite = {
         size: worlds[False][size] for size in sorted(size for size in worlds[False] if size is not None)
     }
-    return Evidence({"images": rows}, _about_images(finite, worlds[True]), seeds="0 to 2")
+    return Evidence({"images": rows}, _about_images(finite, worlds[True]), seeds=in_words(_SEEDS))
 
 
 def _about_images(finite: dict[int, World], augmented: dict[int | None, World]) -> list[Finding]:

@@ -33,7 +33,7 @@ _INTRODUCTION = """
 <h1>Claims about SGD, and what was found</h1>
 <p>Each claim is a statement of a paper, checked by a program: what was predicted, what was found with its
 interval, and whether it lies in its band. The bands of the L claims and those of theory were there before the
-check; margins of the others are ours, and were set with trial runs in view. Where a claim <em>does not
+check; margins of the others are ours, and were set with runs of other seeds. Where a claim <em>does not
 show</em> at the scale of its protocol, that is a result like any other, with its numbers and the reason as
 far as it is known. At quick scale everything runs on two cores.</p>
 """

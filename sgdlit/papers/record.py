@@ -111,7 +111,7 @@ def _seeds_among(options: Mapping[str, Any], prefix: str = "") -> str:
     for name, value in options.items():
         if isinstance(value, Mapping):
             found.append(_seeds_among(value, f"{prefix}{name}."))
-        elif "seed" in name or name == "runs":
+        elif value is not None and ("seed" in name or name == "runs"):
             found.append(f"{prefix}{name} = {value}")
     return ", ".join(filter(None, found))
 

@@ -10,12 +10,14 @@ from sgdlit.figures.style import COLORS, MARKERS, binary_ticks, distinct, finish
 from sgdlit.foundations.files import read_table
 from sgdlit.papers.claim import Claim, Finding
 from sgdlit.papers.paper import Evidence, Experiment, NoOptions, Paper, Row, Tables, Workshop
+from sgdlit.papers.support.fresh_seeds import FIRST, SPLIT, fresh_seeds, in_words
 from sgdlit.papers.support.full_sweeps import drawn_by_sweeps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIZES = (1, 4, 128, 512)
+_SEEDS = 3
 _LR, _BEST_LR = "lr", "best model.optimizer.lr"
 _MEDIANS = "none: medians of three seeds, compared with a margin"
 _FULL = ("lecture/g4_fashion_simple_cnn.yaml", "lecture/g4_cifar10_resnet8.yaml")
@@ -25,9 +27,12 @@ def measure(o: NoOptions, workshop: Workshop) -> Evidence:
     """Table ``steps``: the fewest steps by curve and batch size, with the rate that took them."""
     if not workshop.quick:
         return drawn_by_sweeps(workshop, *_FULL)
-    rows = _fewest_steps(workshop.sweep("targets", "sweeps/quick/teacher_targets.yaml"), "SGD", "averaged")
+    fresh, teacher = {"seeds": fresh_seeds(_SEEDS)}, ("--data.teacher_seed", str(FIRST))
+    store = workshop.sweep("targets", "sweeps/quick/teacher_targets.yaml", *teacher, changed=fresh)
+    rows = _fewest_steps(store, "SGD", "averaged")
     found = {(row["curve"], row["batch_size"]): row for row in rows}
-    return Evidence({"steps": rows}, [*_scaling(found), *_averaging(found), *_best_lrs(found)])
+    findings = [*_scaling(found), *_averaging(found), *_best_lrs(found)]
+    return Evidence({"steps": rows}, findings, seeds=in_words(_SEEDS))
 
 
 def _fewest_steps(store: Path, *curves: str) -> list[Row]:
@@ -114,10 +119,12 @@ def measure_second_order(o: NoOptions, workshop: Workshop) -> Evidence:
         return drawn_by_sweeps(workshop, _FULL[0])
     if workshop.data is None:
         return Evidence(notes=["G5b left out: no data folder (--data or SGDLIT_DATA)"])
-    root = ["--data.root", str(workshop.data)]
-    store = workshop.sweep("second_order", "sweeps/quick/second_order.yaml", *root)
+    arguments = [*SPLIT, "--data.root", str(workshop.data)]
+    fresh = {"seeds": fresh_seeds(_SEEDS)}
+    store = workshop.sweep("second_order", "sweeps/quick/second_order.yaml", *arguments, changed=fresh)
     rows = _fewest_steps(store, "SGD", "K-FAC")
-    return Evidence({"second_order": rows}, _gains({(r["curve"], r["batch_size"]): r for r in rows}))
+    findings = _gains({(r["curve"], r["batch_size"]): r for r in rows})
+    return Evidence({"second_order": rows}, findings, seeds=in_words(_SEEDS))
 
 
 def _gains(found: dict[tuple[str, int], Row]) -> list[Finding]:

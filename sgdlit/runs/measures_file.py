@@ -4,10 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sgdlit.foundations.files import read_table, write_table
 from sgdlit.runs.folder import MEASURES
+from sgdlit.runs.outcomes import Columns
 
-Key = tuple[str, ...]
+SETTINGS = ("examples", "mode")
+"""The columns of text, with which a row was measured."""
+_NO_VALUES = ("step", "member", *SETTINGS)
 
 
 class MeasuresFile:
@@ -63,3 +68,29 @@ class MeasuresFile:
                 return row
         self._rows.append({"step": str(step), "member": member, **self.settings})
         return self._rows[-1]
+
+
+def by_settings(table: Mapping[str, np.ndarray], member: int) -> dict[str, Columns]:
+    """The columns of a member by what they were measured on, such as ``500 examples``.
+
+    Args:
+        table: ``measures.csv`` as columns of equal length, NaN where nothing was measured.
+        member: number in the ensemble; 0 of a run that was trained alone.
+    """
+    found: dict[str, Columns] = {}
+    if not table:
+        return found
+    own = table["member"] == member if "member" in table else np.full(len(table["step"]), member == 0)
+    examples, modes = (table[name] for name in SETTINGS)
+    for n, mode in dict.fromkeys(zip(examples[own].tolist(), modes[own].tolist(), strict=True)):
+        rows = own & (examples == n) & (modes == mode)
+        source = f"{n} examples" if mode == "eval" else f"{n} examples in {mode} mode"
+        columns = {name: _points(table, name, rows) for name in table if name not in _NO_VALUES}
+        found[source] = {name: points for name, points in columns.items() if len(points[0])}
+    return found
+
+
+def _points(table: Mapping[str, np.ndarray], name: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a column, in these rows, where it was measured."""
+    own = rows & ~np.isnan(table[name])
+    return table["step"][own], table[name][own]

@@ -25,6 +25,7 @@ from sgdlit.foundations.errors import UserError, nearest, with_allowed
 from sgdlit.foundations.files import read_table
 from sgdlit.foundations.seals import unsealed
 from sgdlit.runs.folder import CONFIG, MEASURES, METRICS, STATUS, checkpoint_path, versions
+from sgdlit.runs.measures_file import SETTINGS, by_settings
 from sgdlit.runs.outcomes import Columns, Outcome
 from sgdlit.runs.snapshots import snapshot_steps
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from sgdlit.data.keyed_data import KeyedData
 
 _KEYS = ("step", "member")  # the columns that say whose row it is
-_SETTINGS = ("examples", "mode")  # the columns of text in the table of measures
 _NOT_REACHED = ("state", "step", "members", "error")  # of a status; all else is what a run reached
 
 
@@ -220,12 +220,20 @@ class Run:
         """
         path = self.folder / MEASURES
         rows = read_table(path) if path.exists() else []
-        texts = {name: np.array([row.pop(name, "") for row in rows]) for name in _SETTINGS}
+        texts = {name: np.array([row.pop(name, "") for row in rows]) for name in SETTINGS}
         try:
             columns = _as_columns(rows)
         except (ValueError, KeyError) as error:
             raise UserError(f"{path}: not the table of measures of a run") from error
         return columns | texts if rows else {}
+
+    def found(self, member: int) -> dict[str, Columns]:
+        """The columns of :attr:`measured` of a member, by what they were measured on: ``500 examples``.
+
+        Raises:
+            UserError: the file is not such a table.
+        """
+        return by_settings(self.measured, member)
 
     def column(self, name: str, member: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Steps int64 ``[k]`` and values float64 ``[k]`` of one column, where it was measured.

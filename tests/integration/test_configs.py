@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import REPOSITORY
+from docs_blocks import runs_said
 from official_formats import write_cifar10, write_fashion_mnist
 
 from sgdlit.cli.main import COMMANDS, main
 from sgdlit.config.options import find_class, parameters
-from sgdlit.config.shipped import require
+from sgdlit.config.shipped import find, require
 from sgdlit.sweeps import options
 from sgdlit.training.module import Training
 
@@ -111,7 +112,10 @@ def test_sweep_file_can_be_planned(config, tiny_data, tmp_path, monkeypatch, cap
     data = yaml.safe_load(config.read_text())["data"]
     place = ["--data.root", str(tiny_data)] if "root" in data.get("init_args", {}) else []
     assert main(["sweep", "--config", str(config), "--dry-run", *place]) == 0
-    assert "0 stored" in capsys.readouterr().out
+    planned = capsys.readouterr().out
+    assert " runs: 0 stored" in planned
+    said = [count for name, count in runs_said().items() if find(name) == config]
+    assert all(f"\n{count} runs: 0 stored" in planned for count in said)
 
 
 def test_the_sweep_reference_names_every_option():

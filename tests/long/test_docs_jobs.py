@@ -4,10 +4,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from docs_blocks import run_page
+from docs_blocks import PAGES, commands, run_page
 from official_formats import write_fashion_mnist
 
 from sgdlit import load_sweep
+from sgdlit.cli.run_cli import parse_fit
+from sgdlit.config.shipped import find, with_paths
 from sgdlit.foundations.files import read_table
 
 _COMMANDS = ("sweep", "figure", "fit")
@@ -57,3 +59,20 @@ def test_jobs_on_own_data():
     assert not tuned.network().last.weight.equal(first.network().last.weight)
     assert {"test/by_class_1", "test/calibration"} <= set(tuned.metrics)
     assert list((tuned.folder / "measures" / "test_confusion").glob("*.npy"))
+
+
+def _fits() -> list[tuple[str, ...]]:
+    """The arguments of every ``fit`` of shipped configs that pages show, with nothing of the reader's own."""
+    pages = [page for page in PAGES if page.name != "adding.md"]  # which has a test
+    found = [command.words for page in pages for command in commands(page)]
+    words = dict.fromkeys(tuple(words[1:]) for words in found if words[0] == "fit")
+    own = ("--help", "--resume", "base.yaml", "tune.yaml", "mypackage", "mine.", "this")
+    return [each for each in words if not any(part.startswith(own) for part in each)]
+
+
+@pytest.mark.parametrize("arguments", _fits(), ids=" ".join)
+def test_every_fit_that_a_page_shows_can_be_parsed(arguments):
+    for package in ("dog", "pytorch_optimizer", "wandb", "mlflow"):
+        if any(package in find(part).read_text() for part in arguments if find(part)):
+            pytest.importorskip(package)
+    parse_fit(with_paths([part.replace("$s", "0") for part in arguments]))

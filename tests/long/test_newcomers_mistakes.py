@@ -49,6 +49,7 @@ OPTIONS = {
     "--checkpoints.every_n_step 3": "checkpoints.every_n_step: there is no such option of Checkpoints; did y",
     "--figure runcurves": "figure: there is no picture 'runcurves' of a run; did you mean run_curves?",
     "--measures sharpnes": "measures: there is none called 'sharpnes'; did you mean Sharpness?",
+    "--measures basic --measures.budget 0.1": "measures.budget: there is no such option of measures, a value",
     "--model.metrics MulticlassAccuracy": "model.metrics: 'MulticlassAccuracy' is not allowed; allowed: NAME",
 }
 OVERLAYS = {

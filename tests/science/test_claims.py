@@ -1,13 +1,16 @@
 """Every claim of ``sgdlit.papers`` at quick scale, one test for each experiment that decides some."""
 
+import re
 from dataclasses import fields
 from typing import get_args
 
 import pytest
 
-from sgdlit.cli.reproduce import Session, config_path
+from sgdlit.cli.paper_session import Session
+from sgdlit.cli.paper_trainings import config_path
 from sgdlit.papers.catalogue import papers, seconds
 from sgdlit.papers.claim import Claim, Kind
+from sgdlit.papers.support.fresh_seeds import FIRST
 
 EXPERIMENTS = {
     f"{paper.name}:{'+'.join(claim.id for claim in experiment.claims)}": (paper, experiment)
@@ -46,6 +49,8 @@ def test_claims_show_at_quick_scale_or_say_that_they_do_not(name, tmp_path, monk
     assert {finding.claim for finding in evidence.findings} == {claim.id for claim in experiment.claims}
     assert all(finding.interval for finding in evidence.findings)
     assert all(row.keys() == rows[0].keys() for rows in evidence.tables.values() for row in rows)
+    if not any(claim.id.startswith("L") for claim in experiment.claims):
+        assert all(int(seed) >= FIRST for seed in re.findall(r"\d+", evidence.seeds))
     drawn = experiment.draw(evidence.tables)
     assert drawn
     for figure in drawn.values():

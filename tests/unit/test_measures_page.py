@@ -176,3 +176,53 @@ def test_what_may_be_negative_is_drawn_and_a_negative_estimate_of_a_ratio_is_lef
     (_, scales), *_ = lines(panel(figure, "Noise scale"))
     assert [math.isnan(v) for v in scales] == [s == 4 for s in STEPS]
     assert panel(figure, "Noise scale").get_yscale() == "log"
+
+
+def found_afterwards(folder: Path, rows: list[dict]) -> Run:
+    """The run, after ``measure --run`` took these."""
+    write_table(folder / "measures.csv", rows)
+    return load_run(folder)
+
+
+def test_what_was_measured_afterwards_is_marked_by_its_examples(tmp_path):
+    a_run(tmp_path / "run", [{"step": s, "train/loss": 1.0, "measure/sharpness": 3.0 + s} for s in STEPS])
+    rows = [
+        {"step": 0, "measure/sharpness": 2.0, "measure/trace": 9.0, "examples": 200, "mode": "eval"},
+        {"step": 256, "measure/sharpness": 4.0, "measure/trace": 7.0, "examples": 200, "mode": "eval"},
+        {"step": 256, "measure/sharpness": 5.0, "measure/trace": "", "examples": 50, "mode": "train"},
+    ]
+    figure = draw(found_afterwards(tmp_path / "run", rows))
+    ax = panel(figure, "Curvature")
+    drawn = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+    assert list(drawn) == [
+        "sharpness λ₁",
+        "sharpness λ₁, afterwards on 200 examples",
+        "sharpness λ₁, afterwards on 50 examples in train mode",
+    ]
+    own, *found = (line for line in ax.lines if len(line.get_xdata()))
+    assert list(own.get_ydata()) == [3.0 + s for s in STEPS]
+    points = [(list(line.get_xdata()), list(line.get_ydata())) for line in found]
+    assert points == [([0, 256], [2.0, 4.0]), ([256], [5.0])]
+    assert all(line.get_markerfacecolor() == "none" for line in found)
+    assert {line.get_color() for line in found} == {own.get_color()}
+    (trace,) = (line for line in panel(figure, "Trace").lines if len(line.get_xdata()))
+    assert list(trace.get_ydata()) == [9.0, 7.0]
+
+
+def test_what_was_measured_afterwards_of_members_goes_to_each_and_needs_nothing_of_the_run(tmp_path):
+    a_run(
+        tmp_path / "run", [{"step": 0, "member": k, "train/lr": 0.1} for k in range(2)], [{"x": 0}, {"x": 1}]
+    )
+    rows = [
+        {"step": s, "member": k, "measure/sharpness": 10.0 * k + s, "measure/sharpness_limit": 20.0}
+        | {"examples": 64, "mode": "eval"}
+        for s in STEPS
+        for k in range(2)
+    ]
+    figure = draw(found_afterwards(tmp_path / "run", rows))
+    ax = panel(figure, "Curvature")
+    assert [values for _, values in lines(ax)][:2] == [[10.0 * k + s for s in STEPS] for k in range(2)]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "sharpness λ₁, afterwards on 64 examples",
+        "limit of the optimizer (2/ε for SGD)",
+    ]

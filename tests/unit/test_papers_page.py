@@ -180,7 +180,7 @@ def test_states():
 
 
 def test_seeds_come_from_the_options_where_evidence_names_none():
-    options = {"seed": 3, "runs": 20, "inner": {"order_seeds": [0, 1]}, "steps": 5}
+    options = {"seed": 3, "runs": 20, "inner": {"order_seeds": [0, 1], "data_seed": None}, "steps": 5}
     kept = record.entry(HOLDS, Evidence(), {"scale": "quick", "options": options}, (0.0, 0.0))
     assert kept["seeds"] == "seed = 3, runs = 20, inner.order_seeds = [0, 1]"
 

@@ -11,6 +11,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import distance_in_errors, error_limit, mean_and_error
 from sgdlit.papers.claim import IN_ERRORS, Finding
 from sgdlit.papers.paper import Evidence, Row, Tables, Workshop
+from sgdlit.papers.support.fresh_seeds import fresh_seeds, in_words
 from sgdlit.papers.support.quadratic_runs import QuadraticRun
 from sgdlit.runs.reading import Run, load_run, runs_in
 
@@ -37,8 +38,9 @@ Member = tuple[str, Run, QuadraticRun]
 
 def measure_runs(folder: str | None, workshop: Workshop) -> Evidence:
     """Tables ``risk``, ``theory`` and ``runs``, of the runs in ``folder``, or of some that are trained."""
-    given = {run.folder.name: run for run in runs_in(folder)} if folder else _train(workshop)
-    evidence = Evidence()
+    count = 14 if workshop.quick else 40
+    given = {run.folder.name: run for run in runs_in(folder)} if folder else _train(workshop, count)
+    evidence = Evidence(seeds="those of the runs" if folder else in_words(count))
     settings: dict[str, list[Member]] = {}
     for i, (name, run) in enumerate(given.items()):
         described = QuadraticRun(run.config)
@@ -56,13 +58,13 @@ def measure_runs(folder: str | None, workshop: Workshop) -> Evidence:
     return evidence
 
 
-def _train(workshop: Workshop) -> dict[str, Run]:
-    """Runs with momentum, and with a drop of the rate, that differ in their seeds."""
+def _train(workshop: Workshop, count: int) -> dict[str, Run]:
+    """So many runs with momentum, and with a drop of the rate, that differ in their seeds."""
     arguments = {"momentum": _WITH_MOMENTUM, "drop": _WITH_DROP}
-    common, count = (_SMALL, 14) if workshop.quick else ([], 40)
+    common = _SMALL if workshop.quick else []
     found: dict[str, Run] = {}
     for name, own in arguments.items():
-        for seed in range(count):
+        for seed in fresh_seeds(count):
             one = [*common, *own, "--seed_everything", str(seed)]
             run = f"{name}_{seed}"
             found[run] = load_run(workshop.fit(run, "noisy_quadratic/sgd.yaml", *one))

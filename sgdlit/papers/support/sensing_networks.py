@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 from sgdlit.figures.style import COLORS, distinct, finish, panels, select
 from sgdlit.papers.claim import Finding
 from sgdlit.papers.paper import Evidence, Experiment, Row, Tables, Workshop
-from sgdlit.papers.support.sensing_runs import ONE_RUN, QUIET, SQUARED_ERROR, shown_error, trained
+from sgdlit.papers.support.fresh_seeds import ONE_SEED, in_words
+from sgdlit.papers.support.seed_findings import in_every_seed
+from sgdlit.papers.support.sensing_runs import (
+    MEMBERS,
+    ONE_RUN,
+    QUIET,
+    SEEDS,
+    SQUARED_ERROR,
+    shown_error,
+    trained,
+)
 from sgdlit.runs.reading import load_run
 
 if TYPE_CHECKING:
@@ -20,20 +30,20 @@ _DEEP = {"B6": ("cnn", 0.25, "BatchNorm and momentum"), "B7": ("transformer", 0.
 
 
 def measure_deep(options: object, workshop: Workshop) -> Evidence:
-    """Table ``deep``: squared error of unseen minibatches over samples."""
-    evidence = Evidence({"deep": []})
+    """Table ``deep``: squared error of unseen minibatches over samples, by network and seed."""
+    evidence = Evidence({"deep": []}, seeds=in_words(len(SEEDS)))
     for i, (claim, (config, limit, what)) in enumerate(_DEEP.items()):
         file = f"matrix_sensing/{config}{'_small' if workshop.quick else ''}.yaml"
-        folder = workshop.fit(config, file, *QUIET)
-        run = load_run(folder)
-        seen, (_, errors) = run.column("sensing/samples")[1], run.column(SQUARED_ERROR)
-        evidence.tables["deep"] += [
-            {"network": what, "samples": int(s), "error": float(e)} for s, e in zip(seen, errors, strict=True)
-        ]
+        members = load_run(workshop.fit(config, file, *QUIET, *MEMBERS)).members
+        for seed, member in zip(SEEDS, members, strict=True):
+            seen, errors = (member.columns[name][1] for name in ("sensing/samples", SQUARED_ERROR))
+            evidence.tables["deep"] += [
+                {"network": what, "seed": seed, "samples": int(s), "error": float(e)}
+                for s, e in zip(seen, errors, strict=True)
+            ]
         statement = f"ReLU, {what}: Σ(y − p)²/Σy² of the last 20 unseen minibatches"
-        evidence.findings.append(
-            Finding(claim, statement, f"< {limit}", f"{errors[-1]:.3f}", bool(errors[-1] < limit), ONE_RUN)
-        )
+        ends = [float(member.columns[SQUARED_ERROR][1][-1]) for member in members]
+        evidence.findings.append(in_every_seed(claim, statement, ends, high=limit))
         workshop.progress("networks", i + 1, len(_DEEP))
     return evidence
 
@@ -42,8 +52,10 @@ def draw_deep(tables: Tables) -> dict[str, Figure]:
     """Squared error over samples."""
     figure, (ax,) = panels(1, 1, width=5.2, height=3.8)
     for i, network in enumerate(distinct(tables["deep"], "network")):
-        rows = select(tables["deep"], network=network)
-        ax.plot([r["samples"] for r in rows], [r["error"] for r in rows], color=COLORS[i], label=network)
+        for k, seed in enumerate(distinct(tables["deep"], "seed")):
+            rows = select(tables["deep"], network=network, seed=seed)
+            ax.plot([r["samples"] for r in rows], [r["error"] for r in rows], color=COLORS[i], linewidth=1,
+                    label=f"{network}, each seed" if k == 0 else None)  # fmt: skip
     ax.axhline(0.5, color=COLORS[6], linestyle="--", linewidth=1, label="least squares, d²/2 samples: 0.5")
     title = "Matrix sensing by deep networks (B6, B7)"
     finish(ax, title, "samples seen, each once", "Σ(y − p)² / Σy², unseen minibatches", log="y")
@@ -69,7 +81,7 @@ def measure_settings(options: object, workshop: Workshop) -> Evidence:
     """Tables ``targets``, the error over γ, and ``warm_up``, over the rate with and without."""
     rules, gammas, lrs = (list(column) for column in zip(*_TARGETS, strict=True))
     points = f"[{{data.gamma: {gammas}, model.optimizer.lr: {lrs}}}]"
-    errors = _unseen_errors(workshop.fit("targets", _SMALL_CNN, *QUIET, "--ensemble", points))
+    errors = _unseen_errors(workshop.fit("targets", _SMALL_CNN, *QUIET, *ONE_SEED, "--ensemble", points))
     targets: list[Row] = [
         {"rule": rule, "gamma": gamma, "lr": lr, "error": error}
         for rule, gamma, lr, error in zip(rules, gammas, lrs, errors, strict=True)
@@ -78,11 +90,12 @@ def measure_settings(options: object, workshop: Workshop) -> Evidence:
     rows: list[Row] = []
     for k, (name, schedule) in enumerate((("constant", []), ("warm_up", _WARM_UP))):
         points = f"[{{model.optimizer.lr: {list(_WARMED_LRS)}}}]"
-        folder = workshop.fit(f"rates_{name}", _SMALL_CNN, *QUIET, *schedule, "--ensemble", points)
+        folder = workshop.fit(f"rates_{name}", _SMALL_CNN, *QUIET, *ONE_SEED, *schedule, "--ensemble", points)
         found = zip(_WARMED_LRS, _unseen_errors(folder), strict=True)
         rows += [{"schedule": name, "lr": lr, "error": error} for lr, error in found]
         workshop.progress("ensembles", 2 + k, 3)
-    return Evidence({"targets": targets, "warm_up": rows}, [*_about_targets(targets), *_about_warm_up(rows)])
+    findings = [*_about_targets(targets), *_about_warm_up(rows)]
+    return Evidence({"targets": targets, "warm_up": rows}, findings, seeds=in_words(1))
 
 
 def _unseen_errors(folder: Path) -> list[float | None]:
@@ -158,16 +171,16 @@ DEEP_NETWORKS = Experiment(
             "B6",
             "depth, ReLU, BatchNorm and momentum learn it too",
             "an error below 0.25",
-            "three layers, d = 256, 32 768 samples",
-            "ten layers, d = 1024, 524 288 samples",
+            f"three layers, d = 256, 32 768 samples, {len(SEEDS)} seeds",
+            f"ten layers, d = 1024, 524 288 samples, {len(SEEDS)} seeds",
             "cnn.yaml",
         ),
         trained(
             "B7",
             "depth, ReLU, LayerNorm and Adam learn it too",
             "an error below 0.2",
-            "three layers, d = 256, 32 768 samples",
-            "ten layers, d = 1024, 524 288 samples",
+            f"three layers, d = 256, 32 768 samples, {len(SEEDS)} seeds",
+            f"ten layers, d = 1024, 524 288 samples, {len(SEEDS)} seeds",
             "transformer.yaml",
         ),
     ),

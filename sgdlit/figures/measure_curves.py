@@ -1,0 +1,110 @@
+"""How the curves of a panel are drawn: of one run, or of the members of an ensemble.
+
+Of one run, colours are quantities; of an ensemble they are groups of members, and quantities are kinds of
+lines. What was measured afterwards has hollow marks.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sgdlit.figures.measure_panels import Line, Member, Panel, points
+from sgdlit.figures.style import COLORS, finish
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
+_OF_LIMITS: Any = (0, (1, 1))
+_SIZES = 8  # batch sizes that have a line
+_LOG_FROM = 20.0  # the span from which a positive quantity has a logarithmic axis
+_CROWD = 12  # members, of more than which each is drawn faintly
+_TALL = 3  # lines of a legend, from which it has room of its own
+_PER_LINE = 0.09  # of a panel's height
+
+
+def draw_panel(ax: "Axes", panel: Panel, members: Sequence[Member]) -> None:
+    """The curves of a panel, over steps, with title, axes and legend."""
+    several = len(members) > 1
+    shown = list(panel.curves)
+    if several and any(points(curve, members) > 1 for curve in shown if not (curve.faint or curve.limit)):
+        shown = [curve for curve in shown if not curve.faint]
+    kinds = list(dict.fromkeys(curve.column for curve in shown))
+    for curve in shown:
+        look = _look(curve, kinds.index(curve.column), len(members), points(curve, members))
+        for member in members:
+            _draw_curve(ax, curve, member, look, several)
+        if curve.label:  # of several members in black, since colours are theirs
+            ax.plot([], [], **(look | {"alpha": 1.0}), label=curve.label)
+    if panel.title == "Noise scale":
+        _draw_batch_sizes(ax, members)
+    log = panel.log and _wide(ax)
+    finish(ax, panel.title, "step", panel.y, legend=bool(ax.get_legend_handles_labels()[0]),
+           log="y" if log else "")  # fmt: skip
+    if log:
+        ax.set_yscale("log", nonpositive="mask")  # no line to a distance of 0 at the start
+    for curve in shown if not several else []:
+        if curve.band:
+            _draw_band(ax, curve, members[0], COLORS[kinds.index(curve.column) % len(COLORS)])
+
+
+def leave_room(ax: "Axes") -> None:
+    """Raise the top of a panel, so that a legend of several lines covers no curve."""
+    lines = len(ax.get_legend_handles_labels()[0])
+    if lines >= _TALL:
+        scale = ax.yaxis.get_transform()
+        low, high = scale.transform(ax.get_ylim())
+        ax.set_ylim(top=scale.inverted().transform([high + _PER_LINE * lines * (high - low)])[0])
+
+
+def _look(curve: Line, i: int, count: int, points: int) -> dict[str, Any]:
+    """Colour, line, marker of quantity i of a panel, for so many members."""
+    several, special = count > 1, curve.limit or curve.faint
+    look = {
+        "color": "black" if several or curve.limit else COLORS[i % len(COLORS)],
+        "linestyle": _OF_LIMITS if curve.limit else _LINES[i % len(_LINES)] if several else "-",
+        "linewidth": 0.6 if curve.faint else 1.0 if curve.limit or several else 1.4,
+        "alpha": 0.3 if count > _CROWD else 0.4 if curve.faint else 0.75 if several else 1.0,
+        "markersize": 4,
+        "marker": "o" if points == 1 else "." if points < 60 and not (special or several) else None,
+    }
+    hollow = {"marker": "o", "markersize": 5, "markerfacecolor": "none", "linewidth": 0.8}
+    return look if curve.found is None or curve.limit else look | hollow
+
+
+def _draw_curve(ax: "Axes", curve: Line, member: Member, look: dict[str, Any], several: bool) -> None:
+    steps, values = member.points(curve)
+    own = look | {"color": member.color} if several else look
+    shown = np.isfinite(values) & ((values > 0) | (not curve.positive))
+    if len(steps):
+        ax.plot(steps, np.where(shown, values, math.nan), **own)
+
+
+def _draw_band(ax: "Axes", curve: Line, member: Member, color: str) -> None:
+    """The interval; an end that is not finite, or below a logarithmic axis, lies beyond the edge."""
+    steps, low = member.points(curve, "_low")
+    high = member.points(curve, "_high")[1]
+    bottom, top = ax.get_ylim()
+    inside = [ends[np.isfinite(ends) & ((ends > 0) | (ax.get_yscale() != "log"))] for ends in (low, high)]
+    reached = np.concatenate([*inside, [bottom, top]])
+    ax.set_ylim(reached.min(), reached.max())
+    above = 10 * abs(reached.max()) + 1
+    low = np.where(low > reached.min(), low, reached.min())
+    ax.fill_between(steps, low, np.where(np.isfinite(high), high, above), color=color, alpha=0.2, linewidth=0)
+    ax.set_ylim(reached.min(), reached.max())
+
+
+def _draw_batch_sizes(ax: "Axes", members: Sequence[Member]) -> None:
+    sizes = sorted({float(member.batch_size) for member in members if member.batch_size is not None})
+    for k, size in enumerate(sizes[:_SIZES]):
+        ax.axhline(size, color="black", linestyle=":", linewidth=1, label="batch size B" if k == 0 else None)
+
+
+def _wide(ax: "Axes") -> bool:
+    """Whether nothing of what is drawn is negative, and what is not 0 spans more than a factor of 20."""
+    values = np.concatenate([np.asarray(line.get_ydata(), float).reshape(-1) for line in ax.lines])
+    values = values[np.isfinite(values)]
+    above = values[values > 0]
+    return bool(len(above)) and values.min() >= 0 and above.max() > _LOG_FROM * above.min()
