@@ -136,7 +136,7 @@ def test_the_price_is_said_before_and_the_time_after(runs, capsys):
     assert head < begun
     row = next(line for line in lines if line.startswith("BatchSharpness"))
     assert "from 1 on, 1 per doubling" in row
-    # A gradient and a product of 10 times 10 examples, at B = 10: more than twice ten steps, and, as a network
+    # A gradient and a product of 10 times 10 examples, at B = 10: more than twenty steps, and, as a network
     # of this size costs by its operations most of all, not many times as much.
     *_, times, examples, price, share, words = row.split()
     assert (times, examples, words) == ("7", "60", "times")
