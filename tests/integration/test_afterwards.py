@@ -16,6 +16,9 @@ from two_ranks import TWO
 
 from sgdlit.cli.main import main
 from sgdlit.foundations.errors import UserError
+from sgdlit.measures.prices import prices_of
+from sgdlit.measures.work import DRAWN
+from sgdlit.objectives import loss_by_name
 from sgdlit.runs.reading import Run, load_run
 from sgdlit.runs.snapshots import load_snapshot, snapshot_path
 from sgdlit.training.snapshots import Snapshots
@@ -167,12 +170,14 @@ def test_a_dry_run_writes_nothing_and_says_the_price(copied, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "5 steps: 0, 2, 4, 8, 9; 50 examples"
     price = {line.split(":")[0].strip(): float(line.split()[1]) for line in shown[1:-1]}
-    # Of an example a gradient multiplies twice by all 12 704 weights, and by the 160 of the second layer for
-    # its inputs; for each of 12 730 parameters a step takes 64 beside, a pass of a measure twice that. A
-    # product is one to two gradients.
-    gradient, step = (n * (2 * 12704 + 160) + own * 12730 for n, own in ((50, 128), (10, 64)))
-    assert price["GradientNorm"] == pytest.approx(gradient / step, abs=0.01)
-    assert 4 <= price["Trace"] / (gradient / step) <= 7
+    network = load_run(copied).network()
+    found = prices_of(
+        network, loss_by_name("cross_entropy"), torch.zeros(4, 1, 28, 28), torch.zeros(4).long()
+    )
+    gradient = found.gradient.of(50, 50) + found.call
+    assert price["GradientNorm"] == pytest.approx(gradient / found.of_step(10, 1), abs=0.01)
+    probe = found.product.of(50, 50) + found.call + DRAWN * found.vector + 2 * found.call
+    assert price["Trace"] == pytest.approx(price["GradientNorm"] + 3 * probe / found.of_step(10, 1), rel=0.1)
     assert set(price) == {"GradientNorm", "Trace"}
     assert not (copied / "measures.csv").exists()
 

@@ -15,6 +15,8 @@ from sgdlit.training.clock import planned_steps
 
 ALIKE = ("state_dict", "optimizer_states", "lr_schedulers", "sgdlit_best", "global_step")
 DROPOUT = "--model.network=test_measures_presets.WithDropout"
+ENSEMBLE = ["--ensemble=[{seed_everything: [0, 1]}]"]
+TWO = pytest.param(ENSEMBLE, id="two", marks=pytest.mark.slow)
 
 
 class WithDropout(torch.nn.Sequential):
@@ -49,7 +51,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize("more", [[DROPOUT], ["--ensemble=[{seed_everything: [0, 1]}]"]], ids=["one", "two"])
+@pytest.mark.parametrize("more", [[DROPOUT], ENSEMBLE], ids=["one", "two"])
 def test_a_run_ends_bitwise_where_it_ends_without_measures(runs, more):
     assert runs.fit("plain", *more) == 0
     assert runs.fit("measured", *more, "--measures", "full") == 0
@@ -58,7 +60,7 @@ def test_a_run_ends_bitwise_where_it_ends_without_measures(runs, more):
     assert measured_at(runs, "measured", "measure/sharpness_5")[-1] == 20
 
 
-@pytest.mark.parametrize("more", [[DROPOUT], ["--ensemble=[{seed_everything: [0, 1]}]"]], ids=["one", "two"])
+@pytest.mark.parametrize("more", [pytest.param([DROPOUT], id="one"), TWO])
 def test_so_does_a_resumed_run(runs, more):
     for name, measures in {"plain": [], "measured": ["--measures=full"]}.items():
         assert runs.fit(name, *more, *measures, "--trainer.max_steps=8") == 0
@@ -67,7 +69,7 @@ def test_so_does_a_resumed_run(runs, more):
         assert not differences(runs.checkpoint("measured")[part], runs.checkpoint("plain")[part])
 
 
-@pytest.mark.parametrize("more", [[], ["--ensemble=[{seed_everything: [0, 1]}]"]], ids=["one", "two"])
+@pytest.mark.parametrize("more", [pytest.param([], id="one"), TWO])
 def test_a_resumed_run_measures_what_the_whole_one_measures(runs, more):
     assert runs.fit("whole", *more, "--measures=full") == 0
     assert runs.fit("part", *more, "--measures=full", "--trainer.max_steps=8") == 0
