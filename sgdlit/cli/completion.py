@@ -142,7 +142,8 @@ _VALUES: dict[str, Callable[[], Iterator[str]]] = {
 def _options(command: str, words: Sequence[str]) -> set[str]:
     found = {*_GENERAL, *_written_in(_file_of(command))}
     if command in _AS_FIT:
-        found |= _written_in(_PACKAGE / "cli" / "run_options.py") | {"--config", "--print_config", "--ckpt_path"}
+        found |= _written_in(_PACKAGE / "cli" / "run_options.py")
+        found |= {"--config", "--print_config", "--ckpt_path"}
         found |= {"--seed_everything", "--resume" if command == "fit" else "--run"}
         found |= {f"--trainer.{name}" for name in _trainer_options()}
         found |= {f"--checkpoints.{name}" for name in _options_of("sgdlit.training.checkpoints.Checkpoints")}
