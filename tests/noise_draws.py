@@ -81,7 +81,7 @@ def coverage_of_curvature_noise(draws: int, probes: int = 12) -> float:
     return hits / draws
 
 
-def coverage_of_batch_sharpness(draws: int, minibatches: int = 50) -> tuple[float, float]:
+def coverage_of_batch_sharpness(draws: int, minibatches: int = 100) -> tuple[float, float]:
     """How often the intervals of E[ĝᵀĤĝ/‖ĝ‖²] and of E ĝᵀĤĝ/E‖ĝ‖² hold the mean over all minibatches of two
     of 12 examples."""
     generator = torch.Generator().manual_seed(0)

@@ -19,12 +19,12 @@ def listing(out: Path) -> str:
         for experiment in paper.experiments:
             for claim in experiment.claims:
                 entry = kept.get(claim.id, {})
+                state = entry.get("state", record.NOT_RUN)
                 seconds = (
                     f"{entry['seconds']:.0f} s"
-                    if entry
+                    if state != record.NOT_RUN
                     else _about(known.get(paper.name, {}).get(experiment.name))
                 )
-                state = entry.get("state", record.NOT_RUN)
                 text = textwrap.shorten(claim.statement, 84, placeholder=" …")
                 lines.append(f"  {claim.id:5} {state:13} {seconds:>6}  {text}")
                 lines.append(f"{'':29}{textwrap.shorten(claim.source, 84, placeholder=' …')}")

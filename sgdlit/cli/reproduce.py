@@ -60,7 +60,9 @@ def main(arguments: Sequence[str]) -> int:
             plan(target, _session(target, own, out, data), _options_of(target.paper, own), only_missing)
             for target in targets
         )
-        print("\n".join(filter(None, plans)) or "nothing is missing")
+        nothing = "nothing is missing" if targets else "nothing would be run"
+        to_write = [f"would write the page of {out}, from what is known"] if own["page"] else []
+        print("\n".join([*(list(filter(None, plans)) or [nothing]), *to_write]))
         return 0
     # Vectors of some thousand numbers: linear algebra's own threads would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -21,7 +21,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from sgdlit.cli import reporting
-from sgdlit.cli.run_options import Parser, add_options, import_classes
+from sgdlit.cli.run_options import Parser, add_options, configs_first, import_classes
 from sgdlit.config.earlier_classes import forget_defaults_of_others
 from sgdlit.config.files import read_settings
 from sgdlit.config.limits import check_values
@@ -54,7 +54,7 @@ class RunCLI(LightningCLI):
         self.exit_code = 0
         self._origin: str | None = None  # of the weights, in words
         super().__init__(
-            args=[command, *self._expand_run(command, arguments)],
+            args=[command, *configs_first(self._expand_run(command, arguments))],
             parser_class=Parser,
             save_config_callback=None,
             seed_everything_default=0,

@@ -102,6 +102,19 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
     parser.set_defaults({"model": {"class_path": "sgdlit.training.module.Training"}})
 
 
+def configs_first(arguments: list[str]) -> list[str]:
+    """The arguments with all configs before the options, which overrule them wherever they stand."""
+    configs: list[str] = []
+    others: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ("--config", "-c"):
+            configs += [argument, *(value for value in [next(rest, None)] if value is not None)]
+        else:
+            (configs if argument.startswith("--config=") else others).append(argument)
+    return configs + others
+
+
 def import_classes(names: set[str] | None) -> None:
     """Import the classes of the package that a config may name: all, or those with some names."""
     import sgdlit

@@ -1,7 +1,7 @@
 """How the curves of a panel are drawn: of one run, or of the members of an ensemble.
 
 Of one run, colours are quantities; of an ensemble they are groups of members, and quantities are kinds of
-lines. What was measured afterwards has hollow marks.
+lines. What was measured afterwards has hollow marks, others for other examples.
 """
 
 import math
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
+_HOLLOW = {"markersize": 5, "markerfacecolor": "none", "linewidth": 0.8}
+_MARKERS = ("o", "s", "^", "D", "v")  # of what was measured afterwards, by the examples
 _OF_LIMITS: Any = (0, (1, 1))
 _SIZES = 8  # batch sizes that have a line
 _LOG_FROM = 20.0  # the span from which a positive quantity has a logarithmic axis
@@ -28,12 +30,15 @@ _PER_LINE = 0.09  # of a panel's height
 def draw_panel(ax: "Axes", panel: Panel, members: Sequence[Member]) -> None:
     """The curves of a panel, over steps, with title, axes and legend."""
     several = len(members) > 1
+    found = list(dict.fromkeys(c.found for c in panel.curves if c.found is not None))
     shown = list(panel.curves)
     if several and any(points(curve, members) > 1 for curve in shown if not (curve.faint or curve.limit)):
         shown = [curve for curve in shown if not curve.faint]
     kinds = list(dict.fromkeys(curve.column for curve in shown))
     for curve in shown:
         look = _look(curve, kinds.index(curve.column), len(members), points(curve, members))
+        if curve.found is not None and not curve.limit:
+            look |= _HOLLOW | {"marker": _MARKERS[found.index(curve.found) % len(_MARKERS)]}
         for member in members:
             _draw_curve(ax, curve, member, look, several)
         if curve.label:  # of several members in black, since colours are theirs
@@ -62,7 +67,7 @@ def leave_room(ax: "Axes") -> None:
 def _look(curve: Line, i: int, count: int, points: int) -> dict[str, Any]:
     """Colour, line, marker of quantity i of a panel, for so many members."""
     several, special = count > 1, curve.limit or curve.faint
-    look = {
+    return {
         "color": "black" if several or curve.limit else COLORS[i % len(COLORS)],
         "linestyle": _OF_LIMITS if curve.limit else _LINES[i % len(_LINES)] if several else "-",
         "linewidth": 0.6 if curve.faint else 1.0 if curve.limit or several else 1.4,
@@ -70,8 +75,6 @@ def _look(curve: Line, i: int, count: int, points: int) -> dict[str, Any]:
         "markersize": 4,
         "marker": "o" if points == 1 else "." if points < 60 and not (special or several) else None,
     }
-    hollow = {"marker": "o", "markersize": 5, "markerfacecolor": "none", "linewidth": 0.8}
-    return look if curve.found is None or curve.limit else look | hollow
 
 
 def _draw_curve(ax: "Axes", curve: Line, member: Member, look: dict[str, Any], several: bool) -> None:

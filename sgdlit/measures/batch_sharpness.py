@@ -23,7 +23,8 @@ class BatchCurvature(NamedTuple):
 
     Attributes:
         mean: E[ĝᵀĤĝ/‖ĝ‖²].
-        of_means: E[ĝᵀĤĝ]/E‖ĝ‖², another number: large gradients weigh more in it.
+        of_means: E[ĝᵀĤĝ]/E‖ĝ‖², another number: large gradients weigh more in it. Its interval is infinite
+            below 100 minibatches.
         quotients: ĝᵀĤĝ/‖ĝ‖² of each minibatch, float64 ``[m]``.
     """
 
@@ -78,7 +79,8 @@ def drawn_minibatches(batches: Iterable[Batch], size: int, count: int, key: Key)
 class BatchSharpness(CurvatureMeasure):
     """``measure/batch_sharpness`` over minibatches that are drawn from the examples, with its interval.
 
-    Beside it ``measure/batch_sharpness_of_means``, each with ``_low`` and ``_high``.
+    Beside it ``measure/batch_sharpness_of_means``, each with ``_low`` and ``_high``, which for the second are
+    infinite below 100 minibatches.
 
     Args:
         minibatches: m.

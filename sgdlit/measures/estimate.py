@@ -9,6 +9,8 @@ from torch import Tensor
 from sgdlit.foundations.intervals import jackknifed_ratios, skewed_interval
 from sgdlit.foundations.philox import derive_key, integers
 
+_PAIRS = 100  # from which on the interval of a ratio holds it as often as it says
+
 
 class Estimate(NamedTuple):
     """A mean, and the ends of its 95 % interval."""
@@ -33,10 +35,11 @@ def mean_of(draws: Tensor) -> Estimate:
 
 def ratio_of_means(numerators: Tensor, denominators: Tensor) -> Estimate:
     """E a / E b, the ratio of the means of independent pairs, ``[m]`` each, b > 0: with the interval of the
-    mean of its jackknife's values, see :func:`jackknifed_ratios`."""
+    mean of its jackknife's values, see :func:`jackknifed_ratios`; an infinite one where m < 100, as single
+    pairs may decide a ratio, and fewer would hold it less often than they say."""
     a, b = (values.detach().double().cpu() for values in (numerators, denominators))
     ratio = float(a.mean() / b.mean())
-    if len(a) < 2:
+    if len(a) < _PAIRS:
         return Estimate(ratio, -math.inf, math.inf)
     return Estimate(ratio, *skewed_interval(jackknifed_ratios(a.numpy(), b.numpy())))
 

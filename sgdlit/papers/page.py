@@ -171,10 +171,10 @@ def _how(named: str, claims: Sequence[Claim], entry: Entry | None) -> str:
     if entry is not None:
         scale, seeds = entry["protocol"]["scale"], entry["seeds"] or "as in the protocol"
         named_seeds = seeds if "=" in seeds else f"seeds {seeds}"
-        brief = f": {scale} scale, {_time(entry['seconds'])}, {named_seeds}"
+        brief = f": {scale} scale, {_time(entry)}, {named_seeds}"
         facts |= {
             "seeds": seeds,
-            "time": f"{_time(entry['seconds'])}, on {entry['when']}",
+            "time": f"{_time(entry)}, on {entry['when']}",
             "machine": entry["machine"],
             "versions": ", ".join(f"{name} {number}" for name, number in entry["versions"].items()),
         }
@@ -194,10 +194,18 @@ def _at_full_scale(named: str, claims: Sequence[Claim]) -> str:
     return "\n".join(lines)
 
 
-def _time(seconds: float) -> str:
-    if seconds >= 600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+def _time(entry: Entry) -> str:
+    """The processors' time, which depends little on what else a machine does; else the time."""
+    of_processors: float | None = entry.get("cpu_seconds")
+    seconds: float = entry["seconds"] if of_processors is None else of_processors
+    text = (
+        f"{seconds:.1f} s"
+        if seconds < 10
+        else f"{seconds:.0f} s"
+        if seconds < 600
+        else f"{seconds / 60:.0f} min"
+    )
+    return text if of_processors is None else f"{text} of a processor"
 
 
 def _linked(text: str) -> str:

@@ -1,5 +1,6 @@
 """A budget for measures: what is refused, and which change of the plan would keep to it."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -34,11 +35,17 @@ def check_budget(
     if not changes:
         raise UserError(
             f"{problem}, and no single change makes it fit: not other examples, steps, or a measure less; "
-            f"allowed: {plan.share:.2g} or more, or null for no limit"
+            f"allowed: {_rounded_up(plan.share)} or more, or null for no limit"
         )
     words = [f"{what} ({in_percent(share)})" for what, share in changes]
     others = f"; or {'; or '.join(words[1:])}" if words[1:] else ""
     raise UserError(f"{problem}; cheapest change: {words[0]}{others}")
+
+
+def _rounded_up(share: float) -> str:
+    """With two digits, and no less than it is."""
+    unit = 10.0 ** (math.floor(math.log10(share)) - 1)
+    return f"{math.ceil(share / unit - 1e-9) * unit:.2g}"
 
 
 def _changes(

@@ -82,7 +82,8 @@ class Training(LightningModule):
             ``sgdlit.algorithms.transforms``; None for nothing.
         steps_per_call: steps that one call of ``training_step`` takes. ``auto`` takes so many that a call
             lasts about a tenth of a second, and one where something in the run acts inside each step
-            (clipping, accumulation, several ranks, unknown callbacks). No number depends on it.
+            (clipping, accumulation, several ranks, unknown callbacks). No number depends on it, but for
+            rounding where it is 1 and Lightning's own loop takes the steps.
         engine: what takes them, see ``sgdlit.algorithms.engines``; ``auto`` chooses.
         groups: by a name of yours, parameters with a rate or a decay of their own, or frozen, see
             :class:`ParameterGroup`.

@@ -211,6 +211,19 @@ def test_full_scale_needs_data_where_sweeps_train_on_images(tmp_path, capsys, mo
     kept = claims(tmp_path, "shallue2018")["G7"]
     assert (kept["state"], kept["protocol"]["data"]) == ("not run", False)
     assert [path.name for path in (tmp_path / "shallue2018").iterdir()] == ["claims.json"]
+    assert main(["--out", str(tmp_path)]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("  G7 "))
+    assert line.split()[1:3] == ["not", "run"]
+    assert line.split()[3].startswith("≈")  # what it takes, and not what finding nothing took
+
+
+def test_a_dry_run_of_the_page_says_that_it_would_be_written(tmp_path, capsys):
+    assert main(["--page", "--dry-run", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "nothing would be run",
+        f"would write the page of {tmp_path}, from what is known",
+    ]
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_processes_do_not_write_one_paper(own, tmp_path, capsys):

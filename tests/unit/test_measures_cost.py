@@ -6,6 +6,7 @@ Truth: passes through the network are counted as they are made, by a hook on the
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
@@ -34,7 +35,7 @@ from sgdlit.measures.work import DRAWN, Sizes, Work, Works, not_yet_done
 from sgdlit.models import MLP, WideResNet
 from sgdlit.models.quadratic import Quadratic
 from sgdlit.objectives import loss_by_name
-from sgdlit.training.measure_budget import check_budget
+from sgdlit.training.measure_budget import _rounded_up, check_budget
 from sgdlit.training.measure_plan import Plan, in_percent, plan_of, planned_share, prices_of_member
 from sgdlit.training.measure_views import View
 
@@ -414,6 +415,16 @@ def refusal(budget: float, measures: list[Measure], view: View, **given: Any) ->
 
 
 LONG: dict[str, Any] = {"shard_size": 4000, "steps": 50_000}
+
+
+def test_the_budget_that_a_refusal_allows_is_enough():
+    """It is rounded up."""
+    said = refusal(1e-9, [Trace()], View(None, None, 20, "eval", 8))
+    allowed = float(re.search(r"allowed: (\S+) or more", said)[1])
+    share = plan([Trace()], View(None, None, 20, "eval", 8)).share
+    assert share <= allowed <= 1.1 * share
+    for share, words in ((0.5131, "0.52"), (0.5, "0.5"), (28.4, "29"), (0.00999, "0.01"), (144.2, "1.5e+02")):
+        assert _rounded_up(share) == words
 
 
 @pytest.mark.parametrize("budget", [3.0, 8.0])

@@ -51,7 +51,7 @@ PAIRS: dict[str, tuple[str, Point, Point]] = {
 """In words: the claim, the runs that are to be better, and those they are compared with."""
 
 _REASONS = {
-    "F6b": "; at equal epochs B = 64 makes a quarter of the updates",
+    "F6b": "; at equal epochs B = 64 makes a quarter of the updates of B = 16",
     "F7a": "; at equal epochs n = 4 makes four times as many updates, which at this size gains nothing",
 }
 """Why a claim does not show, as far as that is known."""
