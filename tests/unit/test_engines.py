@@ -455,7 +455,11 @@ def test_without_a_compiler_one_run_puts_updates_off_and_several_are_stacked(no_
     engines.run(Block(7, 24, data))
     assert engines.description()["engine"] == "put_off"
     torch.testing.assert_close(parameters(begun), parameters(whole), rtol=0, atol=1e-12)
-    several = EngineGroup([member(seed=k, **run) for k in (0, 1)], "auto", machine())
+    members = [member(seed=k, **run) for k in (0, 1)]
+    several = EngineGroup(members, "auto", machine())
     several.run(Block(0, 1, data * 2))
     assert several.description()["engine"] == "rank_one"
-    several.observe(Block(1, 1, data * 2))
+    seen = several.observe(Block(1, 1, data * 2)).cost  # of the parameters that rank_one moves
+    for k, one in enumerate(members):
+        alone = EngineGroup([one], "loop", machine()).observe(Block(1, 1, data)).cost
+        torch.testing.assert_close(seen[k : k + 1], alone, rtol=1e-10, atol=1e-12)

@@ -205,6 +205,7 @@ def test_what_was_measured_afterwards_is_marked_by_its_examples(tmp_path):
     assert points == [([0, 256], [2.0, 4.0]), ([256], [5.0])]
     assert all(line.get_markerfacecolor() == "none" for line in found)
     assert {line.get_color() for line in found} == {own.get_color()}
+    assert len({line.get_marker() for line in found}) == len(found)  # so that they are told apart
     (trace,) = (line for line in panel(figure, "Trace").lines if len(line.get_xdata()))
     assert list(trace.get_ydata()) == [9.0, 7.0]
 
