@@ -6,7 +6,7 @@ Each row has a target, from the literature and from what was found achievable; s
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -29,13 +29,7 @@ from sgdlit.data.finite import shapes
 from sgdlit.data.members import MembersData
 from sgdlit.data.shards import PerChannel, Shard
 from sgdlit.foundations.philox import derive_key
-from sgdlit.measures.curvature import (
-    STEPS_OF_PART,
-    cold_start,
-    part_of_cold_start,
-    to_start_from,
-    warm_start,
-)
+from sgdlit.measures.curvature import cold_start, refined_warm_start, to_start_from
 from sgdlit.measures.distance import Distance
 from sgdlit.measures.example_norms import example_norms
 from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
@@ -132,6 +126,19 @@ def norms(name: str, steps: int, most: float, rounds: int) -> list[Row]:
     return [base, row._replace(target=most)]
 
 
+class WatchedHessian(HessianProducts):
+    """Whose products with parts of its examples are counted, each by the part's share of them."""
+
+    def of_first(self, count: int) -> HessianProducts:
+        self.part = super().of_first(count)
+        return self.part
+
+    @property
+    def products_of_part(self) -> float:
+        """Since the last of them was made."""
+        return self.part.products * self.part.examples / self.examples
+
+
 class Timed:
     """A matrix whose products are counted and timed."""
 
@@ -146,8 +153,8 @@ class Timed:
 
 def eigenvalues(name: str, steps: int) -> list[Row]:
     """How many products eigenvalues to 1e-3 need: the most over the Hessians after some steps; and how long
-    Lanczos's own algebra takes, in time of its products. Starts are cold, or those of a Hessian before; a
-    cold one's products with a part of the examples count by their share."""
+    Lanczos's own algebra takes, in time of its products. Starts are cold, or those of a Hessian before; their
+    products with a part of the examples count by their share."""
     counts: dict[str, float] = {}
     seconds: dict[str, float] = {}
     own: list[float] = []
@@ -155,19 +162,18 @@ def eigenvalues(name: str, steps: int) -> list[Row]:
     for later in (0, 1, 11, 111):
         network, inputs, targets = trained(name, steps + later)
         batches = list(zip(inputs.split(500), targets.split(500), strict=True))
-        hessian = HessianProducts(network, LOSS, batches)
+        hessian = WatchedHessian(network, LOSS, batches)
         for k in (1, 5):
             cold = start_vector(hessian.gradient, 0, "bench", later)
-            first = cold_start(hessian, cold) if k == 1 else cold
-            before = STEPS_OF_PART * part_of_cold_start(hessian.examples) / hessian.examples if k == 1 else 0
-            starts = {"cold": first} | (
-                {"warm": warm_start(old[k], hessian.gradient, cold, k)} if k in old else {}
-            )
-            for how, start in starts.items():
-                found, spent, share = timed_lanczos(hessian, start, k)
+            first: Callable[[HessianProducts], Tensor] = partial(cold_start, random=cold)
+            starts = {"cold": first if k == 1 else lambda _, cold=cold: cold}
+            if k in old:
+                starts["warm"] = partial(refined_warm_start, old=old[k], random=cold, count=k)
+            for how, make in starts.items():
+                found, spent, share = timed_lanczos(hessian, make(hessian), k)
                 key = f"top {k}, {how}"
-                spent_on = found.products + (before if how == "cold" else 0)
-                counts[key] = max(counts.get(key, 0), spent_on if found.converged else 10**6)
+                whole = found.products + (hessian.products_of_part if k == 1 else 0)
+                counts[key] = max(counts.get(key, 0), whole if found.converged else 10**6)
                 seconds[key] = max(seconds.get(key, 0.0), spent)
                 own.append(share)
                 old[k] = to_start_from(found)

@@ -46,8 +46,9 @@ class ProbedMeasure(CurvatureMeasure):
 
 
 _PART, _OF = 64, 256  # a cold start looks at some of the examples, where there are so many
-STEPS_OF_PART = 5
-"""Lanczos steps of a cold start with the Hessian of a part of the examples."""
+STEPS_OF_PART = 5, 3
+"""Lanczos steps of a cold and of a warm start with the Hessian of a part of the examples."""
+_NEARLY_ALONG = 0.5**0.5  # more than half of its squared length
 _ALONG = 0.25  # share of the gradient's length from which on the old sharpest direction is taken to be one
 
 
@@ -68,7 +69,7 @@ def top_of(run: RunAtStep, count: int, tolerance: float, old: Tensor | None = No
     hessian = run.once(hessian_of)
     start = start_vector(hessian.gradient, run.data.seed, "sharpness", run.step)
     if old is not None:
-        start = warm_start(old, hessian.gradient, start, count)
+        start = refined_warm_start(hessian, old, start, count)
     elif count == 1:
         start = cold_start(hessian, start)
     return lanczos(hessian, start, min(count, hessian.size), tolerance, vectors=True)
@@ -125,12 +126,37 @@ def cold_start(hessian: HessianProducts, random: Tensor) -> Tensor:
         hessian: of all examples.
         random: ``[P]``.
     """
-    start = gradient_start(hessian.gradient, random)
-    part = part_of_cold_start(hessian.examples)
+    return _refined(hessian, gradient_start(hessian.gradient, random), random, STEPS_OF_PART[0])
+
+
+def refined_warm_start(hessian: HessianProducts, old: Tensor, random: Tensor, count: int) -> Tensor:
+    """Where to start from what an earlier step found, ``[P]``: :func:`warm_start`, for one eigenvalue with a
+    few Lanczos steps of the Hessian of a part of the examples, as in :func:`cold_start`.
+
+    A gradient that is nearly along the old eigenvector knows today's directions better than that does: then
+    the start is the cold one.
+
+    Args:
+        hessian: of all examples.
+        old: eigenvectors and the Ritz vector that followed, ``[P, k]``, each of length 1.
+        random: ``[P]``.
+        count: of eigenvalues.
+    """
+    start = warm_start(old, hessian.gradient, random, count)
+    if count > 1:
+        return start
+    along = abs(float(torch.dot(old[:, 0].to(random), hessian.gradient))) / float(hessian.gradient.norm())
+    if along > _NEARLY_ALONG or along <= _ALONG:
+        return cold_start(hessian, random)
+    return _refined(hessian, start, random, STEPS_OF_PART[1])
+
+
+def _refined(hessian: HessianProducts, start: Tensor, random: Tensor, steps: int) -> Tensor:
+    part = part_of_start(hessian.examples)
     if not part:
         return start
-    krylov = Krylov(hessian.of_first(part), start, STEPS_OF_PART)
-    while len(krylov) < STEPS_OF_PART and not krylov.ended:
+    krylov = Krylov(hessian.of_first(part), start, steps)
+    while len(krylov) < steps and not krylov.ended:
         krylov.extend()
     if len(krylov) < 2:
         return start
@@ -140,8 +166,8 @@ def cold_start(hessian: HessianProducts, random: Tensor) -> Tensor:
     return first + 0.3 * second + 0.05 * random / random.norm()
 
 
-def part_of_cold_start(examples: int) -> int:
-    """How many of the examples :func:`cold_start` looks at; 0 where the gradient alone is its start."""
+def part_of_start(examples: int) -> int:
+    """How many of the examples a start looks at with some Lanczos steps; 0 where it takes none."""
     return _PART if examples >= _OF else 0
 
 
@@ -167,5 +193,5 @@ def work_of_top(sizes: Sizes, count: int, tolerance: float) -> Works:
     products = expected_products(min(count, sizes.parameters), tolerance, sizes.parameters)
     found = work_of_lanczos(products, sizes.examples)
     if count == 1:
-        found = found._replace(gradients=part_of_cold_start(sizes.examples))
+        found = found._replace(gradients=part_of_start(sizes.examples))
     return work_of_hessian(sizes) | {(top_of, count, tolerance): found}

@@ -27,7 +27,7 @@ from sgdlit.measures.curvature import (
     STEPS_OF_PART,
     cold_start,
     gradient_start,
-    part_of_cold_start,
+    part_of_start,
     to_start_from,
     warm_start,
 )
@@ -444,7 +444,7 @@ def test_a_cold_start_looks_at_a_part_of_the_examples_however_they_are_cut():
     random = start_vector(whole.gradient, 0, "test", 0)
     start = cold_start(whole, random)
     torch.testing.assert_close(start, cold_start(in_parts, random), rtol=1e-10, atol=1e-12)
-    assert part_of_cold_start(512) == 64
+    assert part_of_start(512) == 64
     first = dense(network, CrossEntropy(), x[:64], y[:64])
     of_part = torch.linalg.eigh(first)[1][:, -1]
     assert abs(float(of_part @ start / start.norm())) > 0.8, "along the sharpest direction of the part"
@@ -452,7 +452,7 @@ def test_a_cold_start_looks_at_a_part_of_the_examples_however_they_are_cut():
     truth = float(torch.linalg.eigvalsh(dense(network, CrossEntropy(), x, y))[-1])
     assert float(found.values[0]) == pytest.approx(truth, rel=2e-3)
     from_gradient = lanczos(whole, gradient_start(whole.gradient, random), 1)
-    assert found.products + STEPS_OF_PART / 8 < from_gradient.products
+    assert found.products + STEPS_OF_PART[0] / 8 < from_gradient.products
     few = HessianProducts(network, CrossEntropy(), cut(x[:200], y[:200], 50))
     assert torch.equal(cold_start(few, random), gradient_start(few.gradient, random))
 
