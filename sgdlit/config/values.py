@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 
+_TYPES = ("int", "float", "complex", "list", "dict", "bytes")  # which nobody means by a value
 _MOST = 60  # names that a message lists
 
 
@@ -120,7 +121,8 @@ def not_allowed(key: str, value: Any, hint: Any) -> str:
             install = how_to_install(error.name) if isinstance(error, ModuleNotFoundError) else None
             reason = f" ({error}{f'; install it with: {install}' if install else ''})"
     problem = f"{key}: {value!r} is not {'a class that can be imported' if reason else 'allowed'}{reason}"
-    meant = did_you_mean(name.rpartition(".")[2], allowed if classes else []) or did_you_mean(name, allowed)
+    names = [each for each in allowed if each not in _TYPES]
+    meant = did_you_mean(name.rpartition(".")[2], names if classes else []) or did_you_mean(name, names)
     return with_allowed(problem + meant, _few(name, allowed))
 
 
