@@ -5,7 +5,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -101,6 +101,17 @@ class Block:
         """Its first step alone."""
         return Block(self.start, 1, self.members)
 
+    @property
+    def end(self) -> int:
+        """Updates made after its last step."""
+        return self.start + self.count
+
+    def cut(self, steps: Iterable[int]) -> "Iterator[Block]":
+        """The block in parts, each of which ends after so many updates, or with the block."""
+        ends = sorted({step for step in steps if self.start < step < self.end} | {self.end})
+        for start, end in zip([self.start, *ends], ends, strict=False):
+            yield Block(start, end - start, self.members)
+
     def batch(self, k: int, members: slice) -> Batch:
         """What some members see at step ``start + k``: inputs and targets ``[K, B, ...]``."""
         chosen = self.members[members]
@@ -128,8 +139,8 @@ class Block:
 
     def pieces(self, member: int) -> Iterator[Batch]:
         """What one member sees, in pieces of consecutive steps: inputs and targets ``[k, B, ...]``."""
-        step, end = self.start, self.start + self.count
-        while step < end:
-            inputs, targets = self.members[member].stack(step, end - step)
+        step = self.start
+        while step < self.end:
+            inputs, targets = self.members[member].stack(step, self.end - step)
             yield inputs, targets
             step += len(inputs)

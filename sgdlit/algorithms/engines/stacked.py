@@ -14,7 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map_only
 
 from sgdlit.algorithms import rules
-from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation
+from sgdlit.algorithms.engines.base import NO_LOOK, Engine, Look, Losses, Machine, Observation
 from sgdlit.algorithms.engines.captured import CapturedStep
 from sgdlit.algorithms.engines.recording import contiguous_products, updates_by_products
 from sgdlit.algorithms.member import Member
@@ -66,14 +66,20 @@ class StackedEngine(Engine):
         self.plays: dict[Any, Step] = {}
 
     def run(self, block: Block) -> Losses:
+        return self.run_looking(block, NO_LOOK)
+
+    def run_looking(self, block: Block, look: Look) -> Losses:
         each = [member.hyperparameters(self.rule, block.start, len(block)) for member in self.members]
         hyperparameters, penalized = self.table(each)
         found = []
         with torch.no_grad():
-            for batch, own, is_penalized in zip(self.batches(block), hyperparameters, penalized, strict=True):
+            steps = zip(self.batches(block), hyperparameters, penalized, strict=True)
+            for step, (batch, own, is_penalized) in enumerate(steps, block.start + 1):
                 values = (self.parameters, self.rest, self.state, *batch, own)
                 found.append(self.play(is_penalized, batch, values)(*values))
-        rules.write_step(self.rule, [member.optimizer for member in self.members], block.start + len(block))
+                if step in look.steps:
+                    look.call(step)
+        rules.write_step(self.rule, [member.optimizer for member in self.members], block.end)
         shape = (len(block), len(self.members))
         return Losses(*(torch.stack(part).reshape(shape) for part in zip(*found, strict=True)))
 
