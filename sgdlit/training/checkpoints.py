@@ -17,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from sgdlit.data.batches import Block
 from sgdlit.foundations.console import say, warn
 from sgdlit.foundations.errors import UserError, in_words, refused_by_the_system
+from sgdlit.runs.charts import Charts
 from sgdlit.runs.checkpoint_files import save_checkpoint
 from sgdlit.runs.folder import checkpoint_path, write_failure
 from sgdlit.runs.metrics_file import MetricsFile
@@ -167,6 +168,9 @@ class Checkpoints(Callback):
         if tables:
             tables[0].keep_through_a_loss_of_power()
             checkpoint["sgdlit_table"] = tables[0].seal
+        for charts in (logger for logger in trainer.loggers if isinstance(logger, Charts)):
+            charts.experiment.flush()
+            checkpoint["sgdlit_charts"] = charts.state
 
     def _save_resume(self, trainer: Trainer) -> None:
         self._due, self._saved_step = False, trainer.global_step
