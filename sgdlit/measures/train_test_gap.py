@@ -63,7 +63,7 @@ def train_test_gap(
         test: batches of test examples.
         population: N, the size of the training set.
     """
-    return gap_of(*(mean_loss(network, loss, b) for b in (training, test)), population=population)
+    return gap_of(mean_loss(network, loss, training), mean_loss(network, loss, test), population)
 
 
 def gap_of(
