@@ -12,7 +12,7 @@ from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
 from sgdlit.measures.example_gradients import example_gradients
-from sgdlit.measures.from_scripts import of_each
+from sgdlit.measures.from_scripts import of_each, of_mean
 from sgdlit.measures.gradient_noise import Noise, noise_of_parts
 from sgdlit.measures.mean_gradient import (
     MeanLoss,
@@ -59,6 +59,7 @@ def noise_of_batch(
         return _noise_of_examples(network, loss, batch, population, checked)
     if not 2 <= parts <= len(inputs):
         raise UserError(f"parts: {parts} is not possible for a batch of {len(inputs)}; allowed: 2 or more")
+    loss = of_mean(loss)
     refuse_not_finite(network)
     norms, sizes = [], [len(x) for x in inputs.tensor_split(parts)]
     with preserved(network) as looked_at, torch.enable_grad():

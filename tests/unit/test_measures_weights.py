@@ -30,6 +30,7 @@ from sgdlit.measures import (
     weight_matrices,
     weight_norms,
 )
+from sgdlit.measures.mean_gradient import inner_product
 from sgdlit.measures.singular_values import largest_singular_values
 from sgdlit.models import MLP, DeepLinear, SimpleCNN
 from sgdlit.models.sensing import BilinearForm
@@ -109,6 +110,19 @@ def test_the_way_between_parameters():
         math.sqrt(0.5)
     )
     assert math.isnan(cosine(update(start, start), update(start, end)))
+
+
+@pytest.mark.parametrize("size", [(3, 2), (700, 300), ()])
+@pytest.mark.parametrize(("dtype", "digits"), [(torch.float32, 1e-8), (torch.float64, 1e-14)])
+def test_inner_products_are_exact_whatever_the_number_of_numbers(size, dtype, digits):
+    torch.manual_seed(0)
+    a, b = (torch.randn(size).to(dtype) for _ in range(2))
+    x, y = (t.double().flatten().numpy() for t in (a, b))
+    scale = max(x @ x, y @ y)
+    for one, other, exact in ((a, b, math.fsum(x * y)), (a, a, math.fsum(x * x))):
+        assert abs(inner_product(one, other) - exact) <= digits * scale
+    half = a.bfloat16()
+    assert inner_product(half, half) == inner_product(half.float(), half.float())
 
 
 def test_distances_of_layers_add_up_to_that_of_the_network():
