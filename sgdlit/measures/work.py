@@ -54,6 +54,7 @@ class Sizes:
         parameters: P, those that are trained.
         matrices: how many of the trained tensors are matrices or convolutions.
         normalized: whether there is BatchNorm.
+        outputs: C, of one example.
     """
 
     step: int
@@ -65,6 +66,7 @@ class Sizes:
     parameters: int
     matrices: int = 0
     normalized: bool = False
+    outputs: int = 1
 
 
 def work_of_needs(needs: Iterable[str], sizes: Sizes) -> Works:
