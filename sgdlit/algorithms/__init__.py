@@ -5,7 +5,7 @@ of batches, with the engine that fits them. ``rules`` holds the update rules of 
 ``engines`` what takes the steps; ``mixing`` what runs that touch each other exchange.
 """
 
-from sgdlit.algorithms.engines import EngineGroup, EngineName, Machine
+from sgdlit.algorithms.engines import EngineGroup, EngineName, Look, Machine
 from sgdlit.algorithms.member import Member
 
-__all__ = ["EngineGroup", "EngineName", "Machine", "Member"]
+__all__ = ["EngineGroup", "EngineName", "Look", "Machine", "Member"]

@@ -8,7 +8,7 @@ exchanged: momentum and other state stay with each worker.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -44,13 +44,9 @@ class Mixing(ABC):
             UserError: naming the key, its value and what is allowed.
         """
 
-    def parts(self, block: Block) -> Iterator[Block]:
-        """The block, cut where an exchange is due."""
-        step, end = block.start, block.start + len(block)
-        while step < end:
-            due = min(end, (step // self.every + 1) * self.every)
-            yield Block(step, due - step, block.members)
-            step = due
+    def due_in(self, block: Block) -> Iterable[int]:
+        """Updates after which an exchange is due inside of a block, or at its end."""
+        return range((block.start // self.every + 1) * self.every, block.end + 1, self.every)
 
     def begin(self, networks: Networks) -> None:
         """Take note of where the workers start; called before every block, and only the first time counts."""

@@ -5,7 +5,7 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,12 @@ from sgdlit.foundations.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
 _ALIGNMENT = 64  # bytes: products of matrices round as their place in memory has it, in multiples of this
+
+
+def aligned(part: Tensor) -> Tensor:
+    """One of equal parts of a stack, copied where its place depends on which it is: a run whose steps are
+    cut into calls differently would end with other bits."""
+    return part.clone() if part.numel() * part.element_size() % _ALIGNMENT else part
 
 
 class Batches(ABC):
@@ -51,8 +57,14 @@ class Batches(ABC):
         return inputs.unsqueeze(0), targets.unsqueeze(0)
 
     @staticmethod
-    def across(members: "Sequence[Batches]", step: int) -> Batch:
-        """The global batches that some runs see at one step: two of ``[K, B, ...]``."""
+    def across(members: "Sequence[Batches]", step: int, ahead: bool = False) -> Batch:
+        """The global batches that some runs see at one step: two of ``[K, B, ...]``.
+
+        Args:
+            members: what each run sees.
+            step: the step.
+            ahead: whether those of the steps after it will be asked for.
+        """
         seen = [member.batch(step, slice(0, member.size(step))) for member in members]
         if len(seen) == 1:
             return seen[0][0].unsqueeze(0), seen[0][1].unsqueeze(0)
@@ -84,11 +96,27 @@ class Block:
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def first(self) -> "Block":
+        """Its first step alone."""
+        return Block(self.start, 1, self.members)
+
+    @property
+    def end(self) -> int:
+        """Updates made after its last step."""
+        return self.start + self.count
+
+    def cut(self, steps: Iterable[int]) -> "Iterator[Block]":
+        """The block in parts, each of which ends after so many updates, or with the block."""
+        ends = sorted({step for step in steps if self.start < step < self.end} | {self.end})
+        for start, end in zip([self.start, *ends], ends, strict=False):
+            yield Block(start, end - start, self.members)
+
     def batch(self, k: int, members: slice) -> Batch:
         """What some members see at step ``start + k``: inputs and targets ``[K, B, ...]``."""
         chosen = self.members[members]
         distinct = {id(member.origin): member for member in chosen}
-        inputs, targets = chosen[0].across(list(distinct.values()), self.start + k)
+        inputs, targets = chosen[0].across(list(distinct.values()), self.start + k, self.count > 1)
         if len(distinct) == len(chosen):
             return inputs, targets
         if len(distinct) == 1:
@@ -106,15 +134,13 @@ class Block:
             return
         shifts = self.members[members.start].shifts
         for inputs, targets in self.pieces(members.start):
-            parts = inputs.split(1)
-            if shifts and inputs[0].numel() * inputs.element_size() % _ALIGNMENT:
-                parts = tuple(part.clone() for part in parts)  # else a resumed run ends with other bits
+            parts = (aligned(part) if shifts else part for part in inputs.split(1))
             yield from zip(parts, targets.split(1), strict=True)
 
     def pieces(self, member: int) -> Iterator[Batch]:
         """What one member sees, in pieces of consecutive steps: inputs and targets ``[k, B, ...]``."""
-        step, end = self.start, self.start + self.count
-        while step < end:
-            inputs, targets = self.members[member].stack(step, end - step)
+        step = self.start
+        while step < self.end:
+            inputs, targets = self.members[member].stack(step, self.end - step)
             yield inputs, targets
             step += len(inputs)

@@ -2,25 +2,23 @@
 
 from collections.abc import Iterable
 
-import torch
-from torch import Tensor
-
-from sgdlit.measures.mean_gradient import by_layer
+from sgdlit.measures.mean_gradient import by_layer, inner_product
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
 
 
 def distance(one: Parameters, other: Parameters) -> float:
-    """‖θ − θ′‖ of two sets of parameters by name, in θ; float64 sums."""
-    return _length(distances(one, other).values())
+    """‖θ − θ′‖ of two sets of parameters by name, in θ."""
+    return _length(squared_distances(one, other).values())
 
 
-def distances(one: Parameters, other: Parameters) -> dict[str, Tensor]:
-    """‖θ_n − θ′_n‖ of each parameter n, float64."""
-    return {n: torch.linalg.vector_norm(one[n] - other[n], dtype=torch.float64) for n in one}
+def squared_distances(one: Parameters, other: Parameters) -> dict[str, float]:
+    """‖θ_n − θ′_n‖² of each parameter n."""
+    apart = {n: one[n] - other[n] for n in one}
+    return {n: inner_product(d, d) for n, d in apart.items()}
 
 
-def _length(parts: Iterable[Tensor]) -> float:
-    return float(torch.linalg.vector_norm(torch.stack(list(parts))))
+def _length(squares: Iterable[float]) -> float:
+    return sum(squares) ** 0.5
 
 
 class Distance(Measure):
@@ -33,7 +31,7 @@ class Distance(Measure):
     needs = ("parameters", "initial_parameters")
 
     def take(self, run: RunAtStep, member: int) -> Values:
-        apart = distances(run.parameters, run.initial_parameters)
+        apart = squared_distances(run.parameters, run.initial_parameters)
         found = {"measure/distance_from_start": _length(apart.values())}
         for layer, own in by_layer(run.network, apart).items():
             found[f"measure/distance_from_start/{layer}"] = _length(own.values())

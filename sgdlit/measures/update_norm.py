@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sgdlit.measures.mean_gradient import by_layer, squared_norm
+from sgdlit.measures.mean_gradient import by_layer, inner_product
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
 
 
@@ -29,12 +29,10 @@ class Products(NamedTuple):
 
 
 def products(one: Parameters, other: Parameters) -> dict[str, Products]:
-    """Those of each parameter's part, by name; float64 sums."""
+    """Those of each parameter's part, by name."""
     return {
         n: Products(
-            float(one[n].double().flatten() @ other[n].double().flatten()),
-            squared_norm({n: one[n]}),
-            squared_norm({n: other[n]}),
+            inner_product(one[n], other[n]), inner_product(one[n], one[n]), inner_product(other[n], other[n])
         )
         for n in one
     }
@@ -78,8 +76,9 @@ class UpdateNorm(Measure):
         before, *earlier = run.previous_parameters
         last = update(before, run.parameters)
         both = products(last, update(earlier[0], before)) if earlier else {}
-        squares = {n: both[n].first if both else squared_norm({n: part}) for n, part in last.items()}
-        length, size = sum(squares.values()) ** 0.5, squared_norm(run.parameters) ** 0.5
+        squares = {n: both[n].first if both else inner_product(part, part) for n, part in last.items()}
+        length = sum(squares.values()) ** 0.5
+        size = sum(inner_product(p, p) for p in run.parameters.values()) ** 0.5
         found = {"measure/update_norm": length}
         if size:
             found["measure/relative_update_norm"] = length / size

@@ -5,6 +5,7 @@ import hashlib
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,7 +34,7 @@ class MetricsFile(Logger):
         self._last: Mapping[str, Any] = {}
         self._file: TextIO | None = None
         self._added: dict[str, float] = {}  # the last row, where it was added
-        self._last_row = 0  # where it begins in the file
+        self._last_size = 0  # its bytes, at the end of the file
         if self.path.exists():
             self._keep(keep)
 
@@ -70,8 +71,7 @@ class MetricsFile(Logger):
             self._added = {"step": step, **metrics}
             return
         table = self._file or self._open_again()
-        table.seek(self._last_row)
-        table.truncate()
+        table.truncate(table.seek(0, os.SEEK_END) - self._last_size)
         self._added = {**last, **metrics}
         self._write(self._added)
 
@@ -82,14 +82,15 @@ class MetricsFile(Logger):
         if new or table is None:
             self.columns += new
             table = self._open_again()
-        self._last_row = table.buffer.tell()  # all that came before is flushed
+        line = StringIO()
+        csv.DictWriter(line, self.columns, lineterminator="\n").writerow(row)
         try:
-            csv.DictWriter(table, self.columns, lineterminator="\n").writerow(row)
+            table.write(line.getvalue())
             table.flush()
         except OSError as error:
             why = f"row of step {row['step']} not written ({error.strerror})"
             raise OSError(error.errno, why, str(self.path)) from error
-        self._last = row
+        self._last, self._last_size = row, len(line.getvalue().encode())
 
     @rank_zero_only
     def keep_through_a_loss_of_power(self) -> None:

@@ -1,6 +1,8 @@
 """How many steps does a call take? As many as asked for, or as last long enough; never past what is due."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -44,6 +46,13 @@ class BlockPlan:
         due = due_steps.steps_until_due(self.trainer, self._events)
         self._asked, self._length = time.perf_counter(), min(self.size, due)
         return self._length
+
+    @contextmanager
+    def left_out(self) -> Iterator[None]:
+        """What happens inside is no part of the time that a call takes."""
+        begun = time.perf_counter()
+        yield
+        self._asked += time.perf_counter() - begun
 
 
 def single_steps_because(

@@ -10,18 +10,18 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 
-def advance_clock(trainer: Trainer, extra: int) -> None:
-    """Count ``extra`` batches and steps more than the one batch that Lightning counts for a call.
+def advance_clock(trainer: Trainer, steps: int, ends_call: bool = True) -> None:
+    """Count steps of a call as Lightning counts batches and steps; the last batch of a call it counts itself.
 
     To be called in ``training_step`` under manual optimization, where Lightning counts no step by itself.
     Everything in the Trainer that counts batches or steps then counts updates of the parameters.
     """
-    loop = trainer.fit_loop.epoch_loop
-    last = loop.batch_progress.current.ready + extra >= trainer.num_training_batches
-    loop.batch_progress.increment_by(extra, is_last_batch=last)
-    loop._batches_that_stepped += extra
-    for steps in (loop.manual_optimization.optim_step_progress, _automatic_steps(loop)):
-        steps.increment_by(extra + 1)
+    loop, batches = trainer.fit_loop.epoch_loop, steps - ends_call
+    last = loop.batch_progress.current.ready + batches >= trainer.num_training_batches
+    loop.batch_progress.increment_by(batches, is_last_batch=last)
+    loop._batches_that_stepped += batches
+    for progress in (loop.manual_optimization.optim_step_progress, _automatic_steps(loop)):
+        progress.increment_by(steps)
 
 
 def _automatic_steps(loop: Any) -> Any:

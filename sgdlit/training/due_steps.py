@@ -1,11 +1,11 @@
 """At which steps is something due? A call that takes many steps ends on each of them.
 
 A callback that acts at steps says when: by ``every_n_steps``, a number, or by ``next_due(step)``, which
-returns the first step after ``step`` at which it wants to be called, or None. Of Lightning's own callbacks it
-is known here.
+returns the first step after ``step`` at which it wants to be called, or None. A call goes on after the steps
+of a callback that :class:`ActsInsideCalls`. Of Lightning's own callbacks it is known here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -16,7 +16,9 @@ from lightning.pytorch.callbacks import (
     ProgressBar,
     Timer,
 )
+from torch import Tensor
 
+from sgdlit.data.batches import Block
 from sgdlit.training.clock import steps_to_lightnings_next
 
 _PER_BATCH = ("on_train_batch_start", "on_train_batch_end")
@@ -38,6 +40,30 @@ class ActsEveryNSteps(Protocol):
     every_n_steps: int
 
 
+@runtime_checkable
+class ActsInsideCalls(SaysWhenDue, Protocol):
+    """A callback that acts when it is due also where the call goes on afterwards."""
+
+    def after_steps(
+        self, trainer: Trainer, module: LightningModule, costs: Tensor, block: Block, ends_call: bool
+    ) -> None:
+        """Some steps of a call were taken, and what is due after them is not yet done.
+
+        Args:
+            trainer: of the run; its clock says how many updates were made.
+            module: what is trained.
+            costs: C of each step and member, ``[steps, members]``.
+            block: the steps.
+            ends_call: whether they were the last of the call: ``on_train_batch_end`` comes next.
+        """
+
+    def looks_at(self, block: Block) -> Collection[int]:
+        """Numbers of updates inside of a block after which ``look`` is called."""
+
+    def look(self, step: int, module: LightningModule) -> None:
+        """See the parameters after so many updates. The clock and the optimizer are elsewhere."""
+
+
 Event = Callable[[Trainer], int | None]
 """The first step after ``trainer.global_step`` at which a callback acts; None for never."""
 
@@ -55,7 +81,25 @@ def events(callbacks: Sequence[Callback]) -> list[Event]:
     return [event for callback in callbacks if (event := _event(callback)) is not None]
 
 
+def inside_calls(callbacks: Sequence[Callback]) -> list[ActsInsideCalls]:
+    """Those that do not end a call where they are due."""
+    return [callback for callback in callbacks if isinstance(callback, ActsInsideCalls)]
+
+
+def due_in(block: Block, callbacks: Sequence[ActsInsideCalls]) -> set[int]:
+    """Numbers of updates inside of a block after which something is due."""
+    found = set()
+    for callback in callbacks:
+        due = callback.next_due(block.start)
+        while due is not None and due < block.end:
+            found.add(due)
+            due = callback.next_due(due)
+    return found
+
+
 def _event(callback: Callback) -> Event | None:
+    if isinstance(callback, ActsInsideCalls):
+        return None
     if isinstance(callback, SaysWhenDue):
         return lambda trainer: callback.next_due(trainer.global_step)
     if isinstance(callback, ActsEveryNSteps):

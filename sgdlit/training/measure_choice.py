@@ -72,18 +72,14 @@ class MeasureChoice:
     # At which steps
 
     def next_due(self, step: int, last: float) -> int | None:
-        """The first step after ``step`` at which something is measured or kept; None for never.
+        """The first step after ``step`` at which something is measured; None for never.
 
         Args:
             step: updates made.
             last: of the run.
         """
-        found = []
-        for measure in self.measures:
-            for back in range(measure.looks_back + 1):
-                due = self._views[measure].next_step(step + back)
-                found += [when - back for when in (due, last) if when is not None]
-        found = [when for when in found if step < when < math.inf]
+        due = [when for one in self.measures if (when := self._views[one].next_step(step)) is not None]
+        found = [when for when in (last, *due) if step < when < math.inf]
         return int(min(found)) if found else None
 
     def by_cadence(self, step: int) -> list[Measure]:
@@ -101,6 +97,11 @@ class MeasureChoice:
             for measure in self.measures
             for back in range(1, measure.looks_back + 1)
         )
+
+    def looked_back_at(self, start: int, end: int, last: float) -> list[int]:
+        """Steps between two, within which nothing is measured, at which a measure looks back."""
+        most = max((measure.looks_back for measure in self.measures), default=0)
+        return [s for s in range(max(start + 1, end - most), end) if self.is_looked_back_at(s, last)]
 
     # What is refused
 

@@ -111,8 +111,12 @@ class Measures(Callback):
         return self.choice.view
 
     def next_due(self, step: int) -> int | None:
-        """The first step after ``step`` at which something is measured or kept; None for never."""
+        """The first step after ``step`` at which something is measured; None for never."""
         return self.choice.next_due(step, self._last_step)
+
+    def looks_at(self, block: Block) -> list[int]:
+        """Steps inside of a block, in which nothing is measured, whose parameters are kept."""
+        return self.choice.looked_back_at(block.start, block.end, self._last_step)
 
     # What is refused, and what it will cost
 
@@ -256,16 +260,29 @@ class Measures(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if isinstance(pl_module, Training):
+        if isinstance(pl_module, Training) and not isinstance(batch, Block):
             self._note(trainer, pl_module, outputs["cost"], batch)
-        if not step_is_complete(trainer):
-            return
+        if step_is_complete(trainer):
+            self._measure(trainer, self._runs(pl_module))
+
+    def after_steps(
+        self, trainer: Trainer, module: LightningModule, costs: Tensor, block: Block, ends_call: bool
+    ) -> None:
+        assert isinstance(module, Training), "no other module takes many steps"
+        self._note_block(module, costs, block)
+        if not ends_call:
+            self._measure(trainer, module)
+
+    def look(self, step: int, module: LightningModule) -> None:
+        self._keep(step, self._runs(module))
+
+    def _measure(self, trainer: Trainer, module: Training | OwnModule) -> None:
+        """What is due at the trainer's step."""
         step = trainer.global_step
         due = self.choice.due(step, self._last_step)
-        runs = self._runs(pl_module)
         if due:
-            self._take(trainer, runs, due)
-        self._keep(step, runs)
+            self._take(trainer, module, due)
+        self._keep(step, module)
 
     def _keep(self, step: int, module: Training | OwnModule) -> None:
         """Copies of the parameters, where a measure looks back at this step."""
@@ -332,19 +349,23 @@ class Measures(Callback):
             self._arrays.keep(trainer, module, {k: arrays for k, (_, arrays) in found.items()})
         self.time.end()
 
+    def _noting(self) -> list[Measure]:
+        return [m for m in self.measures if type(m).note is not Measure.note]
+
+    def _note_block(self, module: Training, costs: Tensor, block: Block) -> None:
+        """Let measures of the steps themselves see the losses of some steps."""
+        everyone = slice(0, len(block.members))
+
+        def of_step(k: int) -> Tensor:
+            return squared_sums(costs[k, module.owned], block.batch(k, everyone)[1])
+
+        for measure in self._noting():
+            measure.note(of_step, block.start, len(block), module.owned)
+
     def _note(self, trainer: Trainer, module: Training, costs: Tensor, batch: Any) -> None:
-        """Let measures of the steps themselves see the losses of a call."""
-        noting = [m for m in self.measures if type(m).note is not Measure.note]
+        """Let them see the loss of a step, or of a micro-batch of it."""
+        noting = self._noting()
         if not noting:
-            return
-        if isinstance(batch, Block):
-            everyone = slice(0, len(batch.members))
-
-            def of_step(k: int) -> Tensor:
-                return squared_sums(costs[k, module.owned], batch.batch(k, everyone)[1])
-
-            for measure in noting:
-                measure.note(of_step, batch.start, len(batch), module.owned)
             return
         self._sums += squared_sums(costs, batch[1])
         if step_is_complete(trainer):

@@ -9,7 +9,7 @@ Nothing waits for the device except at the steps that are logged.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
-from sgdlit.algorithms import EngineGroup, EngineName, Machine, Member
+from sgdlit.algorithms import EngineGroup, EngineName, Look, Machine, Member
 from sgdlit.algorithms.member import Reduction
 from sgdlit.algorithms.mixing import Mixing, consensus
 from sgdlit.algorithms.network_draws import draws_of_step
@@ -34,7 +34,7 @@ from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.console import say
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
 from sgdlit.objectives.penalty import length
-from sgdlit.training import checks, rows
+from sgdlit.training import checks, due_steps, rows
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
 from sgdlit.training.clock import advance_clock, share_clock
 from sgdlit.training.evaluation import BestSoFar, EvaluationSums
@@ -43,13 +43,20 @@ from sgdlit.training.own_metrics import MetricsOfMember, forget_later_matrices, 
 from sgdlit.training.phases import length_in_flight, run_length, tell_length
 from sgdlit.training.rebuilt import trained_module
 from sgdlit.training.rows import Row, StepMeans, Stopwatch, training_row
-from sgdlit.training.schedules import monitor_of, step_at_evaluation
+from sgdlit.training.schedules import monitor_of, monitors_of, step_at_evaluation
 from sgdlit.training.seeds import network_seeds
 
 LossName = Literal["cross_entropy", "half_squared_error", "hinge", "logistic", "network_output", "next_token"]
 
 _MONITORED = ("train/loss", "train/accuracy")
 _NEVER = 2**62  # epochs between two steps of a schedule that Lightning is not to step
+
+
+class _Losses(NamedTuple):
+    """Modified loss and C of each step of a call and each member, before its update, ``[steps, members]``."""
+
+    losses: Tensor
+    cost: Tensor
 
 
 class Training(LightningModule):
@@ -198,8 +205,12 @@ class Training(LightningModule):
         self._plan(trainer, datamodule)
         checks.check_members(self, trainer, datamodule)
         checks.check_schedules_last(self.members, trainer, datamodule)
+        self.check_awaited(trainer, datamodule, monitors_of(self.members))
+
+    def check_awaited(self, trainer: Trainer, datamodule: Any, waiting: Mapping[str, str]) -> None:
+        """Refuse what waits for a metric that is never logged: by its key the name of its metric."""
         if type(self) is Training and not any(self.metrics) and isinstance(datamodule, OnDeviceData):
-            check_monitors(trainer, datamodule.evaluation_splits)
+            check_monitors(trainer, datamodule.evaluation_splits, waiting)
 
     def setup(self, stage: str) -> None:
         datamodule = self.trainer.datamodule
@@ -234,8 +245,8 @@ class Training(LightningModule):
         if isinstance(datamodule, MembersData):
             datamodule.owned = self.owned
         if isinstance(datamodule, OnDeviceData):
-            plan = BlockPlan(trainer, self.steps_per_call)
-            datamodule.block_length = None if self.automatic_optimization else plan
+            self._block_plan = BlockPlan(trainer, self.steps_per_call)
+            datamodule.block_length = None if self.automatic_optimization else self._block_plan
 
     def _single_steps_because(self, trainer: Trainer, datamodule: Any) -> str | None:
         reason = single_steps_because(trainer, self, Training, datamodule)
@@ -309,12 +320,37 @@ class Training(LightningModule):
         engines = self._engines = self._engines or self._make_engines()
         if self._is_due():
             self._log_observation(engines, block)
-        losses = engines.run(block)
+        inside, found = due_steps.inside_calls(self.trainer.callbacks), []
+        for part in block.cut(due_steps.due_in(block, inside)):
+            found.append(self._take_part(engines, part, inside, part.end == block.end))
+        losses = _Losses(*(torch.cat(own) for own in zip(*found, strict=True)))
         if engines.note is not None and not self._noted and self.trainer.is_global_zero:
             say(engines.note)
         self._noted = True
-        advance_clock(self.trainer, len(block) - 1)
-        return {"losses": self._of_all(losses.loss), "cost": self._of_all(losses.cost)}
+        return losses._asdict()
+
+    def _take_part(
+        self,
+        engines: EngineGroup,
+        part: Block,
+        inside: Sequence[due_steps.ActsInsideCalls],
+        ends_call: bool,
+    ) -> _Losses:
+        """The steps of a part of a block, and what callbacks do after them."""
+        looking = {callback: callback.looks_at(part) for callback in inside}
+
+        def look(step: int) -> None:
+            for callback, steps in looking.items():
+                if step in steps:
+                    callback.look(step, self)
+
+        found = engines.run(part, Look({s for steps in looking.values() for s in steps}, look))
+        losses = _Losses(self._of_all(found.loss), self._of_all(found.cost))
+        advance_clock(self.trainer, len(part), ends_call)
+        with self._block_plan.left_out():
+            for callback in inside:
+                callback.after_steps(self.trainer, self, losses.cost, part, ends_call)
+        return losses
 
     def _make_engines(self) -> EngineGroup:
         precision = self.trainer.precision_plugin

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.plugins.precision import DoublePrecision
 from torch._subclasses.fake_tensor import FakeTensor
 
+from sgdlit.data.batches import Block
 from sgdlit.data.teachers import MLPTeacher
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.side_by_side import SideBySide
@@ -72,6 +73,32 @@ def test_a_call_ends_at_the_first_step_at_which_anything_is_due(step, log, n, at
     assert not any(is_due(s) for s in range(step + 1, step + length))
 
 
+class Inside(At):
+    def before_call(self, module, shows): ...
+
+    def after_steps(self, trainer, module, costs, block, ends_call): ...
+
+    def looks_at(self, block): ...
+
+    def look(self, step, module): ...
+
+    def factor_steps(self, block): ...
+
+    def see_factors(self, step, module, factors): ...
+
+
+def test_a_call_goes_on_after_what_acts_inside_of_it():
+    callbacks = [Inside(12, 14, 20), At(18), Inside(14)]
+    run = trainer(10, callbacks=callbacks)
+    assert due_steps.steps_until_due(run, due_steps.events(callbacks)) == 8
+    block, inside = Block(10, 8, []), due_steps.inside_calls(callbacks)
+    assert [(part.start, part.end) for part in block.cut(due_steps.due_in(block, inside))] == [
+        (10, 12),
+        (12, 14),
+        (14, 18),
+    ]
+
+
 def test_lightnings_callbacks_are_known():
     (monitor,) = due_steps.events([LearningRateMonitor()])
     assert [monitor(trainer(step)) for step in (0, 9, 10)] == [9, 10, 19]
@@ -90,6 +117,9 @@ def test_a_plan_adapts_its_calls_to_the_clock(monkeypatch):
         now[0] += 0.001 * lengths[-1]  # a step takes a millisecond
     assert lengths[:7] == [1, 2, 4, 8, 16, 32, 64]
     assert set(lengths[7:]) == {64}
+    with plan.left_out():
+        now[0] += 0.1 * lengths[-1]  # not of the steps
+    assert plan(0) == 64
     now[0] += 0.1 * lengths[-1]  # a hundred times slower
     assert plan(0) == 32
     fixed = BlockPlan(trainer(0, log=10**6, epoch=10**6, max_steps=10**6), 48)

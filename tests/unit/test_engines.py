@@ -7,10 +7,11 @@ import pytest
 import torch
 from engine_runs import batches, machine, member, parameters, sgd, train
 
-from sgdlit.algorithms import EngineGroup
+from sgdlit.algorithms import EngineGroup, Look
 from sgdlit.algorithms.engines.captured import CapturedStep
 from sgdlit.algorithms.engines.group import likely_engine
 from sgdlit.algorithms.engines.stacked import StackedEngine
+from sgdlit.algorithms.mixing import LocalSGD
 from sgdlit.data.batches import Block
 from sgdlit.data.finite.shapes import Shapes
 from sgdlit.data.sensing import MatrixSensing
@@ -295,6 +296,29 @@ def test_what_takes_a_run_is_known_before_it_begins(name, count):
     engines = EngineGroup(members, "auto", machine())
     engines.run(Block(0, 1, data))
     assert likely_engine(members, inputs[0], targets[0]) == engines.name
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+@pytest.mark.parametrize("engine", ["stacked", "loop", "rank_one"])
+def test_a_look_inside_of_a_block_sees_the_parameters_of_its_step_and_changes_nothing(engine, mixes):
+    """Against blocks of one step."""
+    run, make = (DEEP, vectors) if engine == "rank_one" else (MLP_RUN, teacher)
+    data = [batches(make(seed)) for seed in range(2)]
+
+    def runs():
+        members = [member(seed=seed, optimizer=sgd(0.1), **run) for seed in range(2)]
+        return members, EngineGroup(members, engine, machine(), mixing=LocalSGD(every=3) if mixes else None)
+
+    (members, engines), seen = runs(), {}
+    look = Look((4, 6, 7), lambda step: seen.update({step: [parameters(one) for one in members]}))
+    engines.run(Block(0, 9, data), look)
+    seen[9] = [parameters(one) for one in members]
+    assert sorted(seen) == [4, 6, 7, 9]
+    others, engines = runs()
+    for step in range(9):
+        engines.run(Block(step, 1, data))
+        if step + 1 in seen:
+            assert all(map(torch.equal, seen[step + 1], [parameters(one) for one in others]))
 
 
 def test_groups_of_members_change_nothing():

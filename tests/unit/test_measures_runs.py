@@ -9,11 +9,12 @@ import torch
 import yaml
 from fit_runs import Runs, datamodule, differences
 
+from sgdlit.data.batches import Block
 from sgdlit.data.streams import StreamData
 from sgdlit.data.teachers import XOR, LinearTeacher
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures import c_reg_parts, gradient_noise, gradient_norm, weight_norms
-from sgdlit.measures.measure import LogSpaced, Measure
+from sgdlit.measures.measure import LogSpaced
 from sgdlit.measures.update_norm import UpdateNorm
 from sgdlit.measures.weight_norms import WeightNorms
 from sgdlit.models import MLP
@@ -208,13 +209,16 @@ def test_examples_are_the_first_of_a_permutation_or_of_a_stream_such_as_no_step_
         (UpdateNorm(every_n_steps=2), None, None, [1, 2, 3, 4]),
     ],
 )
-def test_many_steps_of_a_call_end_where_something_is_due(own: Measure, every, at, expected):
+def test_parts_of_a_call_end_where_something_is_due_and_parameters_are_kept_before(own, every, at, expected):
     callback = Measures([own], every, at)
+    callback._last_step = math.inf
     step, found = 0, []
-    while len(found) < len(expected):
-        step = callback.next_due(step)
-        found.append(step)
-    assert found == expected
+    while len(found) < len(expected) and (due := callback.next_due(step)):
+        kept = callback.looks_at(Block(step, due - step, []))
+        assert kept == [s for s in range(step + 1, due) if callback.choice.is_looked_back_at(s, math.inf)]
+        found += [*kept, due]
+        step = due
+    assert found[: len(expected)] == expected
     assert expected or callback.next_due(0) is None
 
 

@@ -30,6 +30,7 @@ from sgdlit.measures import (
     weight_matrices,
     weight_norms,
 )
+from sgdlit.measures.mean_gradient import inner_product
 from sgdlit.measures.singular_values import largest_singular_values
 from sgdlit.models import MLP, DeepLinear, SimpleCNN
 from sgdlit.models.sensing import BilinearForm
@@ -46,6 +47,12 @@ def with_values(sigma: list[float], m: int, n: int, seed: int = 0) -> torch.Tens
     middle = torch.zeros(m, n, dtype=torch.float64)
     middle.diagonal()[: len(sigma)] = torch.tensor(sigma, dtype=torch.float64)
     return left @ middle @ right.T
+
+
+def test_singular_values_of_a_matrix_in_half_precision():
+    whole = with_values([4.0, 2.0, 1.0], 5, 7).bfloat16()
+    exact = torch.linalg.svdvals(whole.double())[:2]
+    assert singular_values(whole, 2).tolist() == pytest.approx(exact.tolist(), rel=1e-5)
 
 
 def test_ranks_of_a_matrix_with_chosen_singular_values():
@@ -103,6 +110,19 @@ def test_the_way_between_parameters():
         math.sqrt(0.5)
     )
     assert math.isnan(cosine(update(start, start), update(start, end)))
+
+
+@pytest.mark.parametrize("size", [(3, 2), (700, 300), ()])
+@pytest.mark.parametrize(("dtype", "digits"), [(torch.float32, 1e-8), (torch.float64, 1e-14)])
+def test_inner_products_are_exact_whatever_the_number_of_numbers(size, dtype, digits):
+    torch.manual_seed(0)
+    a, b = (torch.randn(size).to(dtype) for _ in range(2))
+    x, y = (t.double().flatten().numpy() for t in (a, b))
+    scale = max(x @ x, y @ y)
+    for one, other, exact in ((a, b, math.fsum(x * y)), (a, a, math.fsum(x * x))):
+        assert abs(inner_product(one, other) - exact) <= digits * scale
+    half = a.bfloat16()
+    assert inner_product(half, half) == inner_product(half.float(), half.float())
 
 
 def test_distances_of_layers_add_up_to_that_of_the_network():

@@ -224,7 +224,8 @@ def test_how_blocks_are_cut_changes_no_bit(engine, make, cuts):
 
 def test_a_block_is_cut_where_an_exchange_is_due_and_has_a_loss_for_each_step():
     mixing = LocalSGD(every=4)
-    assert [(part.start, len(part)) for part in mixing.parts(Block(2, 8, OWN))] == [(2, 2), (4, 4), (8, 2)]
+    block = Block(2, 8, OWN)
+    assert [(part.start, len(part)) for part in block.cut(mixing.due_in(block))] == [(2, 2), (4, 4), (8, 2)]
     losses = EngineGroup([run() for _ in range(RUNS)], mixing=mixing).run(Block(0, STEPS, OWN))
     assert losses.cost.shape == losses.loss.shape == (STEPS, RUNS)
 

@@ -14,7 +14,7 @@ Each says in a ``Support`` what it can take. ``auto`` takes the fastest that fit
 the machine and the length of the run.
 """
 
-from sgdlit.algorithms.engines.base import Losses, Machine, Observation
+from sgdlit.algorithms.engines.base import Look, Losses, Machine, Observation
 from sgdlit.algorithms.engines.group import EngineGroup, EngineName, check_engine
 
-__all__ = ["EngineGroup", "EngineName", "Losses", "Machine", "Observation", "check_engine"]
+__all__ = ["EngineGroup", "EngineName", "Look", "Losses", "Machine", "Observation", "check_engine"]

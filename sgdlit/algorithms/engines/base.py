@@ -1,7 +1,7 @@
 """What every engine is built from: where it computes, what it takes, what it gives."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -61,6 +61,16 @@ class Losses(NamedTuple):
     loss: Tensor
 
 
+class Look(NamedTuple):
+    """What is called while a block is taken, after so many updates; it sees the parameters, and no more."""
+
+    steps: Collection[int]
+    call: Callable[[int], None]
+
+
+NO_LOOK = Look((), lambda _: None)
+
+
 class Observation(NamedTuple):
     """What runs are like before a step, ``[members]`` each.
 
@@ -93,9 +103,13 @@ class Engine(ABC):
     def run(self, block: Block) -> Losses:
         """Update the parameters ``len(block)`` times."""
 
+    def run_looking(self, block: Block, look: Look) -> Losses:
+        """As ``run``, with a look after some of the updates: here, the block is cut there."""
+        return in_parts(block, look.steps, self.run, look)
+
     def observe(self, block: Block) -> Observation:
         """What the members are like before the first step of the block; nothing is changed."""
-        inputs, targets = next(self.batches(block))
+        inputs, targets = next(self.batches(block.first))
         found = []
         for member, x, y in zip(self.members, inputs, targets, strict=True):
             with self.drawing(member, block.start):
@@ -109,6 +123,31 @@ class Engine(ABC):
     def batches(self, block: Block) -> Iterator[Batch]:
         """What the members see at each step of the block: ``[K, B, ...]``, in the precision of the run."""
         return map(self.precision.convert_input, block.steps(self.where))
+
+
+def in_parts(
+    block: Block,
+    ends: Iterable[int],
+    run: Callable[[Block], Losses],
+    look: Look = NO_LOOK,
+    after: Callable[[int], None] = lambda _: None,
+) -> Losses:
+    """A block that is taken in parts.
+
+    Args:
+        block: all of it.
+        ends: updates after which a part ends.
+        run: takes a part.
+        look: called after each part, where it asks to be.
+        after: called after each part, before that.
+    """
+    found = []
+    for part in block.cut(ends):
+        found.append(run(part))
+        after(part.end)
+        if part.end in look.steps:
+            look.call(part.end)
+    return Losses(*(torch.cat(own) for own in zip(*found, strict=True)))
 
 
 def observation(member: Member, inputs: Tensor, targets: Tensor, step: int) -> Observation:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation, joined
+from sgdlit.algorithms.engines.base import (
+    NO_LOOK,
+    Engine,
+    Look,
+    Losses,
+    Machine,
+    Observation,
+    in_parts,
+    joined,
+)
 from sgdlit.algorithms.engines.support import SUPPORT, different_shapes
 from sgdlit.algorithms.member import Member
 from sgdlit.algorithms.network_draws import draws, refuse_impure_forward
@@ -34,10 +43,11 @@ def check_engine(name: EngineName, members: Sequence[Member], mixed: bool = Fals
     """
     reason = SUPPORT[name].obstacle(members, mixed) if name != "auto" else None
     if reason is not None:
-        raise _not_possible(name, reason)
+        raise engine_not_possible(name, reason)
 
 
-def _not_possible(name: str, reason: object) -> UserError:
+def engine_not_possible(name: str, reason: object) -> UserError:
+    """What is said of an engine that was asked for by name."""
     return UserError(f"model.engine: {name} is not possible: {reason}; allowed: auto")
 
 
@@ -102,16 +112,25 @@ class EngineGroup:
         """What a checkpoint has to know for a resumed run to end with the same bits."""
         return {"engine": self.name, "group_size": self.group_size} if self.engines else self._before
 
-    def run(self, block: Block) -> Losses:
-        """Take the block's steps: losses ``[steps, members]``."""
-        if self.mixing is None:
+    def run(self, block: Block, look: Look = NO_LOOK) -> Losses:
+        """Take the block's steps: losses ``[steps, members]``.
+
+        Args:
+            block: some steps.
+            look: called after some of them with the number of updates made; nothing that is computed depends
+                on it.
+        """
+        mixing, networks = self.mixing, [member.network for member in self.members]
+        if mixing is not None:
+            mixing.begin(networks)
+            ends = {*mixing.due_in(block), *look.steps}
+            return in_parts(block, ends, self._run, look, lambda step: mixing.after(step, networks))
+        if not look.steps:
             return self._run(block)
-        parts, networks = [], [member.network for member in self.members]
-        self.mixing.begin(networks)
-        for part in self.mixing.parts(block):
-            parts.append(self._run(part))
-            self.mixing.after(part.start + len(part), networks)
-        return Losses(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        self._side_by_side(block)  # chooses the engines
+        if len(self.engines) == 1:
+            return self.engines[0].run_looking(block, look)
+        return in_parts(block, look.steps, self._run, look)
 
     def _run(self, block: Block) -> Losses:
         side_by_side = self._side_by_side(block)
@@ -172,7 +191,7 @@ class EngineGroup:
             try:
                 return self.name, self._make(self.name, block)
             except Unfit as unfit:
-                raise _not_possible(self.name, unfit) from unfit
+                raise engine_not_possible(self.name, unfit) from unfit
         before: EngineName | None = self._before.get("engine")
         for name in (before, *_FASTEST_FIRST):
             dear = name is not None and _is_too_dear(name, self.members)

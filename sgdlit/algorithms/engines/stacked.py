@@ -14,7 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map_only
 
 from sgdlit.algorithms import rules
-from sgdlit.algorithms.engines.base import Engine, Losses, Machine, Observation
+from sgdlit.algorithms.engines.base import NO_LOOK, Engine, Look, Losses, Machine, Observation
 from sgdlit.algorithms.engines.captured import CapturedStep
 from sgdlit.algorithms.engines.recording import contiguous_products, updates_by_products
 from sgdlit.algorithms.member import Member
@@ -66,14 +66,20 @@ class StackedEngine(Engine):
         self.plays: dict[Any, Step] = {}
 
     def run(self, block: Block) -> Losses:
+        return self.run_looking(block, NO_LOOK)
+
+    def run_looking(self, block: Block, look: Look) -> Losses:
         each = [member.hyperparameters(self.rule, block.start, len(block)) for member in self.members]
         hyperparameters, penalized = self.table(each)
         found = []
         with torch.no_grad():
-            for batch, own, is_penalized in zip(self.batches(block), hyperparameters, penalized, strict=True):
+            steps = zip(self.batches(block), hyperparameters, penalized, strict=True)
+            for step, (batch, own, is_penalized) in enumerate(steps, block.start + 1):
                 values = (self.parameters, self.rest, self.state, *batch, own)
                 found.append(self.play(is_penalized, batch, values)(*values))
-        rules.write_step(self.rule, [member.optimizer for member in self.members], block.start + len(block))
+                if step in look.steps:
+                    look.call(step)
+        rules.write_step(self.rule, [member.optimizer for member in self.members], block.end)
         shape = (len(block), len(self.members))
         return Losses(*(torch.stack(part).reshape(shape) for part in zip(*found, strict=True)))
 
@@ -85,7 +91,7 @@ class StackedEngine(Engine):
             Exception: whatever a network raises that cannot be recorded.
         """
         each = [member.next_hyperparameters(self.rule, block.start) for member in self.members]
-        (hyperparameters, penalized), batch = self.table(each), next(self.batches(block))
+        (hyperparameters, penalized), batch = self.table(each), next(self.batches(block.first))
         values = (self.parameters, self.rest, self.state, *batch, hyperparameters[0])
         play = self.play(penalized[0], batch, values)
         if isinstance(play, CapturedStep):
@@ -166,7 +172,7 @@ class StackedEngine(Engine):
         return step
 
     def observe(self, block: Block) -> Observation:
-        inputs, targets = next(self.batches(block))
+        inputs, targets = next(self.batches(block.first))
         run, runs = self.first, (len(self.members),) if self.stacked else ()
         leaves = [p.detach().requires_grad_() for p in self.parameters]
         strengths = torch.tensor([m.reg_strength(block.start) for m in self.members], dtype=torch.float64)
