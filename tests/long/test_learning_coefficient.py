@@ -38,15 +38,15 @@ def test_of_a_regular_minimum_it_is_half_of_the_parameters():
 
 
 def test_where_two_valleys_cross_it_is_the_integral():
-    """½(xy)²: ½ as n grows, from below as 1/ln n, since the two valleys meet; here the integral itself."""
+    """½(xy)²: ½ as nβ/γ² grows, from below as 1/ln, since two valleys meet; here the integral itself, 0.163
+    (0.35 at γ = 1, where a chain forgets its start after thousands of steps)."""
     n, gamma = 1000, 10.0
     heat = n / math.log(n)
     grid = np.linspace(-6, 6, 4001)
     cost = 0.5 * np.multiply.outer(grid, grid) ** 2
     weight = np.exp(-heat * cost - gamma / 2 * np.add.outer(grid**2, grid**2))
     expected = heat * (cost * weight).sum() / weight.sum()
-    assert 0.2 < expected < 0.5
     found = learning_coefficient(Product(), OUTPUT, batches(n, 1), 2e-3, gamma, 6000, 500, chains=8)
     error = float(found.each.std()) / 8**0.5
-    assert error < 0.05
+    assert error < 0.02
     assert found.value == pytest.approx(expected, abs=4 * error)
