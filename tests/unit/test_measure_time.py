@@ -1,4 +1,4 @@
-"""The share of a run that measures take: of the processors' time, so that a machine which waits adds nothing."""
+"""The share of a run that measures take is one of the processors' time: waiting adds nothing."""
 
 import time
 
