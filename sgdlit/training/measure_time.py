@@ -1,7 +1,7 @@
 """How long the measures of a run take, beside its steps and its evaluations.
 
-On a CPU their share is that of the processors' time of this process, of all its threads: neither others on the
-machine nor a pause of the run changes it. On a GPU the clock counts, since processors may sleep while they wait.
+On a CPU their share is one of the processors' time of the process, of all its threads: neither others on
+the machine nor a pause of the run change it. On a GPU the clock counts, since processors may sleep meanwhile.
 """
 
 import time
