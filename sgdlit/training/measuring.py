@@ -38,7 +38,7 @@ class Measures(Callback):
     What is logged at step t is about the parameters after t updates. Nothing that is measured changes the
     run: networks are in the mode of measures meanwhile, and random generators are left as they were. What
     they cost is said before the run, and how long they took at its end, also as ``measures/time_share``: the
-    time for measures over that of the steps alone.
+    time for measures over that of the steps alone, see :mod:`sgdlit.training.measure_time`.
 
     It works in any LightningModule, see :mod:`sgdlit.training.own_module`, under ``fit`` and under a Trainer
     in a script.
