@@ -13,7 +13,7 @@ from torch import Tensor
 from sgdlit.foundations.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
-_ALIGNMENT = 64  # bytes: products of matrices round as their place in memory has it, in multiples of this
+ALIGNMENT = 64  # bytes: products of matrices round as their place in memory has it, in multiples of this
 
 
 class Batches(ABC):
@@ -118,7 +118,7 @@ class Block:
         shifts = self.members[members.start].shifts
         for inputs, targets in self.pieces(members.start):
             parts = inputs.split(1)
-            if shifts and inputs[0].numel() * inputs.element_size() % _ALIGNMENT:
+            if shifts and inputs[0].numel() * inputs.element_size() % ALIGNMENT:
                 parts = tuple(part.clone() for part in parts)  # else a resumed run ends with other bits
             yield from zip(parts, targets.split(1), strict=True)
 

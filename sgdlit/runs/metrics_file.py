@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ class MetricsFile(Logger):
         self._last: Mapping[str, Any] = {}
         self._file: TextIO | None = None
         self._added: dict[str, float] = {}  # the last row, where it was added
-        self._last_row = 0  # where it begins in the file
+        self._last_row = self._end = 0  # where it begins in the file, and where the file ends
         if self.path.exists():
             self._keep(keep)
 
@@ -72,6 +73,7 @@ class MetricsFile(Logger):
         table = self._file or self._open_again()
         table.seek(self._last_row)
         table.truncate()
+        self._end = self._last_row
         self._added = {**last, **metrics}
         self._write(self._added)
 
@@ -82,13 +84,17 @@ class MetricsFile(Logger):
         if new or table is None:
             self.columns += new
             table = self._open_again()
-        self._last_row = table.buffer.tell()  # all that came before is flushed
+        line = io.StringIO()
+        csv.DictWriter(line, self.columns, lineterminator="\n").writerow(row)
+        text = line.getvalue()
+        self._last_row = self._end
         try:
-            csv.DictWriter(table, self.columns, lineterminator="\n").writerow(row)
+            table.write(text)
             table.flush()
         except OSError as error:
             why = f"row of step {row['step']} not written ({error.strerror})"
             raise OSError(error.errno, why, str(self.path)) from error
+        self._end += len(text.encode())
         self._last = row
 
     @rank_zero_only
@@ -106,7 +112,8 @@ class MetricsFile(Logger):
         """Write the table with its present columns, and go on at its end."""
         self._close()
         write_table(self.path, read_table(self.path) if self.path.exists() else [], self.columns)
-        self._file = self.path.open("a", newline="")
+        self._file = self.path.open("a", newline="", encoding="utf-8")
+        self._end = self.path.stat().st_size
         return self._file
 
     def _close(self) -> None:

@@ -17,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from sgdlit.data.batches import Block
 from sgdlit.foundations.console import say, warn
 from sgdlit.foundations.errors import UserError, in_words, refused_by_the_system
+from sgdlit.runs.charts import Charts
 from sgdlit.runs.checkpoint_files import save_checkpoint
 from sgdlit.runs.folder import checkpoint_path, write_failure
 from sgdlit.runs.metrics_file import MetricsFile
@@ -162,6 +163,9 @@ class Checkpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         tables = [logger for logger in trainer.loggers if isinstance(logger, MetricsFile)]
+        for logger in trainer.loggers:
+            if isinstance(logger, Charts):
+                logger.bring_to_the_file()
         checkpoint["sgdlit_rows"] = tables[0].rows if tables else 0
         if tables:
             tables[0].keep_through_a_loss_of_power()
