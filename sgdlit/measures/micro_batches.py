@@ -173,7 +173,7 @@ class MicroBatchNoise(Measure):
 
     def work(self, sizes: Sizes) -> Works:
         size = min(self.batch_size or sizes.batch_size, sizes.batch_size)
-        if size < (self.parts or 2):
+        if size < (self.parts or 2) or (self.looks_at_a_step and sizes.shown):
             return {}
         if self.parts is None:
             return {self: Work(work_of_company(size).forwards, example_gradients=size, together=size)}

@@ -54,6 +54,7 @@ class Sizes:
         parameters: P, those that are trained.
         matrices: how many of the trained tensors are matrices or convolutions.
         normalized: whether there is BatchNorm.
+        shown: whether a step shows inputs and slopes of all layers, so that what they make costs no pass.
     """
 
     step: int
@@ -65,6 +66,7 @@ class Sizes:
     parameters: int
     matrices: int = 0
     normalized: bool = False
+    shown: bool = False
 
 
 def work_of_needs(needs: Iterable[str], sizes: Sizes) -> Works:
