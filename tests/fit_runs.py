@@ -181,7 +181,20 @@ def run_differences(runs: Runs, one: str, other: str, tolerance: float = 0.0) ->
         parts = [*PARTS, *({"sgdlit_mixing"} & a.keys())]
         found += differences({k: a[k] for k in parts}, {k: b[k] for k in parts}, which, tolerance)
     found += differences(runs.rows(one), runs.rows(other), "metrics", tolerance)
+    shown = [
+        {tag: values for tag, values in charts(runs.path(name)).items() if not tag.startswith(TIMES)}
+        for name in (one, other)
+    ]
+    found += differences(*shown, "charts", tolerance)
     return found + differences(runs.status(one), runs.status(other), "status", tolerance)
+
+
+def charts(folder: Path) -> dict[str, dict[int, float]]:
+    """TensorBoard's curves of a run, by name and step."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
 
 
 def processes(

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.common import DEVICE, Row, medians, relative_to_first, seconds_in_fit, synchronize
+from benchmarks.common import DEVICE, Row, medians, relative_to_first, seconds_in_fit, seconds_of, synchronize
 from benchmarks.limits import limit_of_step
 from benchmarks.networks import RandomImages
 from sgdlit.data.keyed_data import KeyedData
@@ -58,6 +59,25 @@ def together(
     ]
     ensemble = Training.joined(runs, [{"seed_everything": seed} for seed in range(len(data))])
     return seconds_in_fit(ensemble, MembersData(data), steps, 200)
+
+
+def products_alone(widths: list[int], members: int, steps: int = 40) -> float:
+    """Seconds for the batched products of a step at B = 32 and nothing else: forward, backward but for the
+    inputs, and each weight's gradient, added to it."""
+    shapes = list(pairwise(widths))
+    weights = [torch.rand(members, n, m, device=DEVICE) / m for m, n in shapes]
+    inputs = [torch.rand(members, 32, m, device=DEVICE) for m, _ in shapes]
+    errors = [torch.rand(members, 32, n, device=DEVICE) for _, n in shapes]
+
+    def step() -> None:
+        for x, weight in zip(inputs, weights, strict=True):
+            torch.bmm(x, weight.mT)
+        for error, weight in list(zip(errors, weights, strict=True))[1:]:
+            torch.bmm(error, weight)
+        for x, error, weight in zip(inputs, errors, weights, strict=True):
+            weight.baddbmm_(error.mT, x, alpha=-1e-9)
+
+    return seconds_of(lambda: [step() for _ in range(steps)]) / steps
 
 
 def small_networks(rounds: int, compiled: bool) -> list[Row]:

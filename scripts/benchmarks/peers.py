@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -31,14 +31,23 @@ def against_jax(rounds: int, compiled: bool) -> list[Row]:
         return []
     rows: list[Row] = []
     for name, jax, ours, limit, target in works():
-        timed = medians({"JAX": jax(), "fit": ours}, min(rounds, 3))
+        timed = medians({"JAX": jax(), **ours}, min(rounds, 3))
         rows += relative_to_first(timed, f"against JAX, {name}", limit, {"fit": target})
     return rows
 
 
-def works() -> list[tuple[str, Callable[[], Seconds], Seconds, float | None, float]]:
-    """Name, the program in JAX (made when it is its turn), ours, the limit of a step, and the aim."""
-    plain, deep, rate = CASES[0], [64] * 6, 0.131 / 100
+class Work(NamedTuple):
+    """The program in JAX, made when it is its turn; ours; the limit of a step; and the aim."""
+
+    name: str
+    jax: Callable[[], Seconds]
+    ours: dict[str, Seconds]
+    limit: float | None
+    target: float
+
+
+def works() -> list[Work]:
+    plain, deep, full, rate = CASES[0], [64] * 6, [784, 256, 10], 0.131 / 100
 
     def members(d: int, count: int) -> Seconds:
         return lambda: sensing.together(d, count, 2048, rate / d**2)
@@ -48,26 +57,31 @@ def works() -> list[tuple[str, Callable[[], Seconds], Seconds, float | None, flo
 
     streams = [MLPTeacher([64, 64], steps=211, batch_size=32, seed=s, test_size=1) for s in range(64)]
     images = ensembles.some_images
-    wrn, mlp = WideResNet(10, 1), MLP([784, 256, 10])
+    wrn, mlp = WideResNet(10, 1), MLP(full)
+
+    def layers(widths: list[int]) -> dict[str, Seconds]:
+        return {"its products alone": lambda: ensembles.products_alone(widths, 64)}
+
     return [
-        ("sensing d=256", lambda: sensing_steps(256, 1, 8192, 2e-8), lambda: sensing.fitted(256, 8192, 2e-8),
-         limit_of_sensing(256), 0.8),
-        ("32 members d=32", lambda: sensing_steps(32, 32, 2048, rate / 32**2), members(32, 32),
-         limit_of_sensing(32, 32), 0.6),
-        ("8 members d=128", lambda: sensing_steps(128, 8, 2048, rate / 128**2), members(128, 8),
-         limit_of_sensing(128, 8), 0.4),
-        ("deep linear, 64 members", lambda: network_steps(deep, True, 64, 200),
-         stacked(lambda: DeepLinear(deep), streams, "half_squared_error", 211),
-         limit_of_step(DeepLinear(deep), F.mse_loss, torch.rand(32, 64), torch.rand(32, 64), 64), 0.6),
-        ("MLP, 64 members", lambda: network_steps([784, 256, 10], False, 64, 50),
-         stacked(lambda: MLP([784, 256, 10]), ensembles.images((1, 28, 28), 64)(64), "cross_entropy", 61),
-         limit_of_step(mlp, F.cross_entropy, *images(1, 28), 64), 0.6),
-        ("WRN-10-1", lambda: wrn_steps(0.0, 20), lambda: fit.fit_step(plain, 0.0),
-         limit_of_step(wrn, F.cross_entropy, *images(3, 32)), 0.45),
-        ("WRN-10-1 with λ", lambda: wrn_steps(STRENGTH, 10), lambda: fit.fit_step(plain, STRENGTH),
-         limit_of_step(wrn, F.cross_entropy, *images(3, 32), penalty=True), 0.17),
-        ("the blog's experiment, whole process", lambda: lambda: sensing.process_seconds(["-c", PROCESS]),
-         lambda: sensing.process_seconds(sensing.FIT), None, 2.2),
+        Work("sensing d=256", lambda: sensing_steps(256, 1, 8192, 2e-8),
+             {"fit": lambda: sensing.fitted(256, 8192, 2e-8)}, limit_of_sensing(256), 0.8),
+        Work("32 members d=32", lambda: sensing_steps(32, 32, 2048, rate / 32**2),
+             {"fit": members(32, 32)}, limit_of_sensing(32, 32), 0.6),
+        Work("8 members d=128", lambda: sensing_steps(128, 8, 2048, rate / 128**2),
+             {"fit": members(128, 8)}, limit_of_sensing(128, 8), 0.4),
+        Work("deep linear, 64 members", lambda: network_steps(deep, True, 64, 200),
+             {"fit": stacked(lambda: DeepLinear(deep), streams, "half_squared_error", 211)} | layers(deep),
+             limit_of_step(DeepLinear(deep), F.mse_loss, torch.rand(32, 64), torch.rand(32, 64), 64), 0.6),
+        Work("MLP, 64 members", lambda: network_steps(full, False, 64, 50),
+             {"fit": stacked(lambda: MLP(full), ensembles.images((1, 28, 28), 64)(64), "cross_entropy", 61)}
+             | layers(full), limit_of_step(mlp, F.cross_entropy, *images(1, 28), 64), 0.6),
+        Work("WRN-10-1", lambda: wrn_steps(0.0, 20), {"fit": lambda: fit.fit_step(plain, 0.0)},
+             limit_of_step(wrn, F.cross_entropy, *images(3, 32)), 0.45),
+        Work("WRN-10-1 with λ", lambda: wrn_steps(STRENGTH, 10),
+             {"fit": lambda: fit.fit_step(plain, STRENGTH)},
+             limit_of_step(wrn, F.cross_entropy, *images(3, 32), penalty=True), 0.17),
+        Work("the blog's experiment, whole process", lambda: lambda: sensing.process_seconds(["-c", PROCESS]),
+             {"fit": lambda: sensing.process_seconds(sensing.FIT)}, None, 2.2),
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from benchmarks.common import (
@@ -17,6 +18,7 @@ from benchmarks.common import (
     WARM_UP,
     Row,
     StandIn,
+    Stopwatch,
     medians,
     relative_to_first,
     seconds_in_fit,
@@ -105,6 +107,33 @@ def fitted(d: int, steps: int, lr: float, engine: str = "auto") -> float:
     return seconds_in_fit(*member(d, steps, lr, engine=engine), steps, 1024, (report(REPORT_EVERY),), 8192)
 
 
+class Cuts(Callback):
+    """Ends a call of many steps at every report, and does nothing there."""
+
+    every_n_steps = REPORT_EVERY
+
+
+def in_lightnings_loop(d: int, steps: int, lr: float, callback: Callback) -> float:
+    """Seconds per step of a Trainer with one callback beside, that writes nothing."""
+    run, data = member(d, steps, lr)
+    watch = Stopwatch(steps - 1)
+    trainer = Trainer(
+        max_steps=steps,
+        callbacks=[callback, watch],
+        logger=False,
+        log_every_n_steps=steps,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        limit_val_batches=0,
+        accelerator="gpu" if DEVICE.type == "cuda" else "cpu",
+        devices=1,
+    )
+    data.check(trainer)
+    trainer.fit(run, datamodule=data)
+    return watch.seconds
+
+
 def without_a_compiler(measured: Callable[[], float]) -> float:
     """What is measured where no library of C can be built: data and steps in tensor operations."""
     with mock.patch.object(native, "library", side_effect=native.NotBuilt("left out for this row")):
@@ -138,6 +167,10 @@ def one_run(rounds: int, compiled: bool) -> list[Row]:
         "script, rank-one updates by hand": lambda: script(d, steps, lr, by_hand),
         "fit": lambda: fitted(d, steps, lr),
         "its steps and data alone": lambda: engine_alone(d, steps, lr),
+        "those in Lightning's loop": lambda: in_lightnings_loop(d, steps, lr, Cuts()),
+        "those with the error alone": lambda: in_lightnings_loop(
+            d, steps, lr, Measures([RelativeError()], REPORT_EVERY)
+        ),
         "fit without a compiler": lambda: without_a_compiler(lambda: fitted(d, steps, lr)),
         "fit, autograd recorded": lambda: fitted(d, 2048, lr, "stacked"),
     }

@@ -136,7 +136,6 @@ def _run(command: str, arguments: list[str]) -> int:
     from sgdlit.config.shipped import with_paths
     from sgdlit.foundations.console import quiet
     from sgdlit.foundations.late_imports import load_late
-    from sgdlit.foundations.native import build_ahead
     from sgdlit.foundations.threads import sleep_while_waiting
 
     load_late()
@@ -150,6 +149,8 @@ def _run(command: str, arguments: list[str]) -> int:
         if asks_for_all(arguments):
             arguments = ["--help"]
         elif command == "fit":
+            from sgdlit.foundations.native import build_ahead
+
             build_ahead(("philox",), ("steps", "REAL=float"))  # most streams and linear networks ask for them
     function = pkgutil.resolve_name(where)
     if sys.path[0] != "":

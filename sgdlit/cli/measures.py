@@ -9,9 +9,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from jsonargparse import Namespace
-
-from sgdlit.cli.parser import CommandParser
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.measures import catalogue
 from sgdlit.measures.presets import PRESETS, measures_by_name
@@ -33,7 +30,9 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: a name that there is not.
     """
-    chosen = _parser().parse(arguments).names
+    chosen = list(arguments)
+    if any(argument.startswith("-") for argument in arguments):
+        chosen = _parse(arguments)
     found = {entry.name: entry for entry in catalogue.entries()}
     for name in chosen:
         if name not in found and name not in PRESETS:
@@ -47,10 +46,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> CommandParser:
+def _parse(arguments: Sequence[str]) -> list[str]:
+    """The names among the arguments; names alone need no parser, whose import takes longer than all else."""
+    from sgdlit.cli.parser import CommandParser
+
     parser = CommandParser("measures", "List what can be measured of a run, with formulas and prices.")
     parser.add_argument("names", type=str, nargs="*", metavar="NAME", help="measures to show; none for all")
-    return parser
+    return parser.parse(arguments).names
 
 
 def _presets(width: int) -> str:
@@ -77,12 +79,14 @@ def with_measures(callbacks: Any, asked: str) -> list[dict[str, Any]]:
     Raises:
         UserError: a name that there is not.
     """
+    from jsonargparse import Namespace
+
     names = measures_by_name(name.strip() for name in asked.split(","))
     given = callbacks if isinstance(callbacks, list) else [] if callbacks is None else [callbacks]
     found = [one.as_dict() if isinstance(one, Namespace) else one for one in given]
     for one in found:
         if one["class_path"] == _CALLBACK:
-            there = one["init_args"]["measures"]
+            there = one["init_args"]["measures"] or []
             known = [m["class_path"] if isinstance(m, dict) else m for m in there]
             one["init_args"]["measures"] = [*there, *(name for name in names if name not in known)]
             return found

@@ -1,6 +1,8 @@
 """What a command leaves and says about a run: its folder, its opening and closing lines, its predictions."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 
 from sgdlit.algorithms.parameter_groups import shortened
-from sgdlit.config.keys import flat_settings, short_key
+from sgdlit.config.keys import settings_of_run
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import write_atomically, write_table
@@ -23,7 +25,27 @@ from sgdlit.training.divergence import DivergenceGuard
 from sgdlit.training.module import Training, networks_of
 
 _SIGNAL_EXIT = 128
-_OF_TRAINER = ("max_steps", "max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val")
+
+
+@dataclass(frozen=True)
+class Left:
+    """What the loggers of a run had written when its checkpoint was made.
+
+    Attributes:
+        step: updates made.
+        rows: of the table.
+        charts: the state of :class:`Charts`; nothing where another logger wrote.
+    """
+
+    step: int
+    rows: int
+    charts: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any]) -> "Left":
+        """That of a checkpoint; one that was made elsewhere tells nothing but the step."""
+        rows, charts = checkpoint.get("sgdlit_rows", 0), checkpoint.get("sgdlit_charts", {})
+        return cls(int(checkpoint["global_step"]), int(rows), charts)
 
 
 def open_folder(config: Namespace, resumed: Path | None) -> Path:
@@ -45,7 +67,7 @@ def begin_loggers(given: Any, config: Namespace) -> list[Logger]:
     named = [logger for logger in chosen if isinstance(logger, Logger)]
     for logger in named:
         try:
-            logger.log_hyperparams(_settings(config))
+            logger.log_hyperparams(settings_of_run(config.as_dict()))
         except Exception as error:  # of whatever package it is
             said = " ".join(str(error).split())
             raise UserError(
@@ -56,7 +78,7 @@ def begin_loggers(given: Any, config: Namespace) -> list[Logger]:
 
 
 def loggers(
-    folder: Path, given: Any, named: list[Logger], rows: int, purge: int | None, config: Namespace
+    folder: Path, given: Any, named: list[Logger], left: "Left | None", config: Namespace
 ) -> list[Logger]:
     """What writes the numbers of a run: TensorBoard, or what the config names, and ``metrics.csv``.
 
@@ -64,32 +86,16 @@ def loggers(
         folder: of the run.
         given: ``trainer.logger`` of the config.
         named: what it names, see :func:`begin_loggers`.
-        rows: of the table, that a resumed run keeps.
-        purge: the first step that a resumed run writes anew.
+        left: what a run that goes on in its folder had written when its checkpoint was made.
         config: of the run, which TensorBoard keeps beside its numbers.
     """
+    table = MetricsFile(folder, 0 if left is None else left.rows)
     if given is None or given is True:
-        return [Charts(folder, purge, _settings(config)), MetricsFile(folder, rows)]
-    return [*named, MetricsFile(folder, rows)]
-
-
-def _settings(config: Namespace) -> dict[str, Any]:
-    """What decides the numbers of a run, under short keys: of an ensemble what its members share."""
-    given = config.as_dict()
-    axes = {short_key(key) for entry in given.get("ensemble") or [] for key in entry}
-    parts = {name: given.get(name) for name in ("seed_everything", "init_seed", "model", "data")}
-    parts["trainer"] = {name: given["trainer"].get(name) for name in _OF_TRAINER}
-    flat = flat_settings(parts)
-    plain = {key: value for key, value in flat.items() if value is not None and not isinstance(value, list)}
-    lists = {
-        key: str(value) for key, value in flat.items() if isinstance(value, list) and f"{key}.0" in plain
-    }
-    entries = [f"{key}." for key in lists]
-    return {
-        key: value
-        for key, value in (plain | lists).items()
-        if key not in axes and not any(key.startswith(entry) for entry in entries)
-    }
+        charts = Charts(folder, settings_of_run(config.as_dict()), None if left is None else left.step + 1)
+        if left is not None:
+            charts.restore(left.charts)
+        return [charts, table]
+    return [*named, table]
 
 
 def begin(folder: Path, config: str, step: int, model: LightningModule, trainer: Trainer) -> None:

@@ -248,18 +248,16 @@ class RunCLI(LightningCLI):
         # Lightning would load a checkpoint first and convert then, and lose the digits of float64.
         self.trainer.precision_plugin.convert_module(self.model)
         path = self.config[self.subcommand].get("ckpt_path")
-        self._checkpoint = {"step": 0, "rows": 0}
+        self._step, self._left = 0, None
         if path is not None:
             resuming = self.subcommand == "fit"
             content = read_checkpoint(Path(path), self.model, to_go_on=resuming)
-            self._checkpoint = {
-                "step": int(content["global_step"]),
-                "rows": int(content.get("sgdlit_rows", 0)),
-            }
+            self._step = int(content["global_step"])
             if resuming:
                 check_same_run(content, self.model, self.datamodule)
             if resuming and self.resumed is not None:
-                check_table(self.resumed, self._checkpoint["rows"], content.get("sgdlit_table"))
+                self._left = reporting.Left.of(content)
+                check_table(self.resumed, self._left.rows, content.get("sgdlit_table"))
 
     def _start_from_weights(self) -> None:
         """Take over the weights of another run, unless this run goes on from where it stood."""
@@ -311,12 +309,10 @@ class RunCLI(LightningCLI):
             named = reporting.begin_loggers(self._loggers, self.config.fit)
             self.folder = self.keeper.folder = reporting.open_folder(self.config.fit, self.resumed)
             self._until_the_end.enter_context(locked(self.folder))
-            rows = self._checkpoint["rows"] if self.resumed else 0
-            purge = self._checkpoint["step"] + 1 if self.resumed else None
-            given = self._loggers, named, rows, purge, self.config.fit
+            given = self._loggers, named, self._left, self.config.fit
             self.trainer.loggers = reporting.loggers(self.folder, *given)
             text = self._parser("fit").dump(self.config.fit, skip_none=False)
-            reporting.begin(self.folder, text, self._checkpoint["step"], self.model, self.trainer)
+            reporting.begin(self.folder, text, self._step, self.model, self.trainer)
             if self._origin is not None:
                 say(self._origin)
 
@@ -336,7 +332,7 @@ class RunCLI(LightningCLI):
     def _say_evaluated(self, command: str) -> None:
         if self.trainer.is_global_zero:
             path = self.config[self.subcommand].ckpt_path or "no checkpoint"
-            source = f"{path} (step {self._checkpoint['step']})"
+            source = f"{path} (step {self._step})"
             reporting.evaluated(command, source, self.resumed, self.model, self.trainer)
 
     def _run_subcommand(self, subcommand: str) -> None:

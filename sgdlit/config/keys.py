@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+_OF_TRAINER = ("max_steps", "max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val")
+
 
 def short_key(key: str) -> str:
     """``model.network.widths`` for ``model.init_args.network.init_args.widths``."""
@@ -17,6 +19,28 @@ def flat_settings(config: Mapping[str, Any] | list[Any], within: str = "") -> di
         within: the key of the place at which the config stands.
     """
     return dict(_flat(within, config))
+
+
+def settings_of_run(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the numbers of a run, under short keys: of an ensemble what its members share.
+
+    Args:
+        given: the config of the run.
+    """
+    axes = {short_key(key) for entry in given.get("ensemble") or [] for key in entry}
+    parts = {name: given.get(name) for name in ("seed_everything", "init_seed", "model", "data")}
+    parts["trainer"] = {name: given["trainer"].get(name) for name in _OF_TRAINER}
+    flat = flat_settings(parts)
+    plain = {key: value for key, value in flat.items() if value is not None and not isinstance(value, list)}
+    lists = {
+        key: str(value) for key, value in flat.items() if isinstance(value, list) and f"{key}.0" in plain
+    }
+    entries = [f"{key}." for key in lists]
+    return {
+        key: value
+        for key, value in (plain | lists).items()
+        if key not in axes and not any(key.startswith(entry) for entry in entries)
+    }
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,6 @@ last part alone will do where only one config has it.
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
@@ -27,6 +26,8 @@ def shipped() -> Mapping[str, Path]:
 
 def _installed() -> dict[str, Path]:
     """What a wheel put beside the package, by the part of the path that follows ``configs/``."""
+    from importlib.metadata import PackageNotFoundError, files
+
     try:
         listed = files("sgdlit") or []
     except PackageNotFoundError:

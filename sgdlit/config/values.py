@@ -120,7 +120,9 @@ def not_allowed(key: str, value: Any, hint: Any) -> str:
             install = how_to_install(error.name) if isinstance(error, ModuleNotFoundError) else None
             reason = f" ({error}{f'; install it with: {install}' if install else ''})"
     problem = f"{key}: {value!r} is not {'a class that can be imported' if reason else 'allowed'}{reason}"
-    meant = did_you_mean(name.rpartition(".")[2], allowed if classes else []) or did_you_mean(name, allowed)
+    kinds = {_name(part) for part in (int, float, str)}
+    near = [word for word in allowed if word not in kinds]  # 'fast' is not meant to be 'float'
+    meant = did_you_mean(name.rpartition(".")[2], near if classes else []) or did_you_mean(name, near)
     return with_allowed(problem + meant, _few(name, allowed))
 
 

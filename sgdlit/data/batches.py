@@ -16,6 +16,12 @@ Batch = tuple[Tensor, Tensor]
 ALIGNMENT = 64  # bytes: products of matrices round as their place in memory has it, in multiples of this
 
 
+def aligned(part: Tensor) -> Tensor:
+    """One of equal parts of a stack, copied where its place depends on which it is: a run whose steps are
+    cut into calls differently would end with other bits."""
+    return part.clone() if part.numel() * part.element_size() % ALIGNMENT else part
+
+
 class Batches(ABC):
     """What each step of a run sees: inputs and targets as a pure function of the step.
 
@@ -51,8 +57,14 @@ class Batches(ABC):
         return inputs.unsqueeze(0), targets.unsqueeze(0)
 
     @staticmethod
-    def across(members: "Sequence[Batches]", step: int) -> Batch:
-        """The global batches that some runs see at one step: two of ``[K, B, ...]``."""
+    def across(members: "Sequence[Batches]", step: int, ahead: bool = False) -> Batch:
+        """The global batches that some runs see at one step: two of ``[K, B, ...]``.
+
+        Args:
+            members: what each run sees.
+            step: the step.
+            ahead: whether those of the steps after it will be asked for.
+        """
         seen = [member.batch(step, slice(0, member.size(step))) for member in members]
         if len(seen) == 1:
             return seen[0][0].unsqueeze(0), seen[0][1].unsqueeze(0)
@@ -85,6 +97,11 @@ class Block:
         return self.count
 
     @property
+    def first(self) -> "Block":
+        """Its first step alone."""
+        return Block(self.start, 1, self.members)
+
+    @property
     def end(self) -> int:
         """Updates made after its last step."""
         return self.start + self.count
@@ -99,7 +116,7 @@ class Block:
         """What some members see at step ``start + k``: inputs and targets ``[K, B, ...]``."""
         chosen = self.members[members]
         distinct = {id(member.origin): member for member in chosen}
-        inputs, targets = chosen[0].across(list(distinct.values()), self.start + k)
+        inputs, targets = chosen[0].across(list(distinct.values()), self.start + k, self.count > 1)
         if len(distinct) == len(chosen):
             return inputs, targets
         if len(distinct) == 1:
@@ -117,9 +134,7 @@ class Block:
             return
         shifts = self.members[members.start].shifts
         for inputs, targets in self.pieces(members.start):
-            parts = inputs.split(1)
-            if shifts and inputs[0].numel() * inputs.element_size() % ALIGNMENT:
-                parts = tuple(part.clone() for part in parts)  # else a resumed run ends with other bits
+            parts = (aligned(part) if shifts else part for part in inputs.split(1))
             yield from zip(parts, targets.split(1), strict=True)
 
     def pieces(self, member: int) -> Iterator[Batch]:

@@ -104,7 +104,7 @@ class ShardBatches(KeyedBatches):
         return self.finish(inputs, seen, part), targets.to(self.device)
 
     @staticmethod
-    def across(members: "Sequence[Batches]", step: int) -> Batch:
+    def across(members: "Sequence[Batches]", step: int, ahead: bool = False) -> Batch:
         shards = [member for member in members if isinstance(member, ShardBatches)]
         gathered_at_once = 1 < len(members) == len(shards)
         if not gathered_at_once or not all(shards[0].alike(other, step) for other in shards):

@@ -8,18 +8,20 @@ validation and test sets stay what they are.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from sgdlit.data.batches import Batch, Batches
+from sgdlit.data.batches import Batch, Batches, aligned
 from sgdlit.data.keyed_batches import KeyedBatches
 from sgdlit.data.keyed_data import KeyedData, require
 from sgdlit.data.orders import Order
 from sgdlit.data.shards import Shard
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import Key, derive_key, normal
+from sgdlit.foundations.side_by_side import SideBySide
 
 Split = Literal["train", "val", "test"]
 _DRAWN: dict[str, Split] = {"train_set": "train", "val": "val", "test": "test"}  # for each set
@@ -190,6 +192,8 @@ class StreamBatches(KeyedBatches):
         chosen = min(_PAGE_MINIBATCHES, max(1, data.at_a_time(device) // data.batch_size))
         self.length = data.page_minibatches or chosen
         self._pages: dict[tuple[int, int], tuple[int, Batch]] = {}
+        self._of_all: tuple[int, list[StreamBatches], Batch] | None = None
+        self._threads: SideBySide | None = None
 
     def minibatch(self, step: int) -> int:
         return step // self.repeats
@@ -219,6 +223,49 @@ class StreamBatches(KeyedBatches):
         if held is None or held[0] != page:
             held = self._pages[part.start, part.stop] = page, self._make(page, part)
         return held[1]
+
+    @staticmethod
+    def across(members: Sequence[Batches], step: int, ahead: bool = False) -> Batch:
+        streams = [member for member in members if isinstance(member, StreamBatches)]
+        together = 1 < len(members) == len(streams)
+        if together and all(streams[0].alike(other) for other in streams):
+            page, place = divmod(streams[0].minibatch(step), streams[0].length)
+            if ahead or streams[0].holds(streams, page):
+                inputs, targets = streams[0].page_of_all(streams, page)
+                return aligned(inputs[place]), targets[place]
+        return Batches.across(members, step)
+
+    def alike(self, other: "StreamBatches") -> bool:
+        """Whether the pages of both have the same minibatches, which the network takes as they are."""
+        ready = other.augmentation is None and type(other.data).prepare is StreamData.prepare
+        own = self.length, self.repeats, self.batch_size
+        return ready and (other.length, other.repeats, other.batch_size) == own
+
+    def holds(self, streams: "list[StreamBatches]", page: int) -> bool:
+        """Whether a page of these runs is here."""
+        return self._of_all is not None and self._of_all[0] == page and self._of_all[1] == streams
+
+    def page_of_all(self, streams: "list[StreamBatches]", page: int) -> Batch:
+        """A page of some runs, the first of which keeps it: inputs and targets ``[length, K, B, ...]``."""
+        if not self.holds(streams, page):
+            self._of_all = None
+            self._of_all = page, streams, self._join(streams, page)
+        assert self._of_all is not None
+        return self._of_all[2]
+
+    def _join(self, streams: "list[StreamBatches]", page: int) -> Batch:
+        """A page of some runs from that of each, which is not needed any more."""
+        whole = slice(0, self.batch_size)
+        own = self.page(page, whole)
+        inputs, targets = (t.new_empty(len(t), len(streams), *t.shape[1:]) for t in own)
+
+        def write(k: int) -> None:
+            inputs[:, k], targets[:, k] = streams[k].page(page, whole)
+            streams[k]._pages.clear()
+
+        self._threads = self._threads or SideBySide(len(streams), self.device)
+        self._threads.map(write, range(len(streams)))
+        return inputs, targets
 
     def _make(self, page: int, part: slice) -> Batch:
         minibatches = torch.arange(page * self.length, (page + 1) * self.length, device=self.device)

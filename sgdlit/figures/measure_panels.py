@@ -30,7 +30,8 @@ class Line:
         band: whether ``column_low`` and ``column_high`` are its interval.
         faint: a thin line, of numbers of single minibatches.
         limit: a thin black line: not found, but what others are held against.
-        positive: values below 0 are left out, as noise of an estimate of what is positive.
+        negative: of an estimate of what is positive, the edge of the panel at which a value of 0 or less
+            has a mark: ``top`` of a ratio, whose denominator was not told from 0, or ``bottom``.
         found: on what it was measured afterwards, such as ``500 examples``; None of what the run measured.
     """
 
@@ -39,7 +40,7 @@ class Line:
     band: bool = False
     faint: bool = False
     limit: bool = False
-    positive: bool = False
+    negative: str | None = None
     found: str | None = None
 
 
@@ -66,6 +67,7 @@ class Member:
 
     Attributes:
         number: in the ensemble.
+        name: what distinguishes it from others, such as ``ε = 0.1``; "" where only its number does.
         columns: what the run measured.
         found: what was measured afterwards, by what it was measured on.
         color: of its curves.
@@ -74,6 +76,7 @@ class Member:
     """
 
     number: int
+    name: str
     columns: "Columns"
     found: "Mapping[str, Columns]"
     color: str
@@ -148,7 +151,7 @@ PANELS = (
     ),
     Panel(
         "Noise scale", "B_simple in examples",
-        (Line("measure/noise_scale", "tr Σ/‖∇C‖²", band=True, positive=True),),
+        (Line("measure/noise_scale", "tr Σ/‖∇C‖²", band=True, negative="top"),),
     ),
     Panel(
         "Alignment", "",
@@ -173,7 +176,7 @@ PANELS = (
         "Squared norm of the gradient", "C²/θ²",
         (
             Line("measure/squared_gradient_norm", "‖∇C‖² of the examples"),
-            Line("measure/squared_gradient", "‖∇C‖² of all, without bias", positive=True),
+            Line("measure/squared_gradient", "‖∇C‖² of all, without bias", negative="bottom"),
             Line("measure/covariance_trace", "tr Σ of single examples"),
         ),
     ),
@@ -195,7 +198,8 @@ PANELS = (
 def panels_of(members: Sequence[Member]) -> Iterator[tuple[Panel, Sequence[Member]]]:
     """The panels of which there is anything to be drawn, each with the members that it shows."""
     first = [member for member in members if not member.lost][:1] or members[:1]
-    of_first = f" (member {first[0].number})" if len(members) > 1 else ""
+    words = f" ({first[0].name})" if first[0].name else ""
+    of_first = f"\nof member {first[0].number} of {len(members)}{words}" if len(members) > 1 else ""
     for panel in (*PANELS, _c_reg(members)):
         yield from _with_found(panel, members)
     for panel in _spectra(first):

@@ -15,6 +15,7 @@ from sgdlit.runs.reading import Run, load_run
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _TRAINING = (
     ("train/loss", "training loss of minibatches", "C"),
@@ -59,33 +60,44 @@ def _figure(curves: Sequence[Shown], colors: Sequence[str]) -> "Figure":
     evaluated = [panel for panel in _EVALUATIONS if panel[0] in logged][:1]
     shown = [*(panel for panel in _TRAINING if panel[0] in logged), *evaluated]
     figure, axes = style.panels(1, max(1, len(shown)))
+    diverged = [
+        run.state == "diverged" if k is None else run.members[k].state == "diverged" for _, run, k in curves
+    ]
     for ax, (column, title, label) in zip(axes, shown, strict=False):
         rows = [len(run.column(column, member)[0]) for _, run, member in curves if column in run.metrics]
         noisy = column.startswith("train/") and max(rows) >= 2 * _WINDOW
-        for color, (name, run, member) in zip(colors, curves, strict=True):
+        kept: list[Line2D] = []
+        for color, lost, (name, run, member) in zip(colors, diverged, curves, strict=True):
             if column in run.metrics:
                 steps, values = run.column(column, member)
-                _draw(ax, steps, values, name, color, noisy)
+                drawn = _draw(ax, steps, values, name, color, noisy)
+                kept += [] if lost else drawn
         title += f" (median of {_WINDOW} logged)" if noisy else ""
         named = any(name for name, *_ in curves)
-        style.finish(ax, title, "step", label, legend=named, log="y" if _wide(ax) else "")
+        style.finish(
+            ax, title, "step", label, legend=named, log="y" if _wide(style.fit_axes(ax, kept)) else ""
+        )
         style.label_short_log_axes(ax)
     _same_steps(axes[: len(shown)])
+    if words := style.fitted_words(sum(diverged), len(diverged)):
+        figure.suptitle(words, fontsize=10)
     return figure
 
 
-def _draw(ax: "Axes", steps: np.ndarray, values: np.ndarray, name: str, color: str, noisy: bool) -> None:
+def _draw(
+    ax: "Axes", steps: np.ndarray, values: np.ndarray, name: str, color: str, noisy: bool
+) -> "list[Line2D]":
     label = name or None
     if noisy:
-        ax.plot(steps, values, color=color, alpha=0.35, linewidth=0.6)
-        ax.plot(steps, running_median(values, _WINDOW), color=color, linewidth=1.5, label=label)
-    else:
-        ax.plot(steps, values, color=color, linewidth=1.5, marker="o", markersize=3, label=label)
+        each = ax.plot(steps, values, color=color, alpha=0.35, linewidth=0.6)
+        median = running_median(values, _WINDOW)
+        return [*each, *ax.plot(steps, median, color=color, linewidth=1.5, label=label)]
+    return ax.plot(steps, values, color=color, linewidth=1.5, marker="o", markersize=3, label=label)
 
 
-def _wide(ax: "Axes") -> bool:
-    """Whether what is drawn is positive, and spans more than a factor of 20."""
-    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines] or [np.ones(1)])
+def _wide(lines: "Sequence[Line2D]") -> bool:
+    """Whether what these show is positive, and spans more than a factor of 20."""
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in lines] or [np.ones(1)])
     values = values[np.isfinite(values)]
     return bool(len(values)) and values.min() > 0 and values.max() > _LOG_FROM * values.min()
 

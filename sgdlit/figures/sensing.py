@@ -1,12 +1,12 @@
 """The error of a run on matrix sensing over the samples that it has seen, beside the baseline."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sgdlit.figures.members import Groups, groups_of
-from sgdlit.figures.style import COLORS, finish, panels
+from sgdlit.figures.style import COLORS, finish, fit_axes, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,26 +52,42 @@ def draw(run: "Run") -> "Figure | None":
 
 
 def _draw_errors(ax: "Axes", members: "Sequence[Outcome]", groups: Groups, name: str) -> None:
-    """The error of every member; a cross at the last that is known of one that diverged."""
+    """The error of every member; those that diverged end in a cross, and move no axis."""
     label, baseline, value = _ERRORS[name]
     lost = [k for k, member in enumerate(members) if member.state == "diverged"]
+    kept = []
     for k, member in enumerate(members):
         if name not in member.columns:
             continue
         samples, errors = member.columns[_SAMPLES][1], member.columns[name][1]
         words = "trained network" if len(members) == 1 else groups.names[k]
         named = groups.is_first(k) and groups.key is None
-        ax.plot(samples, errors, color=groups.colors[k], linewidth=1.4, label=words if named else None)
-        there = [pair for pair in zip(samples, errors, strict=True) if np.isfinite(pair).all()]
-        if k in lost and there:
-            ax.plot(*there[-1], "x", color=groups.colors[k], markersize=7, markeredgewidth=2)
+        look: dict[str, Any] = {
+            "color": groups.colors[k],
+            "linewidth": 1.4,
+            "label": words if named else None,
+        }
+        drawn = ax.plot(samples, errors, **look)
+        kept += [] if k in lost else drawn
+    words = f"least squares, d²/2 samples: {value}"
+    line = ax.axhline(baseline, color=COLORS[6], linestyle="--", linewidth=1, label=words)
+    fit_axes(ax, [*kept, line] if kept else [])
     if lost and len(members) > 1:
         words = f"diverged ({len(lost)} of {len(members)})"
         ax.plot([], [], "x", color="black", markersize=7, markeredgewidth=2, label=words)
-    ax.axhline(
-        baseline, color=COLORS[6], linestyle="--", linewidth=1, label=f"least squares, d²/2 samples: {value}"
-    )
     finish(ax, "Matrix sensing", _X, label, log="y")
+    for k in lost:
+        if name in members[k].columns:
+            _cross(ax, members[k].columns[_SAMPLES][1], members[k].columns[name][1], groups.colors[k])
+
+
+def _cross(ax: "Axes", samples: np.ndarray, errors: np.ndarray, color: str) -> None:
+    """A cross at the last point that is known, or at the edge beyond which it lies."""
+    there = [pair for pair in zip(samples, errors, strict=True) if np.isfinite(pair).all()]
+    if there:
+        low, high = ax.get_ylim()
+        at = there[-1][0], min(max(there[-1][1], low), high)
+        ax.plot(*at, "x", color=color, markersize=7, markeredgewidth=2, clip_on=False, scaley=False)
 
 
 def _draw_spectrum(ax: "Axes", columns: "Columns") -> None:

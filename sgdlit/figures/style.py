@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Okabe and Ito's palette, which stays distinct for colour-blind readers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -43,6 +44,32 @@ def finish(ax: "Axes", title: str, x: str, y: str, legend: bool = True, log: str
     if legend and ax.get_legend_handles_labels()[0]:
         # The place is named, since matplotlib warns of the default one where a busy machine takes long.
         ax.legend(fontsize=7.5, framealpha=0.9, loc="best")
+
+
+def fit_axes(ax: "Axes", kept: "Sequence[Line2D]") -> "list[Line2D]":
+    """Let both axes fit these lines alone; others, such as those of runs that diverged, may leave the panel.
+
+    Returns:
+        The lines that the axes fit: those given, or all where those show nothing.
+    """
+    import numpy as np
+
+    lines = list(ax.lines)
+    if not any(np.isfinite(np.asarray(line.get_ydata(), float)).any() for line in kept):
+        return lines
+    seen = [line.get_visible() for line in lines]
+    for line in lines:
+        line.set_visible(line in kept)
+    ax.relim(visible_only=True)
+    ax.autoscale_view()
+    for line, visible in zip(lines, seen, strict=True):
+        line.set_visible(visible)
+    return list(kept)
+
+
+def fitted_words(lost: int, count: int) -> str:
+    """What a picture says where some of its runs diverged: ``2 of 8 diverged; the axes fit the others``."""
+    return f"{lost} of {count} diverged; the axes fit the others" if 0 < lost < count else ""
 
 
 def binary_ticks(ax: "Axes", values: Iterable[float]) -> None:

@@ -44,36 +44,39 @@ COS = (
 )
 TURN = 2.0 * math.pi / 2.0**32
 _ROOT_HALF = 0x3FE6A09E667F3BCD  # the bits of √½
+_TO_SIGN = 62  # from the bit of 2 to that of the sign
 
 
 def box_muller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Two independent standard normals, float64, of each pair of words, int64 of any one shape."""
-    radius = _root(_log(a.to(torch.float64) + 0.5).mul_(-2.0))
+    radius = _root(_log(a.to(torch.float64).add_(0.5)).mul_(-2.0))
     cosine, sine = _turned(b)
     return cosine.mul_(radius), sine.mul_(radius)
 
 
 def _log(x: Tensor) -> Tensor:
-    """ln(x/2³²) for 0 < x < 2³²."""
+    """ln(x/2³²) for 0 < x < 2³²; x is used up."""
     bits = x.view(torch.int64)
-    exponent = (bits - _ROOT_HALF) >> 52
-    m = (bits - (exponent << 52)).view(torch.float64)  # x = m 2^exponent, m from √½ to √2
-    s = (m - 1.0).div_(m + 1.0)
+    exponent = (bits - _ROOT_HALF).bitwise_right_shift_(52)
+    bits -= exponent << 52  # x = m 2^exponent, m from √½ to √2: x is m now
+    s = (x - 1.0).div_(x.add_(1.0))
     z = s * s
     small = _polynomial(LOG, z).mul_(z).add_(2.0).mul_(s)
-    return small.add_((exponent - 32).to(torch.float64).mul_(math.log(2.0)))
+    return small.add_(exponent.sub_(32).to(torch.float64).mul_(math.log(2.0)))
 
 
 def _turned(b: Tensor) -> tuple[Tensor, Tensor]:
     """cos and sin of 2πb/2³²: those of at most an eighth of a turn, exchanged and with signs."""
-    quarter = (b + 2**29) >> 30
+    quarter = (b + 2**29).bitwise_right_shift_(30)
     t = (b - (quarter << 30)).to(torch.float64).mul_(TURN)
     w = t * t
     sine = _polynomial(SIN, w).mul_(w).mul_(t).add_(t)
     cosine = _polynomial(COS, w).mul_(w).sub_(0.5).mul_(w).add_(1.0)
-    odd = (quarter & 1).bool()
-    signs = 1 - ((quarter + 1) & 2), 1 - (quarter & 2)
-    return torch.where(odd, sine, cosine).mul_(signs[0]), torch.where(odd, cosine, sine).mul_(signs[1])
+    bits_of_sine, bits_of_cosine = sine.view(torch.int64), cosine.view(torch.int64)
+    exchanged = (bits_of_sine ^ bits_of_cosine).bitwise_and_((quarter & 1).neg_())
+    bits_of_sine ^= exchanged ^ (quarter & 2).bitwise_left_shift_(_TO_SIGN)
+    bits_of_cosine ^= exchanged ^ (quarter + 1).bitwise_and_(2).bitwise_left_shift_(_TO_SIGN)
+    return cosine, sine
 
 
 def _root(x: Tensor) -> Tensor:
@@ -85,7 +88,7 @@ def _root(x: Tensor) -> Tensor:
 
 
 def _polynomial(coefficients: tuple[float, ...], z: Tensor) -> Tensor:
-    value = torch.full_like(z, coefficients[0])
-    for coefficient in coefficients[1:]:
-        value.mul_(z).add_(coefficient)
-    return value
+    value = z * coefficients[0]
+    for coefficient in coefficients[1:-1]:
+        value.add_(coefficient).mul_(z)
+    return value.add_(coefficients[-1])

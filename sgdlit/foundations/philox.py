@@ -42,16 +42,15 @@ def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: Key) -> tupl
     """Ten Philox rounds on four int64 tensors that hold 32-bit words (products wrap mod 2⁶⁴: exact)."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS):  # c1 and c3 keep their upper halves, which the masks of c0 and c2 take away
         p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
-        c0, c1, c2, c3 = (
-            ((p1 >> 32) & _MASK) ^ c1 ^ k0,
-            p1 & _MASK,
-            ((p0 >> 32) & _MASK) ^ c3 ^ k1,
-            p0 & _MASK,
+        c0, c2 = (
+            ((p1 >> 32) ^ c1).bitwise_xor_(k0).bitwise_and_(_MASK),
+            ((p0 >> 32) ^ c3).bitwise_xor_(k1).bitwise_and_(_MASK),
         )
+        c1, c3 = p1, p0
         k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
-    return c0, c1, c2, c3
+    return c0, c1.bitwise_and_(_MASK), c2, c3.bitwise_and_(_MASK)
 
 
 def words(key: Key, index: Tensor, count: int, substream: int | Tensor = 0) -> Tensor:
@@ -75,13 +74,18 @@ def words(key: Key, index: Tensor, count: int, substream: int | Tensor = 0) -> T
             *map(_pointer, (out, index, substreams)), *map(c_int64, (index.numel(), count, *key))
         )
         return out
+    return torch.stack(_blocks(key, index, count, substream), -1).flatten(-2)[..., :count]
+
+
+def _blocks(key: Key, index: Tensor, count: int, substream: int | Tensor) -> tuple[Tensor, ...]:
+    """The words of each index in tensor operations, four at a time: of each block its first, second, third
+    and fourth, all ``index.shape + (blocks,)``."""
     block = torch.arange(-(-count // 4), device=index.device)
     lo, hi = (index & _MASK).unsqueeze(-1), (index >> 32).unsqueeze(-1)
     substream = (
         substream.unsqueeze(-1) if isinstance(substream, Tensor) else torch.full_like(block, substream)
     )
-    drawn = philox4x32((block, lo, hi, substream), key)
-    return torch.stack(torch.broadcast_tensors(*drawn), -1).flatten(-2)[..., :count]
+    return torch.broadcast_tensors(*philox4x32((block, lo, hi, substream), key))
 
 
 def _native(index: Tensor, substream: int | Tensor, count: int) -> tuple[CDLL, Tensor, Tensor] | None:
@@ -129,9 +133,11 @@ def normal(
         constants = _POLYNOMIALS, c_double(TURN), c_double(math.log(2.0))
         library.philox_normals(_pointer(out), single, *pointers, *numbers, *constants)
         return out.to(dtype)
-    drawn = words(key, index, count + count % 2, substream).unflatten(-1, (-1, 2))
-    pairs = box_muller(drawn[..., 0], drawn[..., 1])
-    return torch.stack(pairs, -1).flatten(-2)[..., :count].to(dtype)
+    first, second, third, fourth = _blocks(key, index, count, substream)
+    out = torch.empty(*first.shape, 4, dtype=dtype, device=index.device)
+    out[..., 0], out[..., 1] = box_muller(first, second)
+    out[..., 2], out[..., 3] = box_muller(third, fourth)
+    return out.flatten(-2)[..., :count]
 
 
 def permutation(key: Key, n: int, substream: int | Tensor = 0, device: torch.device | str = "cpu") -> Tensor:

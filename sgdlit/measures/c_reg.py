@@ -11,17 +11,16 @@ from torch import Tensor, nn
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import example_gradients
-from sgdlit.measures.from_scripts import LossOfEach, gathered
+from sgdlit.measures.from_scripts import LossOfEach, gathered, of_mean
 from sgdlit.measures.gradient_noise import noise_of_parts
 from sgdlit.measures.mean_gradient import mean_gradient, squared_norm
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.undisturbed import HALF, preserved
 from sgdlit.measures.work import Sizes, Work, Works
-from sgdlit.objectives import Loss
 from sgdlit.objectives.penalty import c_reg_of, squared_gradient_norm
 
 
-def c_reg(network: nn.Module, loss: Loss, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+def c_reg(network: nn.Module, loss: LossOfEach, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """C_reg = 1/(4m) Σ_k ‖∇Ĉ_k‖², a scalar (Smith et al. 2021, 2101.12176, section 2.3).
 
     A batch that is smaller than the first is left out: its gradient is noisier, so it would not count as one
@@ -32,7 +31,7 @@ def c_reg(network: nn.Module, loss: Loss, batches: Iterable[tuple[Tensor, Tensor
         loss: Ĉ_k is its mean over batch k.
         batches: inputs ``[B, ...]`` and targets ``[B, ...]`` of each of the m minibatches, at least one.
     """
-    norms, size = [], None
+    norms, size, loss = [], None, of_mean(loss)
     with preserved(network) as looked_at:
         kind = next((p.dtype for p in looked_at.parameters()), torch.float32)
         for inputs, targets in batches:

@@ -1,6 +1,7 @@
 """The measures that there are, read from the files of this folder without running them."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,8 @@ from sgdlit.foundations.definitions import defined_in
 
 _FOLDER = Path(__file__).parent
 _CONSTANTS = ("formula", "answers", "price", "needs", "logged", "arrays")
+_CLASS = re.compile(r"^class ([A-Za-z]\w*)(?:\((\w+).*?\))?:(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+_METHOD = re.compile(r"^    (?:def |@)", re.MULTILINE)
 
 
 class Entry(NamedTuple):
@@ -25,16 +28,22 @@ class Entry(NamedTuple):
     arrays: dict[str, str]
 
 
+class _Class(NamedTuple):
+    """A class at the top of a file: its first base, what stands before its methods, and whether one of them
+    is ``take``."""
+
+    base: str
+    text: str
+    takes: bool
+
+
 @cache
-def _definitions() -> dict[str, tuple[str, ast.ClassDef | ast.FunctionDef]]:
-    """The public classes and functions of the files by name, each with its file."""
+def _classes() -> dict[str, _Class]:
+    """The public classes of the files by name. Methods are not parsed: it would take most of the time."""
     found = {}
-    for path in sorted(_FOLDER.glob("*.py")):
-        if path.stem in ("__init__", "catalogue"):
-            continue
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                found[node.name] = path.stem, node
+    for path in sorted(_FOLDER.glob("[!_]*.py")):
+        for name, base, text in _CLASS.findall(path.read_text(encoding="utf-8")):
+            found[name] = _Class(base, _METHOD.split(text, maxsplit=1)[0], "\n    def take(" in text)
     return found
 
 
@@ -61,33 +70,23 @@ def entries() -> list[Entry]:
 
 def _lineage(name: str) -> Iterator[str]:
     """A class and its first bases within the folder, itself first."""
-    while name in _definitions():
+    while name in _classes():
         yield name
-        node = _definitions()[name][1]
-        bases = [base.id for base in getattr(node, "bases", []) if isinstance(base, ast.Name)]
-        name = bases[0] if bases else ""
-
-
-def _class(name: str) -> ast.ClassDef:
-    node = _definitions()[name][1]
-    assert isinstance(node, ast.ClassDef)
-    return node
+        name = _classes()[name].base
 
 
 def _is_complete(lineage: list[str]) -> bool:
     """Whether a class of the lineage, ``Measure`` apart, says how it is taken."""
-    bodies = (part for name in lineage[:-1] for part in _class(name).body)
-    return any(isinstance(part, ast.FunctionDef) and part.name == "take" for part in bodies)
+    return any(_classes()[name].takes for name in lineage[:-1])
 
 
 def _constants(lineage: list[str]) -> dict[str, Any]:
-    """The constants of a class, its own before those of its bases."""
+    """The constants of a class, its own before those of its bases; they stand before its methods."""
     found: dict[str, Any] = {}
     for name in reversed(lineage):
-        for part in _class(name).body:
-            targets = part.targets if isinstance(part, ast.Assign) else [getattr(part, "target", None)]
-            for target in targets:
+        for part in ast.walk(ast.parse(f"class {name}:{_classes()[name].text}")):
+            if isinstance(part, ast.Assign | ast.AnnAssign):
+                target = part.targets[0] if isinstance(part, ast.Assign) else part.target
                 if isinstance(target, ast.Name) and target.id in _CONSTANTS:
-                    assert isinstance(part, ast.Assign | ast.AnnAssign)
                     found[target.id] = ast.literal_eval(part.value) if part.value else ""
     return found

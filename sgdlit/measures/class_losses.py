@@ -9,22 +9,23 @@ from torch import nn
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
+from sgdlit.measures.from_scripts import LossOfEach, of_each
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import preserved
 from sgdlit.measures.work import Sizes, Work, Works
-from sgdlit.objectives import Loss
 
 
-def class_losses(network: nn.Module, loss: Loss, batches: Iterable[Batch]) -> dict[int, float]:
+def class_losses(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch]) -> dict[int, float]:
     """C_c = (1/n_c) Σ_{y_i = c} C_i of each class c that occurs; nothing of the network changes.
 
     Source: Francazi, Baity-Jesi & Lucchi 2022, arXiv:2207.00391.
 
     Args:
         network: in the mode in which it is.
-        loss: of each example.
+        loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]``, and classes or signs ``[b]``.
     """
+    loss = of_each(loss)
     sums: dict[int, float] = defaultdict(float)
     counts: dict[int, int] = defaultdict(int)
     with preserved(network), torch.no_grad():

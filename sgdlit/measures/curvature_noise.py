@@ -10,7 +10,7 @@ from sgdlit.data.batches import Batch
 from sgdlit.measures.curvature import ProbedMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import Estimate, mean_of, signs
 from sgdlit.measures.example_gradients import refuse_company
-from sgdlit.measures.from_scripts import of_each
+from sgdlit.measures.from_scripts import LossOfEach, of_each
 from sgdlit.measures.mean_gradient import gradient_of
 from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts
@@ -39,7 +39,7 @@ class CurvatureNoise(NamedTuple):
 
 
 def curvature_noise(
-    network: nn.Module, loss: Loss, batches: Iterable[Batch], probes: int = 12, seed: int = 0
+    network: nn.Module, loss: LossOfEach, batches: Iterable[Batch], probes: int = 12, seed: int = 0
 ) -> CurvatureNoise:
     """tr(HΣ̂) = E vᵀHv with v = n^(−1/2)·Σ_i ξ_i(g_i − ĝ), ξ_i = ±1, and B_noise = tr(HΣ̂)/(ĝᵀHĝ).
 
@@ -50,7 +50,7 @@ def curvature_noise(
 
     Args:
         network: in the mode in which it is; nothing of it changes.
-        loss: of each example.
+        loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, two examples or more.
         probes: m; 2 or more for an interval.
         seed: of the signs.
@@ -62,7 +62,7 @@ def curvature_noise(
 
 
 def curvature_noise_of(
-    hessian: HessianProducts, loss: Loss, probes: int = 12, seed: int = 0, step: int = 0
+    hessian: HessianProducts, loss: LossOfEach, probes: int = 12, seed: int = 0, step: int = 0
 ) -> CurvatureNoise:
     """The same, of products with a Hessian."""
     loss = of_each(loss)

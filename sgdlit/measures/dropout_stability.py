@@ -10,13 +10,13 @@ from torch.func import functional_call
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
+from sgdlit.measures.from_scripts import LossOfEach, of_each
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import preserved
 from sgdlit.models.mean_field import MeanField
-from sgdlit.objectives import Loss
 
 
-def kept_loss(network: MeanField, loss: Loss, batches: Iterable[Batch], kept: int) -> float:
+def kept_loss(network: MeanField, loss: LossOfEach, batches: Iterable[Batch], kept: int) -> float:
     """C of (1/K) Σ_{i≤K} a_i φ(w_i·x + b_i), the first K neurons alone, rescaled by N/K; nothing changes.
 
     Neurons are drawn alike, so the first ones are as good as any. Source: Shevchenko & Mondelli 2019,
@@ -27,6 +27,7 @@ def kept_loss(network: MeanField, loss: Loss, batches: Iterable[Batch], kept: in
     """
     if not 1 <= kept <= len(network.a):
         raise UserError(f"kept = {kept}: must be 1 to the number of neurons, {len(network.a)}")
+    loss = of_each(loss)
     some = {name: p.detach()[:kept] for name, p in network.named_parameters()}
     with preserved(network), torch.no_grad():
         each = [loss.per_example(functional_call(network, some, (x,)), y).double() for x, y in batches]

@@ -2,15 +2,16 @@
 
 import weakref
 from collections.abc import Callable, Iterable
+from types import FunctionType
 
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.console import warn
-from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.errors import UserError, nearest
 from sgdlit.foundations.generators import kept
-from sgdlit.objectives import Loss
+from sgdlit.objectives import LOSSES, Loss
 
 LossOfEach = Callable[[Tensor, Tensor], Tensor]
 """outputs ``[b, ...]``, targets ``[b, ...]`` -> the loss of each example ``[b]``; or a :class:`Loss`."""
@@ -23,25 +24,91 @@ class EachOf(Loss):
 
     Args:
         function: such as ``torch.nn.CrossEntropyLoss(reduction="none")``.
+
+    Raises:
+        UserError: no function; when it is called, losses of another kind or shape.
     """
 
     def __init__(self, function: LossOfEach) -> None:
-        self.function = function
+        self.function = _require_function(function)
 
     def per_example(self, outputs: Tensor, targets: Tensor) -> Tensor:
         losses = self.function(outputs, targets)
-        if losses.shape != (len(targets),):
-            name = type(self.function).__name__
+        if _shape(losses) != (len(targets),):
             raise UserError(
-                f"loss: {name} gives {tuple(losses.shape)} for {len(targets)} examples, so no example has a "
-                f"value of its own; allowed: one that gives ({len(targets)},), such as with reduction='none'"
+                f"loss: {_name(self.function)} gives {_kind(losses)} for {len(targets)} examples, so no "
+                f"example has a value of its own; allowed: one that gives ({len(targets)},), such as with "
+                "reduction='none'"
             )
         return losses
 
 
+class MeanOf:
+    """The mean loss of a batch by a function of outputs and targets that gives it, or each example's.
+
+    Args:
+        function: such as ``torch.nn.CrossEntropyLoss()``.
+
+    Raises:
+        UserError: no function; when it is called, losses of another kind or shape.
+    """
+
+    def __init__(self, function: LossOfEach) -> None:
+        self.function = _require_function(function)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        losses = self.function(outputs, targets)
+        if _shape(losses) not in ((), (len(targets),)):
+            raise UserError(
+                f"loss: {_name(self.function)} gives {_kind(losses)} for {len(targets)} examples; allowed: "
+                f"one that gives their mean (), or one for each ({len(targets)},)"
+            )
+        return losses.mean()
+
+
 def of_each(loss: LossOfEach) -> Loss:
-    """A loss that has a value of each example: it itself, or a function that gives one for each."""
+    """A loss that has a value of each example: it itself, or a function that gives one for each.
+
+    Raises:
+        UserError: it is neither.
+    """
     return loss if isinstance(loss, Loss) else EachOf(loss)
+
+
+def of_mean(loss: LossOfEach) -> LossOfEach:
+    """A loss that gives a mean: it itself, or a function that gives a mean, or one for each example.
+
+    Raises:
+        UserError: it is neither.
+    """
+    return loss if isinstance(loss, Loss | MeanOf) else MeanOf(loss)
+
+
+def _require_function(loss: object) -> LossOfEach:
+    if isinstance(loss, type) or not callable(loss):
+        if isinstance(loss, str):
+            near = nearest(loss, LOSSES)
+            meant = f"; did you mean sgdlit.objectives.loss_by_name({near!r})?" if near else ";"
+        else:
+            meant = f"; did you mean {loss.__name__}()?" if isinstance(loss, type) else ";"
+        what = f"the class {loss.__name__}" if isinstance(loss, type) else repr(loss)
+        raise UserError(
+            f"loss: {what} is no function of outputs and targets{meant} allowed: a loss of "
+            "sgdlit.objectives, or a function such as torch.nn.functional.cross_entropy"
+        )
+    return loss
+
+
+def _shape(losses: object) -> tuple[int, ...] | None:
+    return tuple(losses.shape) if isinstance(losses, Tensor) else None
+
+
+def _kind(losses: object) -> str:
+    return str(tuple(losses.shape)) if isinstance(losses, Tensor) else f"a {type(losses).__name__}"
+
+
+def _name(function: LossOfEach) -> str:
+    return function.__name__ if isinstance(function, FunctionType) else type(function).__name__
 
 
 def noticed(batches: Iterable[Batch]) -> Iterable[Batch]:

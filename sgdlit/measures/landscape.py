@@ -13,7 +13,7 @@ from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.generators import kept
 from sgdlit.foundations.philox import derive_key, normal
-from sgdlit.measures.from_scripts import of_each
+from sgdlit.measures.from_scripts import LossOfEach, of_each
 from sgdlit.measures.mean_gradient import MeanLoss, has_examples, mean_cost, require_examples
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, require_positive
 from sgdlit.measures.undisturbed import (
@@ -58,7 +58,7 @@ class Line(NamedTuple):
 
 def line(
     network: nn.Module,
-    loss: Loss,
+    loss: LossOfEach,
     batches: Iterable[Batch],
     one: Parameters,
     other: Parameters,
@@ -71,7 +71,7 @@ def line(
 
     Args:
         network: in the mode in which it is; nothing of it changes.
-        loss: of each example.
+        loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]``, gone through at each point.
         one: θ₀, parameters by name; buffers too, in numbers that can be averaged, where they are given.
         other: θ₁, of the same names.
@@ -99,7 +99,7 @@ def line(
 
 def barrier(
     network: nn.Module,
-    loss: Loss,
+    loss: LossOfEach,
     batches: Iterable[Batch],
     one: Parameters,
     other: Parameters,

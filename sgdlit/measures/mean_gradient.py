@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.from_scripts import noticed
+from sgdlit.measures.from_scripts import noticed, of_mean
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
 
 T = TypeVar("T")
@@ -38,8 +38,9 @@ def mean_gradient(network: nn.Module, loss: MeanLoss, batches: Iterable[Batch]) 
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, at least one.
 
     Raises:
-        UserError: a network that has diverged or has nothing to train; no examples.
+        UserError: no loss; a network that has diverged or has nothing to train; no examples.
     """
+    loss = of_mean(loss)
     refuse_not_finite(network)
     with preserved(network) as looked_at, torch.enable_grad():
         parameters = trained_parameters(require_trained(looked_at))
@@ -59,8 +60,9 @@ def mean_cost(network: nn.Module, loss: MeanLoss, batches: Iterable[Batch]) -> f
     """C = Σ_k b_k C_k / Σ_k b_k over batches of b_k examples, without a gradient.
 
     Raises:
-        UserError: a network that has diverged; no examples.
+        UserError: no loss; a network that has diverged; no examples.
     """
+    loss = of_mean(loss)
     refuse_not_finite(network)
     total, count = 0.0, 0
     with preserved(network) as looked_at, torch.no_grad():

@@ -13,7 +13,7 @@ from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
 from sgdlit.measures.example_gradients import ExampleGradients, example_gradients, gradients_of_step
-from sgdlit.measures.from_scripts import of_each
+from sgdlit.measures.from_scripts import of_each, of_mean
 from sgdlit.measures.gradient_noise import Noise, noise_of_parts
 from sgdlit.measures.mean_gradient import (
     MeanLoss,
@@ -61,6 +61,7 @@ def noise_of_batch(
         return _noise_of_examples(network, loss, batch, population, checked)
     if not 2 <= parts <= len(inputs):
         raise UserError(f"parts: {parts} is not possible for a batch of {len(inputs)}; allowed: 2 or more")
+    loss = of_mean(loss)
     refuse_not_finite(network)
     norms, sizes = [], [len(x) for x in inputs.tensor_split(parts)]
     with preserved(network) as looked_at, torch.enable_grad():

@@ -17,7 +17,7 @@ from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.generators import seed_network
 from sgdlit.foundations.philox import derive_key
-from sgdlit.measures.from_scripts import gathered
+from sgdlit.measures.from_scripts import gathered, of_mean
 from sgdlit.measures.mean_gradient import gradient_of, require_examples, require_trained
 from sgdlit.measures.undisturbed import (
     HALF,
@@ -63,8 +63,8 @@ class Products(ABC, Generic[Graph]):
         products: how many were computed so far.
 
     Raises:
-        UserError: no parameters, complex ones, or ones that are not finite; no examples; a network that
-            torch.compile was applied to, or that has an operation without a second derivative.
+        UserError: no loss; no parameters, complex ones, or ones that are not finite; no examples; a network
+            that torch.compile was applied to, or that has an operation without a second derivative.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Products(ABC, Generic[Graph]):
         refuse_not_finite(network)
         require_trained(network)
         self.network = in_single_precision(network)
-        self.loss, self.graph_memory = loss, graph_memory
+        self.loss, self.graph_memory = of_mean(loss), graph_memory
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         if any(p.is_complex() for p in self.parameters):
             raise UserError(f"{type(self).__name__}: the network has complex parameters; allowed: real ones")

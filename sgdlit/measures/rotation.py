@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.measures.from_scripts import LossOfEach, of_each
 from sgdlit.measures.mean_gradient import trained_parameters
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.singular_values import chosen_matrices
 from sgdlit.measures.undisturbed import moved, outputs_of, preserved
 from sgdlit.measures.work import Sizes, Work, Works
-from sgdlit.objectives import Loss
 
 _EXAMPLES = 32  # on which scale invariance is tested
 
@@ -32,7 +32,7 @@ def angle(one: Tensor, other: Tensor) -> float:
 
 
 def scale_invariant_weights(
-    network: nn.Module, loss: Loss, batch: Batch, factor: float = 1.5, tolerance: float = 1e-3
+    network: nn.Module, loss: LossOfEach, batch: Batch, factor: float = 1.5, tolerance: float = 1e-3
 ) -> list[str]:
     """Names of the trained weights w (matrices, convolutions) with C_i(cw) = C_i(w) of every example i.
 
@@ -42,12 +42,12 @@ def scale_invariant_weights(
 
     Args:
         network: in the mode in which it is; nothing of it changes.
-        loss: of each example.
+        loss: outputs and targets -> one loss for each example.
         batch: inputs ``[b, ...]`` and targets ``[b, ...]``.
         factor: c.
         tolerance: relative.
     """
-    inputs, targets = batch
+    loss, (inputs, targets) = of_each(loss), batch
     found = []
     with preserved(network) as looked_at, torch.no_grad():
         weights = {n: p.detach() for n, p in trained_parameters(looked_at).items() if p.dim() > 1}

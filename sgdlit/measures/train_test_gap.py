@@ -63,7 +63,14 @@ def train_test_gap(
         test: batches of test examples.
         population: N, the size of the training set.
     """
-    (here, own, n), (there, other, m) = (mean_loss(network, loss, b) for b in (training, test))
+    return gap_of(mean_loss(network, loss, training), mean_loss(network, loss, test), population)
+
+
+def gap_of(
+    training: tuple[float, float, int], test: tuple[float, float, int], population: float = math.inf
+) -> Gap:
+    """The same from mean, variance and number of the losses of training and of test examples."""
+    (here, own, n), (there, other, m) = training, test
     error = math.sqrt((1 - n / population) * own / n + other / m)
     gap = there - here
     return Gap(gap, gap - _NORMAL * error, gap + _NORMAL * error)

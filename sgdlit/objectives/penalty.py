@@ -184,7 +184,11 @@ def squared_lengths(tensors: list[Tensor], runs: torch.Size) -> Tensor:
 
 
 def squared_gradient_norm(
-    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, ranks: Ranks = "local"
+    network: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    ranks: Ranks = "local",
 ) -> Tensor:
     """‖∇C‖² of a batch, a scalar without a graph; the caller freezes BatchNorm's running statistics.
 

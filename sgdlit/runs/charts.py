@@ -24,20 +24,31 @@ class Charts(TensorBoardLogger):
     """Lightning's logger, which leaves out what has been 0 so far, such as λ of a plain run.
 
     As soon as a number is another one its chart begins, with its first and its latest 0. All numbers of a
-    step are one event, as an event costs more than a number.
+    step are one event, as an event costs more than a number. A run that goes on has the charts that it would
+    have had without the stop: a checkpoint keeps ``state``.
 
     Args:
         folder: of the run.
-        purge: the first step that a resumed run writes anew.
         settings: what the table of hyper-parameters says of the run.
+        purge: the first step that a resumed run writes anew.
     """
 
-    def __init__(self, folder: Path, purge: int | None, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], purge: int | None = None) -> None:
         super().__init__(folder.parent, "", folder.name, purge_step=purge)
         self.hparams.update(settings)
         self._zeros: dict[str, list[int]] = {}  # first and latest step, by name
         self._shown: set[str] = set()
-        self._in_order = False
+        self._in_order: dict[str, dict[str, list[Any]]] = {}  # the layout that was written last
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What is known of the numbers so far, for :meth:`restore`."""
+        return {"shown": sorted(self._shown), "zeros": {name: list(at) for name, at in self._zeros.items()}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on after what was written before; an empty state is that of a new run."""
+        self._shown = set(state.get("shown", ()))
+        self._zeros = {name: list(at) for name, at in state.get("zeros", {}).items()}
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -78,10 +89,11 @@ class Charts(TensorBoardLogger):
         self.experiment.flush()
 
     def _order(self) -> None:
-        """Write the order of the charts that there are, once."""
-        if not self._in_order:
-            self.experiment.add_custom_scalars(layout(self._shown))
-        self._in_order = True
+        """Write the order of the charts that there are, where it has changed: TensorBoard takes the last."""
+        order = layout(self._shown)
+        if order != self._in_order:
+            self.experiment.add_custom_scalars(order)
+            self._in_order = order
 
 
 def layout(names: Iterable[str]) -> dict[str, dict[str, list[Any]]]:

@@ -1,7 +1,7 @@
 """A member of an ensemble as the folder of an ordinary run that was trained alone.
 
-The folder has the member's own config, checkpoint, table and status, so that ``test --run``, ``predict
---run`` and ``fit --resume`` take it like any other.
+The folder has the member's own config, checkpoint, table, charts and status, so that ``test --run``,
+``predict --run`` and ``fit --resume`` take it like any other.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sgdlit.config.axes import Point, namespace
+from sgdlit.config.keys import settings_of_run
 from sgdlit.config.limits import check_run_name
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import read_table, write_table
@@ -55,6 +56,8 @@ def export_member(
     folders.write_status(target, member.state, member.step, **member.reached)
     seal = seal_of([{name: row[name] for name in columns} for row in own[:written]])
     checkpoint = member_checkpoint(content, k) | {"sgdlit_rows": written, "sgdlit_table": seal}
+    if "sgdlit_charts" in content:  # the ensemble had TensorBoard's
+        checkpoint["sgdlit_charts"] = _write_charts(target, config, own, written, member.reached)
     save_checkpoint(checkpoint, folders.checkpoint_path(target, "resume"))
     return target
 
@@ -74,6 +77,24 @@ def _checked_member(run: Run, k: int) -> Outcome:
     if run.members[k].state == "diverged":
         raise UserError(f"member: {k} diverged at step {run.members[k].step}; allowed: members that did not")
     return run.members[k]
+
+
+def _write_charts(
+    target: Path, config: dict[str, Any], rows: list[dict[str, str]], written: int, reached: dict[str, float]
+) -> dict[str, Any]:
+    """TensorBoard's events of the member's rows; the state of its charts after as many as were ``written``
+    when the checkpoint was made."""
+    from sgdlit.runs.charts import Charts
+
+    charts = Charts(target, settings_of_run(config))
+    state = charts.state
+    for count, row in enumerate(rows, 1):
+        numbers = {name: float(text) for name, text in row.items() if text and name not in ("step", "member")}
+        charts.log_metrics(numbers, int(row["step"]))
+        state = charts.state if count == written else state
+    charts.end(reached)
+    charts.finalize("success")
+    return state
 
 
 def _columns_with_values(rows: list[dict[str, str]]) -> list[str]:

@@ -2,10 +2,10 @@
 
 import csv
 import hashlib
-import io
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,7 +34,7 @@ class MetricsFile(Logger):
         self._last: Mapping[str, Any] = {}
         self._file: TextIO | None = None
         self._added: dict[str, float] = {}  # the last row, where it was added
-        self._last_row = self._end = 0  # where it begins in the file, and where the file ends
+        self._last_size = 0  # its bytes, at the end of the file
         if self.path.exists():
             self._keep(keep)
 
@@ -71,9 +71,7 @@ class MetricsFile(Logger):
             self._added = {"step": step, **metrics}
             return
         table = self._file or self._open_again()
-        table.seek(self._last_row)
-        table.truncate()
-        self._end = self._last_row
+        table.truncate(table.seek(0, os.SEEK_END) - self._last_size)
         self._added = {**last, **metrics}
         self._write(self._added)
 
@@ -84,18 +82,15 @@ class MetricsFile(Logger):
         if new or table is None:
             self.columns += new
             table = self._open_again()
-        line = io.StringIO()
+        line = StringIO()
         csv.DictWriter(line, self.columns, lineterminator="\n").writerow(row)
-        text = line.getvalue()
-        self._last_row = self._end
         try:
-            table.write(text)
+            table.write(line.getvalue())
             table.flush()
         except OSError as error:
             why = f"row of step {row['step']} not written ({error.strerror})"
             raise OSError(error.errno, why, str(self.path)) from error
-        self._end += len(text.encode())
-        self._last = row
+        self._last, self._last_size = row, len(line.getvalue().encode())
 
     @rank_zero_only
     def keep_through_a_loss_of_power(self) -> None:
@@ -112,8 +107,7 @@ class MetricsFile(Logger):
         """Write the table with its present columns, and go on at its end."""
         self._close()
         write_table(self.path, read_table(self.path) if self.path.exists() else [], self.columns)
-        self._file = self.path.open("a", newline="", encoding="utf-8")
-        self._end = self.path.stat().st_size
+        self._file = self.path.open("a", newline="")
         return self._file
 
     def _close(self) -> None:

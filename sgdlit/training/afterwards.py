@@ -70,7 +70,8 @@ class StoredSteps:
         steps = sorted({int(word) for word in words})
         for step in steps:
             if step not in self.all:
-                near = min(self.all, key=lambda known: abs(known - step))
+                around = [*[k for k in self.all if k < step][-1:], *[k for k in self.all if k > step][:1]]
+                near = " or ".join(map(str, around))
                 problem = f"--at: nothing is stored of step {step}; did you mean {near}?"
                 raise UserError(with_allowed(problem, [str(known) for known in self.all]))
         return steps

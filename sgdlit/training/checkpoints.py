@@ -111,6 +111,7 @@ class Checkpoints(Callback):
         repair_resumed_epoch(trainer)
         # Lightning has installed its own handlers by now, and restores what was there before at the end.
         self.signals.listen()
+        _ask_no_rank_at_every_step(trainer)
         if trainer.is_global_zero and self.folder is not None:
             remove_snapshots_after(self.folder, trainer.global_step)
         if trainer.global_step == 0:
@@ -170,6 +171,9 @@ class Checkpoints(Callback):
         if tables:
             tables[0].keep_through_a_loss_of_power()
             checkpoint["sgdlit_table"] = tables[0].seal
+        for charts in (logger for logger in trainer.loggers if isinstance(logger, Charts)):
+            charts.experiment.flush()
+            checkpoint["sgdlit_charts"] = charts.state
 
     def _save_resume(self, trainer: Trainer) -> None:
         self._due, self._saved_step = False, trainer.global_step
@@ -197,3 +201,14 @@ class Checkpoints(Callback):
     def _path(self, name: str) -> Path:
         assert self.folder is not None, "the folder of the run is set before training starts"
         return checkpoint_path(self.folder, name)
+
+
+def _ask_no_rank_at_every_step(trainer: Trainer) -> None:
+    """Lightning (2.6) broadcasts before every step whether the first rank caught a SIGTERM. Here it never
+    does: :class:`StopSignals` catches it, and the ranks exchange that every few steps."""
+    loop = trainer.fit_loop.epoch_loop
+    loop._broadcast_sigterm_tensor = _nothing
+
+
+def _nothing() -> None:
+    """What there is to do."""

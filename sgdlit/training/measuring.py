@@ -71,7 +71,7 @@ class Measures(Callback):
 
     def __init__(
         self,
-        measures: list[Measure | PresetName],
+        measures: list[Measure | PresetName] | None = None,
         every_n_steps: int | None = None,
         at: Cadence | None = None,
         examples: Count = "auto",
@@ -80,7 +80,9 @@ class Measures(Callback):
         budget: float | None = None,
     ) -> None:
         if not measures:
-            raise UserError("Measures.measures: none; allowed: one or more of sgdlit.measures")
+            raise UserError(
+                "Measures.measures: none; allowed: one or more of sgdlit.measures, or --measures NAMES"
+            )
         check_cadence("Measures", every_n_steps, at)
         given = None if examples == "auto" else examples
         require_positive("Measures", examples=given, chunk_size=chunk_size)

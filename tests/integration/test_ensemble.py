@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from conftest import REPOSITORY
-from fit_runs import Runs, differences
+from fit_runs import TIMES, Runs, charts, differences
 from lightning.pytorch import LightningDataModule
 
 from sgdlit.cli.main import main
@@ -247,7 +247,9 @@ def test_a_member_is_exported_as_a_run_of_its_own(runs, capsys):
     last = [row for row in member_rows(runs, "short", 2) if row.get("test/loss")][-1]
     assert test["test/loss"] == pytest.approx(float(last["test/loss"]))
     assert single_rows(runs, "short_member_2") == member_rows(runs, "short", 2)
+    assert_charts_of_all_rows(runs, "short_member_2")
     assert runs.resume("short_member_2", "--trainer.max_steps=20") == 0
+    assert_charts_of_all_rows(runs, "short_member_2")
     assert runs.fit("long", *arguments) == 0
     own = ["--model.optimizer.momentum=0.9", DOUBLE, "--seed_everything=1", "--model.optimizer.lr=0.01"]
     assert runs.fit("alone", *own) == 0
@@ -257,6 +259,18 @@ def test_a_member_is_exported_as_a_run_of_its_own(runs, capsys):
         differences(member_state(found, 0), member_state(runs.checkpoint("long"), 2), tolerance=1e-10) == []
     )
     assert differences(found["state_dict"], runs.checkpoint("alone")["state_dict"], tolerance=1e-10) == []
+
+
+def assert_charts_of_all_rows(runs: Runs, name: str) -> None:
+    """TensorBoard has every number of the table but those that are 0 throughout."""
+    found: dict[str, dict[int, float]] = {}
+    for row in runs.rows(name):
+        for column, value in row.items():
+            if value and column != "step":
+                found.setdefault(column, {})[int(row["step"])] = pytest.approx(float(value))
+    shown = {column: values for column, values in charts(runs.path(name)).items() if column not in TIMES}
+    assert shown == {column: values for column, values in found.items() if column in shown}
+    assert all(float(row[column] or 0) == 0 for row in runs.rows(name) for column in found.keys() - shown)
 
 
 def test_what_cannot_be_exported_is_refused(runs, capsys):

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from conftest import REPOSITORY
-from fit_runs import Runs
+from fit_runs import Runs, charts
 from logging_runs import Recorder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
@@ -40,11 +40,6 @@ def columns(runs: Runs, name: str) -> dict[str, dict[int, float]]:
                 assert int(row["step"]) not in own, (column, row)
                 own[int(row["step"])] = float(value)
     return found
-
-
-def charts(folder: Path) -> dict[str, dict[int, float]]:
-    events = EventAccumulator(str(folder)).Reload()
-    return {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
 
 
 @pytest.mark.parametrize("every", [3, 10])
@@ -136,7 +131,7 @@ def test_no_charts_of_zeros(runs, tmp_path):
 
 def layout_of(folder: Path) -> layout_pb2.Layout:
     """The order of charts, as TensorBoard's tab of custom scalars reads it."""
-    (written,) = EventAccumulator(str(folder)).Reload().Tensors(CONFIG_SUMMARY_TAG)
+    written = EventAccumulator(str(folder)).Reload().Tensors(CONFIG_SUMMARY_TAG)[-1]
     return layout_pb2.Layout.FromString(written.tensor_proto.string_val[0])
 
 
@@ -154,15 +149,37 @@ def test_charts_are_in_the_order_in_which_they_are_looked_at():
 
 
 def test_a_chart_begins_with_its_zeros_as_soon_as_it_has_another_value(tmp_path):
-    logger = Charts(tmp_path / "run" / "version_0", None, {})
+    logger = Charts(tmp_path / "run" / "version_0", {})
     for step, value in enumerate([0.0, 0.0, 0.0, 1.0, 0.0, 2.0]):
         logger.log_metrics({"a": value, "never": 0.0}, 10 * step)
     logger.finalize("success")
     assert charts(tmp_path / "run" / "version_0") == {"a": {0: 0, 20: 0, 30: 1, 40: 0, 50: 2}}
 
 
+def test_charts_go_on_as_without_a_stop(tmp_path):
+    """``late`` is 0 until after the stop; ``a`` is 0 for a while after it, and has a chart."""
+    values = [(0.0, 0.0), (1.0, 0.0), (0.0, 0.0), (0.0, 0.0), (0.0, 3.0), (2.0, 0.0)]
+    one, other = tmp_path / "one" / "version_0", tmp_path / "other" / "version_0"
+    for folder, parts in ((one, [(0, 6)]), (other, [(0, 3), (3, 6)])):
+        state: dict = {}
+        for first, end in parts:
+            logger = Charts(folder, {}, 10 * first if first else None)
+            logger.restore(state)
+            for step in range(first, end):
+                a, late = values[step]
+                logger.log_metrics({"train/a": a, "train/late": late, "test/loss": 1.0}, 10 * step)
+            logger.end({"train/a": 1.0, "train/late": 0.0})
+            state = logger.state
+            logger.finalize("success")
+    assert charts(other) == charts(one)
+    assert charts(other)["train/late"] == {0: 0, 30: 0, 40: 3, 50: 0}
+    assert layout_of(other) == layout_of(one)
+    titles = [chart.title for category in layout_of(other).category for chart in category.chart]
+    assert titles == ["loss", "a", "late"]  # also what came after the first evaluation
+
+
 def test_all_numbers_of_a_step_are_one_event(tmp_path):
-    logger = Charts(tmp_path / "run" / "version_0", None, {})
+    logger = Charts(tmp_path / "run" / "version_0", {})
     for step in range(3):
         logger.log_metrics({"a": torch.tensor(1.5), "b": step + 1}, 10 * step)
     logger.finalize("success")

@@ -84,6 +84,11 @@ def test_a_resumed_run_measures_what_the_whole_one_measures(runs, more):
         assert found == expected
 
 
+def test_the_option_gives_a_callback_its_measures(runs):
+    assert with_yaml(runs, "given", "--measures=basic", every_n_steps=10, budget=0) == 0
+    assert measured_at(runs, "given", "measure/distance_from_start") == [0, 10, 20]
+
+
 def test_the_option_completes_the_callback_of_the_config(runs):
     own = [{"class_path": "Sharpness", "init_args": {"count": 2, "examples": 10}}]
     assert with_yaml(runs, "both", "--measures=standard,trace", measures=own, every_n_steps=10) == 0

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and kill −9: what is left behind resumes exactly; and what a checkpoint is on the disk."""
 
+import inspect
 import os
 import resource
 import signal
@@ -9,6 +10,7 @@ import pytest
 import torch
 from fit_runs import PATIENCE, Runs, differences, processes, wait_until
 from kills import ENDLESS, finish_and_compare
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from sgdlit.foundations import console
 from sgdlit.training.ranks import lost_a_rank
@@ -131,3 +133,19 @@ def test_the_loss_of_a_rank_is_told_from_other_errors():
     assert lost_a_rank(RuntimeError(lost))
     assert not lost_a_rank(RuntimeError("Connection reset by peer"))
     assert not lost_a_rank(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_lightning_does_not_ask_the_ranks_about_a_signal_at_every_step(runs, monkeypatch):
+    """Two ranks would wait for each other once more at every step."""
+    asked = []
+    assert "self._broadcast_sigterm_tensor()" in inspect.getsource(_TrainingEpochLoop.advance)
+    real = _TrainingEpochLoop.advance
+
+    def asks(loop, fetcher):
+        asked.append(loop._broadcast_sigterm_tensor())
+        return real(loop, fetcher)
+
+    monkeypatch.setattr(_TrainingEpochLoop, "advance", asks)
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda *_, **__: pytest.fail("a rank was asked"))
+    assert runs.fit("unasked", "--trainer.max_steps=2") == 0
+    assert asked == [None, None] or asked == [None]

@@ -104,8 +104,8 @@ def test_runs_side_by_side_see_what_each_sees_alone(make):
         if members[-1].source == members[0].source:
             members[-1].take_over(members[0])
     batches = [member.batches(CPU) for member in members]
-    for step in (0, 7):
-        inputs, targets = batches[0].across(batches, step)
+    for step, ahead in ((0, False), (7, True), (1, True), (7, False)):
+        inputs, targets = batches[0].across(batches, step, ahead)
         for k in range(3):
             assert_same((inputs[k], targets[k]), alone[k][step])
 

@@ -1,6 +1,7 @@
 """The functions on what a script has: a loader, a loss by name or as a function, a network in any state."""
 
 import copy
+import inspect
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import sgdlit.measures
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures import (
     HessianProducts,
@@ -22,6 +24,7 @@ from sgdlit.measures import (
     trace,
     train_test_gap,
 )
+from sgdlit.models.mean_field import MeanField
 from sgdlit.objectives import CrossEntropy
 
 FUNCTIONS: dict[str, Any] = {
@@ -108,6 +111,55 @@ def test_a_loader_that_shuffles_is_noticed_once(name, capsys):
     assert said.count("the DataLoader shuffles") == 1
     FUNCTIONS[name](network(), each, DataLoader(examples(), batch_size=10))
     assert "shuffles" not in capsys.readouterr().err
+
+
+def _takes_a_loss(name: str) -> bool:
+    found = getattr(sgdlit.measures, name)
+    return inspect.isfunction(found) and {"network", "loss"} <= set(inspect.signature(found).parameters)
+
+
+INSIDE = {"each_batch", "refuse_company", "prices_of"}  # others check the loss for them
+TAKING_A_LOSS = ["HessianProducts", "GaussNewtonProducts"]
+TAKING_A_LOSS += [name for name in dir(sgdlit.measures) if _takes_a_loss(name) and name not in INSIDE]
+
+
+def _with_loss(name: str, loss: Any) -> Any:
+    """What the function finds, of some batches and the least of everything else."""
+    net: Any = MeanField(6, 3).double() if name == "kept_loss" else network()
+    seen = examples()[:]
+    optimizer = torch.optim.Adam(net.parameters())
+    sum(p.sum() for p in net.parameters()).backward()
+    optimizer.step()
+    given = {key: [seen] for key in ("batches", "minibatches", "training", "test")} | {
+        "batch": seen,
+        "inputs": seen[0],
+        "targets": seen[1],
+        "optimizer": optimizer,
+        "kept": 2,
+        "batch_sizes": [4],
+        "update": torch.ones(sum(p.numel() for p in net.parameters()), dtype=torch.float64),
+    }
+    given |= {key: dict(net.named_parameters()) for key in ("one", "other", "u", "v")}
+    given |= {key: [0.0] for key in ("alphas", "betas")}
+    function = getattr(sgdlit.measures, name)
+    needed = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    values = {p: given[p] for p in needed if p in given}
+    found = function(network=net, loss=loss, **values)
+    return found @ values.get("update", found.gradient) if name == "HessianProducts" else found
+
+
+@pytest.mark.parametrize("name", TAKING_A_LOSS)
+def test_what_is_no_loss_is_refused_in_words(name):
+    with pytest.raises(UserError, match=r"^loss: 'cross_entropi' is no function .*loss_by_name\('cross_ent"):
+        _with_loss(name, "cross_entropi")
+    with pytest.raises(UserError, match=r"^loss: the class CrossEntropy is no .* did you mean Cross"):
+        _with_loss(name, CrossEntropy)
+    if name == "GaussNewtonProducts":
+        return  # it runs the network when it is multiplied
+    with pytest.raises(UserError, match=r"^loss: <?\w+>? gives \(\d+, 1\) for \d+ examples.*; allowed: one"):
+        _with_loss(name, lambda outputs, targets: outputs[:, :1])
+    with pytest.raises(UserError, match=r"^loss: <?\w+>? gives a float for \d+ examples.*; allowed: one"):
+        _with_loss(name, lambda outputs, targets: 1.0)
 
 
 def test_what_stands_beside_a_value():

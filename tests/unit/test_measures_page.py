@@ -9,20 +9,26 @@ import pytest
 import yaml
 
 from sgdlit.figures.measures import draw
+from sgdlit.figures.run_curves import draw as draw_curves
 from sgdlit.foundations.files import write_table
 from sgdlit.runs.reading import Run, load_run
 
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256]
 
 
-def a_run(folder: Path, rows: list[dict], points: list[dict] | None = None) -> Run:
-    """A folder of a run, or of an ensemble with these points."""
+def a_run(
+    folder: Path, rows: list[dict], points: list[dict] | None = None, diverged: tuple[int, ...] = ()
+) -> Run:
+    """A folder of a run, or of an ensemble with these points, of which some members diverged."""
     folder.mkdir(parents=True)
     config = {"name": "run", "data": {"init_args": {"batch_size": 8}}}
     status: dict = {"state": "finished", "step": STEPS[-1]}
     if points is not None:
         config["ensemble"] = [{"x": [0]}]
-        status["members"] = [{"point": p, "state": "finished", "step": 256, "reached": {}} for p in points]
+        status["members"] = [
+            {"point": p, "state": "diverged" if k in diverged else "finished", "step": 256, "reached": {}}
+            for k, p in enumerate(points)
+        ]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "status.json").write_text(json.dumps(status))
     write_table(folder / "metrics.csv", rows)
@@ -162,11 +168,12 @@ def test_a_member_without_a_number_leaves_a_gap(tmp_path):
     assert [math.isnan(v) for v in values] == [s == 4 for s in STEPS]
 
 
-def test_what_may_be_negative_is_drawn_and_a_negative_estimate_of_a_ratio_is_left_out(tmp_path):
+def test_what_may_be_negative_is_drawn_and_an_estimate_of_what_is_positive_is_marked(tmp_path):
     rows = [
         {
             "step": s, "measure/cosine_of_updates": -0.5, "measure/noise_scale": -3.0 if s == 4 else 3.0 + s,
             "measure/noise_scale_low": 0.0, "measure/noise_scale_high": math.inf,
+            "measure/squared_gradient": -0.1 if s in (4, 256) else 1.0,
         }
         for s in STEPS
     ]  # fmt: skip
@@ -176,6 +183,65 @@ def test_what_may_be_negative_is_drawn_and_a_negative_estimate_of_a_ratio_is_lef
     (_, scales), *_ = lines(panel(figure, "Noise scale"))
     assert [math.isnan(v) for v in scales] == [s == 4 for s in STEPS]
     assert panel(figure, "Noise scale").get_yscale() == "log"
+    assert marks(panel(figure, "Noise scale")) == {"^": ([4], [1.0])}  # at the upper edge: no upper end
+    assert marks(panel(figure, "Squared norm")) == {"v": ([4, 256], [0.0, 0.0])}
+    words = [text.get_text() for text in panel(figure, "Noise scale").get_legend().get_texts()]
+    assert words[-1] == "tr Σ/‖∇C‖²: estimate not above 0"
+
+
+def marks(ax) -> dict[str, tuple[list[int], list[float]]]:
+    """Steps and heights, in those of the panel, of the marks at its edges."""
+    at_edges = [line for line in ax.lines if line.get_marker() in "^v" and len(line.get_xdata())]
+    assert all(line.get_transform() == ax.get_xaxis_transform() for line in at_edges)
+    return {line.get_marker(): (list(line.get_xdata()), list(line.get_ydata())) for line in at_edges}
+
+
+def test_members_that_diverged_move_no_axis_and_the_page_says_so(tmp_path):
+    points = [{"model.optimizer.lr": lr} for lr in (0.1, 1.0, 10.0, 100.0)]
+    rows = [
+        {"step": s, "member": k, "measure/train_test_gap": v, "measure/trace": abs(v)}
+        for s in STEPS
+        for k, v in enumerate((0.5, 1.0, 1.5, (-10.0) ** s if s < 32 else math.nan))
+    ]
+    figure = draw(a_run(tmp_path / "a", rows, points, diverged=(3,)))
+    for title in ("Train–test gap", "Trace"):
+        low, high = panel(figure, title).get_ylim()
+        assert 0.4 < low < 0.5
+        assert 1.5 < high < 1.6
+        assert len(lines(panel(figure, title))) == 4
+    assert "1 of 4 diverged; the axes fit the others" in figure.get_suptitle()
+    of_all = draw(a_run(tmp_path / "b", rows, points, diverged=(0, 1, 2, 3)))
+    assert panel(of_all, "Train–test gap").get_ylim()[1] > 1e15
+    assert "the axes fit" not in of_all.get_suptitle()
+
+
+def test_curves_of_a_run_are_not_stretched_by_members_that_diverged(tmp_path):
+    points = [{"model.optimizer.lr": lr} for lr in (0.1, 1.0)]
+    rows = [{"step": s, "member": k, "train/loss": (1.0, 10.0**s)[k]} for s in STEPS[:6] for k in range(2)]
+    figure = draw_curves(a_run(tmp_path / "run", rows, points, diverged=(1,)))
+    assert figure.axes[0].get_ylim()[1] < 2
+    assert figure.get_suptitle() == "1 of 2 diverged; the axes fit the others"
+
+
+def test_every_panel_shows_all_steps_of_the_run(tmp_path):
+    rows = [{"step": s, "measure/trace": 1.0 if s == 256 else "", "train/loss": 2.0} for s in STEPS]
+    figure = draw(a_run(tmp_path / "run", rows))
+    ends = {ax.get_xlim() for ax in figure.axes}
+    assert len(ends) == 1
+    ((low, high),) = ends
+    assert -10 < low < 0
+    assert 256 < high < 266
+
+
+def test_spectra_of_an_ensemble_say_whose_they_are(tmp_path):
+    points = [{"model.optimizer.lr": 0.1 * k, "seed_everything": k} for k in range(3)]
+    rows = [
+        {"step": s, "member": k, "measure/singular_value_1/a.weight": 1.0} for s in STEPS for k in range(3)
+    ]
+    named = draw(a_run(tmp_path / "a", rows, points, diverged=(0,)))
+    assert "Singular values of a.weight\nof member 1 of 3 (ε = 0.1)" in titles(named)
+    seeds = [{"seed_everything": k} for k in range(3)]
+    assert "Singular values of a.weight\nof member 0 of 3" in titles(draw(a_run(tmp_path / "b", rows, seeds)))
 
 
 def found_afterwards(folder: Path, rows: list[dict]) -> Run:

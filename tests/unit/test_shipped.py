@@ -65,7 +65,7 @@ def test_an_installed_package_finds_what_the_wheel_put_beside_it(tmp_path, monke
 
     names = ["sgdlit/config/shipped.py", "../../../share/sgdlit/configs/teachers/xor.yaml"]
     monkeypatch.setattr(shipped, "_CLONE", tmp_path / "nowhere")
-    monkeypatch.setattr(shipped, "files", lambda package: [File(name) for name in names])
+    monkeypatch.setattr("importlib.metadata.files", lambda package: [File(name) for name in names])
     shipped.shipped.cache_clear()
     try:
         assert list(shipped.shipped()) == ["teachers/xor"]

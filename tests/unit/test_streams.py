@@ -7,13 +7,14 @@ import pytest
 import torch
 from fake_trainer import attach
 
+from sgdlit.data.batches import Block
 from sgdlit.data.depletion import Depletion
 from sgdlit.data.finite.shapes import Shapes
 from sgdlit.data.gradient_noise import GradientNoise
 from sgdlit.data.image_stream import ShapesStream
 from sgdlit.data.orders import SingleShuffle
 from sgdlit.data.sensing import MatrixSensing
-from sgdlit.data.streams import StreamData, TeacherStream
+from sgdlit.data.streams import StreamBatches, StreamData, TeacherStream
 from sgdlit.data.teachers import XOR, GaussianMixture, LinearTeacher, MLPTeacher
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.exact_sums import dot, grid_product, pairwise_sum
@@ -59,6 +60,26 @@ def test_the_stream_goes_on_beyond_its_declared_length():
     later = batches(data, 12)
     assert_same(later, batches(make("XOR", steps=24))[12:])
     assert not torch.equal(later[0][0], batches(data)[0][0])
+
+
+def test_each_example_of_runs_side_by_side_is_drawn_once():
+    """Whoever asks first: a look at one step, or steps one after another, a page of all runs at once."""
+    drawn: list[int] = []
+    members = [XOR(**(SIZES | {"seed": seed, "page_minibatches": 2}), d=4, i=1, j=2) for seed in range(3)]
+    batches = [member.batches(torch.device("cpu")) for member in members]
+    for own in batches:
+        real = own.draw
+        own.draw = lambda split, index, real=real: drawn.append(len(index)) or real(split, index)
+    assert isinstance(batches[0], StreamBatches)
+    for start in (0, 2):
+        seen = next(Block(start, 4, batches).first.steps(slice(0, 3)))
+        first, *_ = Block(start, 2, batches).steps(slice(0, 3))
+        again = next(Block(start, 4, batches).first.steps(slice(0, 3)))
+        assert all(
+            torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(seen, first, again, strict=True)
+        )
+    assert drawn == [16] * 6
+    assert not any(own._pages for own in batches), "nothing is kept twice"
 
 
 def test_threads_do_not_change_the_labels():

@@ -7,6 +7,7 @@ import torch
 from engine_runs import batches, machine, member, parameters, sgd, train
 
 from sgdlit.algorithms import EngineGroup
+from sgdlit.algorithms.engines.group import check_engine
 from sgdlit.algorithms.engines.stretch import ROWS, steps_of_stretch
 from sgdlit.data.batches import Block
 from sgdlit.data.sensing import MatrixSensing
@@ -134,12 +135,22 @@ def test_parameters_that_were_changed_in_between_count(engine):
     torch.testing.assert_close(end(engine, [13, 30]), end("loop", [13, 30]), rtol=0, atol=1e-12)
 
 
-def test_a_decay_that_leaves_nothing_is_refused(engine):
-    seen, one = (
-        batches(data(1, 12, torch.float64)),
-        run(12, 8, torch.float64, optimizer=sgd(0.5, weight_decay=2)),
-    )
-    before = parameters(one).clone()
+def test_a_decay_that_leaves_nothing_is_refused_before_a_step_and_by_auto_handed_on(engine):
+    seen = batches(data(1, 12, torch.float64))
+    whole = run(12, 8, torch.float64, optimizer=sgd(0.5, weight_decay=2))
+    with pytest.raises(UserError, match=f"{engine} is not possible: learning rate times weight decay is 1"):
+        check_engine(engine, [whole])
+    engines = EngineGroup([whole], "auto", machine(torch.float64))
+    engines.run(Block(0, 1, [seen]))
+    assert engines.name == "rank_one"
+
+
+def test_a_decay_that_leaves_nothing_at_a_later_step_is_refused_there(engine):
+    """As a schedule may come to it."""
+    seen = batches(data(1, 12, torch.float64))
+    one = run(12, 8, torch.float64, optimizer=sgd(0.25, weight_decay=2))
+    engines = EngineGroup([one], engine, machine(torch.float64))
+    engines.run(Block(0, 1, [seen]))
+    one.optimizer.param_groups[0]["lr"] = 0.5
     with pytest.raises(UserError, match="learning rate times weight decay is 1"):
-        taken(engine, one, seen, 0, 5, torch.float64)
-    assert torch.equal(parameters(one), before)
+        engines.run(Block(1, 4, [seen]))

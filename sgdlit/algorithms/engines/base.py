@@ -124,7 +124,7 @@ class Engine(ABC):
 
     def observe(self, block: Block) -> Observation:
         """What the members are like before the first step of the block; nothing is changed."""
-        inputs, targets = next(self.batches(block))
+        inputs, targets = next(self.batches(block.first))
         found = []
         for member, x, y in zip(self.members, inputs, targets, strict=True):
             with self.drawing(member, block.start):

@@ -106,7 +106,7 @@ class StackedEngine(Engine):
             Exception: whatever a network raises that cannot be recorded.
         """
         each = [member.next_hyperparameters(self.rule, block.start) for member in self.members]
-        (hyperparameters, penalized), batch = self.table(each), next(self.batches(block))
+        (hyperparameters, penalized), batch = self.table(each), next(self.batches(block.first))
         values = (self.parameters, self.rest, self.state, *batch, hyperparameters[0])
         play = self.play(penalized[0], batch, values)
         if isinstance(play, CapturedStep):
@@ -230,7 +230,7 @@ class StackedEngine(Engine):
         return step
 
     def observe(self, block: Block) -> Observation:
-        inputs, targets = next(self.batches(block))
+        inputs, targets = next(self.batches(block.first))
         run, runs = self.first, (len(self.members),) if self.stacked else ()
         leaves = [p.detach().requires_grad_() for p in self.parameters]
         strengths = torch.tensor([m.reg_strength(block.start) for m in self.members], dtype=torch.float64)

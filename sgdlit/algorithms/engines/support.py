@@ -32,6 +32,7 @@ class Support:
         dtypes: of parameters.
         few_examples: whether a step of matrices may see few examples only, see :func:`most_examples`.
         sensing: only matrix sensing with two matrices.
+        puts_off: updates of matrix sensing are put off, which divides by what weight decay leaves.
         one_shape: only networks whose parameters have the same shapes; without a closed form, also whose
             modules and their plain attributes are the same: the network of the first stands for all.
     """
@@ -44,6 +45,7 @@ class Support:
     dtypes: tuple[torch.dtype, ...] | None = None
     few_examples: bool = False
     sensing: bool = False
+    puts_off: bool = False
     one_shape: bool = False
 
     def obstacle(self, members: Sequence[Member], mixed: bool = False) -> str | None:
@@ -94,6 +96,9 @@ class Support:
         group = member.optimizer.param_groups[0]
         if type(member.optimizer) is not torch.optim.SGD or group["momentum"]:
             return "the optimizer is not plain SGD"
+        rates = {group["lr"], group.get("initial_lr", group["lr"])}
+        if self.puts_off and is_sensing(member.network) and 1 in {r * group["weight_decay"] for r in rates}:
+            return "learning rate times weight decay is 1, so that no weight is left"
         if form not in self.penalized and member.is_penalized:
             return "there is a regularizer"
         if member.objective.penalty_batch_size is not None:
@@ -115,6 +120,7 @@ SUPPORT = {
         dtypes=(torch.float32, torch.float64),
         few_examples=True,
         sensing=True,
+        puts_off=True,
     ),
     "fused": Support(
         alike=True,
@@ -124,6 +130,7 @@ SUPPORT = {
         devices=("cpu",),
         dtypes=(torch.float32, torch.float64),
         few_examples=True,
+        puts_off=True,
     ),
 }
 """What each engine can take."""
