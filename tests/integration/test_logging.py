@@ -279,7 +279,7 @@ def test_mlflow_in_a_file(runs, tmp_path):
 
 def test_events_are_in_the_file_when_a_checkpoint_counts_on_them(tmp_path):
     folder = tmp_path / "run" / "version_0"
-    logger = Charts(folder, None, {})
+    logger = Charts(folder, {})
     logger.bring_to_the_file()
     assert not list(folder.glob("events.*"))
     for step in range(3):
