@@ -158,7 +158,7 @@ def seconds_in_fit(
         trainer = Trainer(
             max_steps=steps,
             callbacks=[DivergenceGuard(), StepProgress(), *callbacks, watch, keeper],
-            logger=[Charts(Path(folder), None, {}), MetricsFile(Path(folder))],
+            logger=[Charts(Path(folder), {}), MetricsFile(Path(folder))],
             log_every_n_steps=log_every,
             enable_model_summary=False,
             enable_checkpointing=False,

@@ -77,11 +77,12 @@ def with_measures(callbacks: Any, asked: str) -> list[dict[str, Any]]:
         asked: a preset, or names of measures with commas between them.
 
     Raises:
-        UserError: a name that there is not.
+        UserError: a name that there is not, or a measure that needs an argument.
     """
     from jsonargparse import Namespace
 
     names = measures_by_name(name.strip() for name in asked.split(","))
+    _require_no_arguments(names)
     given = callbacks if isinstance(callbacks, list) else [] if callbacks is None else [callbacks]
     found = [one.as_dict() if isinstance(one, Namespace) else one for one in given]
     for one in found:
@@ -91,6 +92,21 @@ def with_measures(callbacks: Any, asked: str) -> list[dict[str, Any]]:
             one["init_args"]["measures"] = [*there, *(name for name in names if name not in known)]
             return found
     return [*found, {"class_path": _CALLBACK, "init_args": {"measures": names, "at": _CADENCE}}]
+
+
+def _require_no_arguments(names: Sequence[str]) -> None:
+    """Refuse a measure that a name alone does not make."""
+    from sgdlit.config.options import find_class, parameters
+
+    for name in names:
+        cls = find_class(name, []) if "." in name else None
+        needed = [key for key, option in parameters(cls).items() if option.required] if cls else []
+        if cls and needed:
+            given = ", ".join(f"{key}: ..." for key in needed)
+            raise UserError(
+                f"measures: {cls.__name__} needs {', '.join(needed)}; allowed: in a config, as one of "
+                f"the callback {_CALLBACK}:\n  {{class_path: {cls.__name__}, init_args: {{{given}}}}}"
+            )
 
 
 def text(entry: catalogue.Entry, width: int) -> str:

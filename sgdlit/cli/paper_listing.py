@@ -9,30 +9,40 @@ from sgdlit.cli.paper_targets import Target
 from sgdlit.papers import catalogue, record
 
 
-def listing(out: Path) -> str:
-    """All papers and claims, and how they stand."""
-    lines = []
-    known = catalogue.seconds()
+def listing(out: Path, only_missing: bool = False) -> str:
+    """All papers and claims, and how they stand; or those that have no findings."""
+    if only_missing:
+        found = _papers(out, only_missing)
+        words = f"python -m sgdlit reproduce --all checks what is missing in {out}."
+        return "\n".join([*found, words] if found else [f"nothing is missing in {out}"])
+    lines = _papers(out, only_missing)
+    for name, parts in catalogue.COLLECTIONS.items():
+        lines += [f"{name}: {', '.join(parts)}", ""]
+    lines.append("python -m sgdlit reproduce PAPER[:CLAIM] checks; reproduce PAPER --help tells its options.")
+    return "\n".join(lines)
+
+
+def _papers(out: Path, only_missing: bool) -> list[str]:
+    """The lines of all papers that have any."""
+    known, lines = catalogue.seconds(), []
     for paper in catalogue.papers().values():
-        kept = record.read(out / paper.name)
-        lines += [f"{paper.name}: {paper.reference}"]
+        kept, own = record.read(out / paper.name), []
         for experiment in paper.experiments:
             for claim in experiment.claims:
                 entry = kept.get(claim.id, {})
                 state = entry.get("state", record.NOT_RUN)
+                if only_missing and state != record.NOT_RUN:
+                    continue
                 seconds = (
                     f"{entry['seconds']:.0f} s"
                     if state != record.NOT_RUN
                     else _about(known.get(paper.name, {}).get(experiment.name))
                 )
                 text = textwrap.shorten(claim.statement, 84, placeholder=" …")
-                lines.append(f"  {claim.id:5} {state:13} {seconds:>6}  {text}")
-                lines.append(f"{'':29}{textwrap.shorten(claim.source, 84, placeholder=' …')}")
-        lines.append("")
-    for name, parts in catalogue.COLLECTIONS.items():
-        lines += [f"{name}: {', '.join(parts)}", ""]
-    lines.append("python -m sgdlit reproduce PAPER[:CLAIM] checks; reproduce PAPER --help tells its options.")
-    return "\n".join(lines)
+                own.append(f"  {claim.id:5} {state:13} {seconds:>6}  {text}")
+                own.append(f"{'':29}{textwrap.shorten(claim.source, 84, placeholder=' …')}")
+        lines += [f"{paper.name}: {paper.reference}", *own, ""] if own else []
+    return lines
 
 
 def _about(seconds: float | None) -> str:

@@ -23,7 +23,7 @@ from sgdlit.papers.paper import Progress as ToldProgress
 
 _LOCK = "papers.lock"
 _FETCH = (
-    "the folder of the data sets is missing, and with it a part of this: {commands} fetch{s} what it looks "
+    "the folder of the data sets is missing, and with it {part} of this: {commands} fetch{s} what it looks "
     "at; then give --data data, or set SGDLIT_DATA"
 )
 
@@ -133,7 +133,8 @@ class Session:
         missing = experiment.sets(self.quick) if self.data is None else ()
         if missing:
             commands = " and ".join(f"python -m sgdlit data {name} --root data" for name in missing)
-            evidence.notes.append(_FETCH.format(commands=commands, s="es" if len(missing) == 1 else ""))
+            part, s = "a part" if evidence.findings else "all", "es" if len(missing) == 1 else ""
+            evidence.notes.append(_FETCH.format(part=part, commands=commands, s=s))
         return evidence
 
     def _keep(

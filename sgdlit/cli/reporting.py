@@ -69,9 +69,12 @@ def begin_loggers(given: Any, config: Namespace) -> list[Logger]:
         try:
             logger.log_hyperparams(settings_of_run(config.as_dict()))
         except Exception as error:  # of whatever package it is
-            said = " ".join(str(error).split())
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            said = " ".join(str(cause).split())
             raise UserError(
-                f"trainer.logger: {type(logger).__name__} cannot begin ({type(error).__name__}: {said}); "
+                f"trainer.logger: {type(logger).__name__} cannot begin ({type(cause).__name__}: {said}); "
                 "allowed: other settings of it (trainer.logger.KEY), another logger, or false"
             ) from error
     return named

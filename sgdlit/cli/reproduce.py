@@ -1,6 +1,6 @@
 """``python -m sgdlit reproduce``: the claims of papers, checked, drawn, and listed with how they stand.
 
-    reproduce                       list all papers and claims
+    reproduce                       list all papers and claims; --missing: those that have no findings yet
     reproduce PAPER [PAPER:CLAIM]   check them at quick scale
     reproduce --all [--jobs 2]      check all whose findings are not there yet, two papers at a time
     reproduce [...] --page          and write reproduce/index.html, with all claims and pictures
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     if own["all"]:
         targets = [Target(paper) for paper in catalogue.papers().values()]
     if not targets and not own["page"]:
-        print(listing(out))
+        print(listing(out, own["missing"]))
         return 0
     if own["dry_run"]:
         only_missing = own["all"] or own["missing"]
@@ -149,7 +149,9 @@ def _parser(paper: Paper | None, scale: str) -> CommandParser:
     parser.add_argument("--all", action="store_true", help="all papers, and of these what is --missing")
     parser.add_argument("--scale", type=Literal["quick", "full"], default="quick", help="which protocol")
     parser.add_argument(
-        "--missing", action="store_true", help="leave out what has findings, and go on where a check fails"
+        "--missing",
+        action="store_true",
+        help="leave out what has findings, and go on where a check fails; without a target: list the others",
     )
     parser.add_argument("--page", action="store_true", help="write index.html: all claims as they stand")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run")

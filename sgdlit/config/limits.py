@@ -1,5 +1,6 @@
 """Numbers and names of a run that Lightning would take, and stumble over later."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,13 +36,14 @@ def check_values(config: "Namespace") -> None:
             "of an epoch between 0.0 and 1.0"
         )
     _check_lengths(trainer)
-    _check_rate(config.get("model"))
+    _check_rate(_rate_of(config.get("model")))
     _check_seeds(config)
     if config.get("ensemble"):
         from sgdlit.config.axes import expand
 
         for point in expand(config["ensemble"], "ensemble"):
             _check_seeds(point)
+            _check_rate(point.get("model.optimizer.lr"))
     check_run_name(name)
 
 
@@ -51,17 +53,27 @@ def _check_lengths(trainer: "Mapping[str, Any] | Namespace") -> None:
         value, endless = trainer[key], ", or -1 for no limit" if key.startswith("max") else ""
         if value is not None and (value == 0 or (endless and value < -1)):
             raise UserError(f"trainer.{key}: {value} is not allowed; allowed: 1 or more{endless}")
+    for unit in ("steps", "epochs"):
+        least, most = trainer[f"min_{unit}"], trainer[f"max_{unit}"]
+        if least is not None and most not in (None, -1) and least > most:
+            raise UserError(
+                f"trainer.min_{unit}: {least} is more than trainer.max_{unit}: {most}; allowed: up to {most}"
+            )
 
 
-def _check_rate(model: Any) -> None:
-    """Refuse a learning rate below 0, at which torch names no key."""
+def _rate_of(model: Any) -> Any:
+    """What stands at model.optimizer.lr."""
     from jsonargparse import Namespace
 
     arguments: Any = model
     for key in ("init_args", "optimizer", "init_args"):
         arguments = arguments.get(key) if isinstance(arguments, Namespace | Mapping) else None
-    rate = arguments.get("lr") if isinstance(arguments, Namespace | Mapping) else None
-    if isinstance(rate, int | float) and rate < 0:
+    return arguments.get("lr") if isinstance(arguments, Namespace | Mapping) else None
+
+
+def _check_rate(rate: Any) -> None:
+    """Refuse a learning rate below 0, at which torch names no key, and one that is no number."""
+    if isinstance(rate, int | float) and not 0 <= rate < math.inf:
         raise UserError(f"model.optimizer.lr: {rate} is not allowed; allowed: 0 or more")
 
 

@@ -84,14 +84,24 @@ def read_arrays(path: str | Path, names: Mapping[str, str] | None = None) -> Arr
     return found
 
 
-def _load(path: Path) -> Arrays:
-    """All arrays of a file."""
+def require_array_file(path: str | Path) -> None:
+    """Refuse a file that is not there.
+
+    Raises:
+        UserError: naming the nearest one that is.
+    """
+    path = Path(path)
     if not path.is_file():
         there = sorted(map(str, path.parent.glob("*.npz"))) if path.parent.is_dir() else []
         raise UserError(
             f"data.path: {str(path)!r} does not exist{did_you_mean(str(path), there)}"
             f"\nallowed: a .npz file; sgdlit.save_arrays writes one"
         )
+
+
+def _load(path: Path) -> Arrays:
+    """All arrays of a file."""
+    require_array_file(path)
     problem = f"data.path: {str(path)!r} cannot be read"
     if not zipfile.is_zipfile(path):
         raise UserError(f"{problem}: it is no .npz file, or damaged{_WRITTEN}")

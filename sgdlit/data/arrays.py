@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgdlit.data.array_file import NAMES, check_arrays, digest, read_arrays
+from sgdlit.data.array_file import NAMES, check_arrays, digest, read_arrays, require_array_file
 from sgdlit.data.image_shards import ImageShards
 from sgdlit.data.keyed_data import require
 from sgdlit.data.shards import Shard, Subset, split
@@ -124,6 +124,10 @@ class Arrays(ImageShards):
     def take_over(self, other: Any) -> None:
         super().take_over(other)
         self._digest = other._digest
+
+    def require_files(self) -> None:
+        if self._given is None:
+            require_array_file(self.path)
 
     def read_splits(self) -> dict[str, Subset]:
         found = self._given or read_arrays(self.path, self.names)

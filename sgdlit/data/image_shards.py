@@ -236,7 +236,11 @@ class ImagesFromFiles(ImageShards):
         assert isinstance(other, ImagesFromFiles), "of the same class"
         self._sums = other._sums
 
+    def require_files(self) -> None:
+        self.files.require(self.root)
+
     def read_splits(self) -> dict[str, Subset]:
+        self.require_files()
         self.check_classes(self.files.format.classes)
         read = [self.files.read(Path(self.root), train) for train in (True, False)]
         held = [part for own in read for part in (own if self.storage == "device" else own[1:])]

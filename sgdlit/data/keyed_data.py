@@ -165,6 +165,13 @@ class KeyedData(OnDeviceData):
     def setup(self, stage: str | None = None) -> None:
         """Read what has to be read, once."""
 
+    def require_files(self) -> None:
+        """Refuse files that are not there, before any is read.
+
+        Raises:
+            UserError: naming them, and how they are had.
+        """
+
     @classmethod
     def substitute(cls, init_args: dict[str, Any]) -> Substitute | None:
         """What runs instead where files are missing and the config asks for a fall-back.

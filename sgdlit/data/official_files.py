@@ -79,13 +79,23 @@ class OfficialFiles:
         Raises:
             DataMissing: a file is not there.
         """
-        names, folder = self.train if train else self.test, self.locate(root)
+        return self.format.read(self._paths(root, self.train if train else self.test))
+
+    def require(self, root: Path | str) -> None:
+        """Refuse a folder in which some of the files are not; nothing is read.
+
+        Raises:
+            DataMissing: naming all of them.
+        """
+        self._paths(root, self.names)
+
+    def _paths(self, root: Path | str, names: tuple[str, ...]) -> list[Path]:
+        folder = self.locate(root)
         paths = {name: None if folder is None else self.path(folder, name) for name in names}
-        found = [path for path in paths.values() if path is not None]
-        if len(found) < len(names):
-            missing = [self.format.forms(name)[-1] for name, path in paths.items() if path is None]
+        missing = [self.format.forms(name)[-1] for name, path in paths.items() if path is None]
+        if missing:
             raise self._missing(Path(root), folder, missing)
-        return self.format.read(found)
+        return [path for path in paths.values() if path is not None]
 
     def _missing(self, root: Path, folder: Path | None, missing: list[str]) -> DataMissing:
         if not root.is_dir():

@@ -56,7 +56,7 @@ class _Formed(_Block):
         return self.rows.double() @ other.rows.double().T
 
 
-def gradient_gram(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch]) -> Tensor:
+def gradient_gram(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch], repeats: int = 1) -> Tensor:
     """K_ij = ∇C_i·∇C_j of all pairs of n examples, float64 ``[n, n]``, unit C²/θ².
 
     Of linear layers from one backward pass, K = Σ_layers (δδᵀ) ∘ (aaᵀ + 1); elsewhere gradients are formed
@@ -66,6 +66,7 @@ def gradient_gram(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch]
         network: in the mode in which it is; nothing of it changes.
         loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes.
+        repeats: how often each example occurs in them, for the message where they are too many.
 
     Raises:
         UserError: what :func:`sgdlit.measures.example_gradients.example_gradients` refuses; more gradients
@@ -80,7 +81,7 @@ def gradient_gram(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch]
             raise NoPlainLayers
     except NoPlainLayers:
         blocks = each_batch(network, loss, batches, _refused, _Formed)
-    _refuse_too_many(blocks, network)
+    _refuse_too_many(blocks, network, repeats)
     return torch.cat([torch.cat([one.inner(other) for other in blocks], 1) for one in blocks])
 
 
@@ -88,12 +89,12 @@ def _refused(_: Mapping[str, Factors]) -> _Block:
     raise NoPlainLayers
 
 
-def _refuse_too_many(blocks: Iterable[_Block], network: nn.Module) -> None:
+def _refuse_too_many(blocks: Iterable[_Block], network: nn.Module, repeats: int) -> None:
     if sum(block.rows.numel() for block in blocks if isinstance(block, _Formed)) > _NUMBERS:
         parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
         raise UserError(
             f"examples: gradients of single examples of {parameters} numbers each do not fit; allowed: at "
-            f"most {_NUMBERS // parameters} examples"
+            f"most {_NUMBERS // parameters // repeats} examples"
         )
 
 

@@ -185,6 +185,14 @@ class HessianProducts(Products[tuple[Tensor, list[Tensor]]]):
 
     _found: tuple[float, Tensor] | None = None
 
+    def of_first(self, count: int) -> "HessianProducts":
+        """The Hessian of the mean over the first ``count`` of the examples."""
+        left, batches = count, []
+        for inputs, targets in self.batches:
+            batches.append((inputs[:left], targets[:left]))
+            left -= len(batches[-1][0])
+        return HessianProducts(self.network, self.loss, batches, self.graph_memory)
+
     @property
     def gradient(self) -> Tensor:
         """∇C, ``[P]``."""

@@ -20,7 +20,8 @@ _SHARE = 16  # so much of it are the values that are few, and the products that 
 
 def singular_values(matrix: Tensor, count: int | None = None) -> Tensor:
     """The ``count`` largest singular values of a matrix (m, n), from the largest down; None for all."""
-    return torch.linalg.svdvals(matrix)[:count]
+    exact = matrix if matrix.dtype in (torch.float32, torch.float64) else matrix.float()
+    return torch.linalg.svdvals(exact)[:count]
 
 
 class _Gram:

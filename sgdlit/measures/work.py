@@ -54,6 +54,7 @@ class Sizes:
         parameters: P, those that are trained.
         matrices: how many of the trained tensors are matrices or convolutions.
         normalized: whether there is BatchNorm.
+        outputs: C, of one example.
         shown: whether a step shows inputs and slopes of all layers, so that what they make costs no pass.
     """
 
@@ -66,6 +67,7 @@ class Sizes:
     parameters: int
     matrices: int = 0
     normalized: bool = False
+    outputs: int = 1
     shown: bool = False
 
 

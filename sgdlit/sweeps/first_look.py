@@ -21,7 +21,8 @@ _DEFAULT_MODULE = "sgdlit.training.module.Training"
 
 
 def look(plan: Plan, options: SweepOptions) -> None:
-    """Build the data of every cell, each kind once, and check what can be known of them.
+    """Build the data of every cell, each kind once, and check what can be known of them: files that are not
+    there first, all of them together.
 
     Raises:
         UserError: a batch size that does not divide, data that are not there, or a metric that no run logs.
@@ -31,18 +32,45 @@ def look(plan: Plan, options: SweepOptions) -> None:
     from sgdlit.data.keyed_data import KeyedData
 
     built: dict[str, LightningDataModule] = {}
-    wanted = wanted_metrics(options)
-    for cell in plan.cells:
-        config = cell.config
-        if not config.get("data"):
-            return
-        kind = repr(config.data)
+    wanted, cells = wanted_metrics(options), list(plan.cells)
+    if not all(cell.config.get("data") for cell in cells):
+        return
+    kinds = [repr(cell.config.data) for cell in cells]
+    for cell, kind in zip(cells, kinds, strict=True):
         if kind not in built:
             built[kind] = _build(cell)
-            _cut(built[kind], cell, list(built.values())[:-1])
+    _require_files([built[kind] for kind in kinds])
+    held: list[LightningDataModule] = []
+    for cell, kind in zip(cells, kinds, strict=True):
         data = built[kind]
+        if data not in held:
+            _cut(data, cell, held)
+            held.append(data)
         if isinstance(data, KeyedData):
             _check_metrics(wanted, cell, data.evaluation_splits)
+
+
+def _require_files(each: Sequence[Any]) -> None:
+    """Refuse a sweep for some of whose runs there are no data.
+
+    Args:
+        each: the data of each run; runs may share them.
+
+    Raises:
+        UserError: naming all that is missing, and for how many runs.
+    """
+    from sgdlit.data.keyed_data import KeyedData
+
+    refusals: dict[int, str] = {}
+    for data in {id(data): data for data in each if isinstance(data, KeyedData)}.values():
+        try:
+            data.require_files()
+        except UserError as error:
+            refusals[id(data)] = str(error)
+    lacking = [refusals[id(data)] for data in each if id(data) in refusals]
+    if lacking:
+        texts = "\n".join(dict.fromkeys(lacking))
+        raise UserError(f"{texts}\n(data of {len(lacking)} of {len(each)} runs)")
 
 
 def wanted_metrics(options: SweepOptions) -> Wanted:

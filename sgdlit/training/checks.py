@@ -14,6 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from sgdlit.algorithms import Member
 from sgdlit.algorithms.engines import check_engine
+from sgdlit.algorithms.engines.group import engine_not_possible
+from sgdlit.algorithms.engines.support import SUPPORT
 from sgdlit.algorithms.mixing import Mixing
 from sgdlit.algorithms.transforms.base import check_separable
 from sgdlit.algorithms.watching import WatchesNetwork
@@ -56,6 +58,7 @@ def check_members(training: "Training", trainer: Trainer, datamodule: Any) -> No
     if not training.several:
         _check_member(members[0], trainer, datamodule)
         _check_metrics(training.metrics[0], members[0], datamodule)
+        _check_engine_on_data(training, trainer, datamodule)
         return
     assert isinstance(datamodule, MembersData), "several runs are built with the data of each"
     for k, (member, data) in enumerate(zip(members, datamodule.members, strict=True)):
@@ -64,9 +67,26 @@ def check_members(training: "Training", trainer: Trainer, datamodule: Any) -> No
             _check_metrics(training.metrics[k], member, data)
         except UserError as error:
             raise UserError(f"{error}\n({_whose(k, member)})") from error
+    _check_engine_on_data(training, trainer, datamodule)
     schedules = {type(member.scheduler).__name__ for member in members}
     if len(schedules) > 1 and "NoneType" in schedules:
         raise UserError("model.scheduler: some members have one and others do not; allowed: all or none")
+
+
+def _check_engine_on_data(training: "Training", trainer: Trainer, datamodule: Any) -> None:
+    """Refuse an engine that was asked for by name and cannot take the steps of this data."""
+    name, members = training.engine, training.members
+    if name in ("auto", "loop") or not isinstance(datamodule, KeyedData | MembersData):
+        return
+    if SUPPORT[name].alike and trainer.precision in ("16-true", "bf16-true"):
+        raise engine_not_possible(name, "the parameters are of half precision")
+    for data in data_of(datamodule):
+        if data is not None:
+            parts = [part.expand(max(data.step_sizes), *part.shape[1:]) for part in data.example()]
+            inputs, targets = (part.unsqueeze(0).to(trainer.strategy.root_device) for part in parts)
+            reason = SUPPORT[name].obstacle_in(members, inputs, targets)
+            if reason is not None:
+                raise engine_not_possible(name, reason)
 
 
 def _check_member(member: Member, trainer: Any, datamodule: Any) -> None:
@@ -133,7 +153,7 @@ def check_optimizers(members: Sequence[Member]) -> None:
             _check_optimizer(member)
             _check_plateau(member)
             _advance_and_forget(member)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RuntimeError) as error:
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
@@ -147,6 +167,11 @@ def _check_optimizer(member: Member) -> None:
         raise UserError(
             f"model.optimizer: {type(member.optimizer).__name__} needs {why}; allowed: an optimizer that "
             "takes one gradient per step, such as torch.optim.SGD or torch.optim.Adam"
+        )
+    if any(group.get("differentiable") for group in member.optimizer.param_groups):
+        raise UserError(
+            "model.optimizer.differentiable: true keeps the graph of all steps, and torch refuses it for "
+            "parameters; allowed: false"
         )
 
 

@@ -13,7 +13,7 @@ from sgdlit.config.options import Option
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import MembersData
 from sgdlit.data.orders import LearnedOrder
-from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.foundations.progress import track
 from sgdlit.training.checkpoints import Checkpoints
 from sgdlit.training.checks import check_classes
@@ -44,7 +44,11 @@ def points_of(config: Namespace) -> list[Point]:
     """
     points = expand(config.ensemble, "ensemble")
     for key in points[0]:
-        if key.split(".")[0] not in _VARIED:
+        first = key.split(".")[0]
+        if first not in _VARIED and first not in config:
+            problem = f"ensemble: {key}: there is no such key{did_you_mean(first, _VARIED)}"
+            raise UserError(with_allowed(problem, [f"keys under {', '.join(_VARIED)}"]))
+        if first not in _VARIED:
             raise UserError(
                 f"ensemble: {key} is the same for all members, which are trained together; allowed: keys "
                 f"under {', '.join(_VARIED)}. A sweep (python -m sgdlit sweep) can vary it"

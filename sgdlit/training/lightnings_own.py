@@ -7,7 +7,7 @@ the same steps, and leaves the same numbers, however many steps a call takes.
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from lightning.fabric.utilities.types import _Stateful
 from lightning.pytorch import Callback, LightningDataModule, Trainer
@@ -144,14 +144,15 @@ def check_lightnings_own(trainer: Trainer) -> None:
             )
 
 
-def check_monitors(trainer: Trainer, splits: Iterable[str]) -> None:
-    """Refuse a callback that waits for a metric which is never logged, as far as that is known before.
+def check_monitors(trainer: Trainer, splits: Iterable[str], waiting: Mapping[str, str]) -> None:
+    """Refuse what waits for a metric which is never logged, as far as that is known before.
 
     Callbacks of other packages may log what they like, and then nothing is known.
 
     Args:
         trainer: of the run.
         splits: the evaluation sets.
+        waiting: by the key of what waits, beside Lightning's callbacks, the name of its metric.
 
     Raises:
         UserError: naming the metric and those that there are.
@@ -159,11 +160,14 @@ def check_monitors(trainer: Trainer, splits: Iterable[str]) -> None:
     if any(type(each).__module__.split(".")[0] not in ("lightning", "sgdlit") for each in trainer.callbacks):
         return
     known = ["train/loss", "train/accuracy", *(name for split in splits for name in BestSoFar.names(split))]
+    monitors = dict(waiting)
     for callback in trainer.callbacks:
         waits = isinstance(callback, ModelCheckpoint) or (
             isinstance(callback, EarlyStopping) and callback.strict
         )
-        monitor = callback.monitor if waits else None
-        if monitor is not None and monitor not in known:
-            where = f"trainer.callbacks: {type(callback).__name__}.monitor: {monitor!r} is never logged"
-            raise UserError(with_allowed(where + did_you_mean(monitor, known), known))
+        if waits and callback.monitor is not None:
+            monitors[f"trainer.callbacks: {type(callback).__name__}.monitor"] = callback.monitor
+    for key, monitor in monitors.items():
+        if monitor not in known:
+            problem = f"{key}: {monitor!r} is never logged{did_you_mean(monitor, known)}"
+            raise UserError(with_allowed(problem, known))

@@ -41,6 +41,10 @@ class LogSpacedValidation(Callback):
                 raise UserError(f"LogSpacedValidation.{name}: {value} is not possible; allowed: 1 or more")
         self.first, self.per_doubling = first, per_doubling
 
+    def check(self, trainer: Trainer, module: LightningModule, datamodule: Any) -> None:
+        """Refuse what :meth:`setup` would refuse, before the run leaves a trace."""
+        self.setup(trainer, module, "fit")
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if trainer.check_val_every_n_epoch is not None or trainer.accumulate_grad_batches > 1:
             raise UserError(

@@ -15,15 +15,17 @@ from torch import Tensor
 from sgdlit.algorithms import EngineName, Member
 from sgdlit.algorithms.engines.group import likely_engine
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.errors import UserError
 from sgdlit.measures.mean_gradient import trained_parameters
 from sgdlit.measures.measure import OF_EXAMPLES, Measure
 from sgdlit.measures.prices import Prices, prices_of
-from sgdlit.measures.undisturbed import Mode, has_batchnorm
+from sgdlit.measures.undisturbed import Mode, has_batchnorm, outputs_of, undisturbed
 from sgdlit.measures.work import Sizes, Works, not_yet_done
 from sgdlit.objectives.layer_factors import linear_layers
 from sgdlit.training.measure_views import Count, View
 
 _COUNTED: dict[str, Prices] = {}  # by what decides them
+_OUTPUTS: dict[str, int] = {}  # numbers of the output for one example, by the same
 _EARLY = 2  # steps, from 0, at which some measures have nothing to do yet
 
 
@@ -175,15 +177,16 @@ def plan_of(
 def prices_of_member(member: Member, data: KeyedData) -> Prices:
     """Those for its network, counted once for all networks that are alike."""
     inputs, targets = _seen(member, data, 4)
-    key = (
-        repr(member.network),
-        inputs.shape,
-        type(member.loss),
-        [q.shape for q in member.network.parameters()],
-    )
-    if str(key) not in _COUNTED:
-        _COUNTED[str(key)] = prices_of(member.network, member.loss, inputs, targets)
-    return _COUNTED[str(key)]
+    key = _kind(member, inputs)
+    if key not in _COUNTED:
+        _COUNTED[key] = prices_of(member.network, member.loss, inputs, targets)
+    return _COUNTED[key]
+
+
+def _kind(member: Member, inputs: Tensor) -> str:
+    """What networks have in common that cost the same on such inputs."""
+    network = member.network
+    return str((repr(network), inputs.shape, type(member.loss), [q.shape for q in network.parameters()]))
 
 
 def _engine_of(members: Sequence[Member], data: KeyedData) -> EngineName:
@@ -239,8 +242,23 @@ def _sizes(view: View, member: Member, data: KeyedData, shows: bool) -> Sizes:
         parameters=sum(p.numel() for p in trained),
         matrices=sum(p.dim() > 1 for p in trained),
         normalized=has_batchnorm(member.network),
+        outputs=_outputs(member, data),
         shown=shows,
     )
+
+
+def _outputs(member: Member, data: KeyedData) -> int:
+    """How many numbers the network's output for one example has; 1 where it is no tensor."""
+    inputs, _ = _seen(member, data, 1)
+    key = _kind(member, inputs)
+    if key not in _OUTPUTS:
+        try:
+            with undisturbed(member.network), torch.no_grad():
+                found = outputs_of(member.network, inputs)
+        except (UserError, RuntimeError, NotImplementedError):
+            found = None
+        _OUTPUTS[key] = found.numel() if isinstance(found, Tensor) else 1
+    return _OUTPUTS[key]
 
 
 def _looked_at(measure: Measure, view: View, data: KeyedData) -> int:

@@ -44,7 +44,7 @@ from sgdlit.training.own_metrics import MetricsOfMember, forget_later_matrices, 
 from sgdlit.training.phases import length_in_flight, run_length, tell_length
 from sgdlit.training.rebuilt import trained_module
 from sgdlit.training.rows import Row, StepMeans, Stopwatch, training_row
-from sgdlit.training.schedules import monitor_of, step_at_evaluation
+from sgdlit.training.schedules import monitor_of, monitors_of, step_at_evaluation
 from sgdlit.training.seeds import network_seeds
 
 LossName = Literal["cross_entropy", "half_squared_error", "hinge", "logistic", "network_output", "next_token"]
@@ -206,8 +206,12 @@ class Training(LightningModule):
         self._plan(trainer, datamodule)
         checks.check_members(self, trainer, datamodule)
         checks.check_schedules_last(self.members, trainer, datamodule)
+        self.check_awaited(trainer, datamodule, monitors_of(self.members))
+
+    def check_awaited(self, trainer: Trainer, datamodule: Any, waiting: Mapping[str, str]) -> None:
+        """Refuse what waits for a metric that is never logged: by its key the name of its metric."""
         if type(self) is Training and not any(self.metrics) and isinstance(datamodule, OnDeviceData):
-            check_monitors(trainer, datamodule.evaluation_splits)
+            check_monitors(trainer, datamodule.evaluation_splits, waiting)
 
     def setup(self, stage: str) -> None:
         datamodule = self.trainer.datamodule

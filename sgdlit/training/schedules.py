@@ -57,6 +57,13 @@ def monitor_of(scheduler: ReduceLROnPlateau) -> str:
     return str(vars(scheduler)["monitor"])
 
 
+def monitors_of(members: Sequence[Member]) -> dict[str, str]:
+    """By its key the metric that each member's schedule waits for, where one does."""
+    schedules = (member.scheduler for member in members)
+    waiting = [monitor_of(each) for each in schedules if isinstance(each, ReduceLROnPlateau)]
+    return {"model.scheduler.monitor": waiting[0]} if waiting else {}
+
+
 def step_at_evaluation(
     members: Sequence[Member], found: Mapping[int, Mapping[str, float]], known: Mapping[str, Any]
 ) -> None:

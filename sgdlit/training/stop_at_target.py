@@ -35,6 +35,11 @@ class StopAtTarget(Callback):
         self.metric, self.at_least, self.at_most = metric, at_least, at_most
         self.steps: list[int | None] = []
 
+    def check(self, trainer: Trainer, module: LightningModule, datamodule: Any) -> None:
+        """Refuse a metric that is never evaluated, as far as that is known before."""
+        if isinstance(module, Training):
+            module.check_awaited(trainer, datamodule, {"StopAtTarget.metric": self.metric})
+
     def next_due(self, step: int) -> None:
         """It acts at evaluations only."""
 

@@ -181,3 +181,4 @@ def test_a_run_stops_at_its_target(runs, capsys):
 def test_impossible_callbacks_are_refused(runs, arguments, words, capsys):
     assert runs.fit("refused", *arguments) == 2
     assert words in capsys.readouterr().err
+    assert not runs.path("refused").exists()

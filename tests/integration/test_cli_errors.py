@@ -177,6 +177,12 @@ WRONG_VALUES = {
     "--trainer.log_every_n_steps 0": "trainer.log_every_n_steps: 0 is not allowed; allowed: 1 or more",
     "--trainer.accumulate_grad_batches 0": "trainer.accumulate_grad_batches: 0 is not allowed; allowed: 1 or",
     "--trainer.val_check_interval 0": "trainer.val_check_interval: 0 is not allowed; allowed: 1 or more",
+    "--trainer.min_steps 50": "trainer.min_steps: 50 is more than trainer.max_steps: 4; allowed: up to 4",
+    "--model.optimizer.lr .nan": "model.optimizer.lr: nan is not allowed; allowed: 0 or more",
+    '--ensemble [{"seed_evrything":[0,1]}]': "ensemble: seed_evrything: there is no such key; did you mean "
+    "seed_everything?",
+    '--ensemble [{"model.optimizer.lr":["fast"]}]': "model.optimizer.lr: 'fast' is not allowed; allowed: fl",
+    "--measures basic,FeatureShare": "measures: FeatureShare needs inputs; allowed: in a config, as one of",
     "--trainer.accelerator warp": "You selected an invalid accelerator name: `accelerator='warp'`",
     "stray": "stray: not understood; options begin with --",
 }
@@ -249,6 +255,17 @@ IMPOSSIBLE = {
         "model.scheduler.total_steps: 4 or more",
     ),
     "--model.optimizer SparseAdam": ("model.optimizer: SparseAdam needs sparse gradients",),
+    "--model.optimizer.differentiable true": ("model.optimizer.differentiable: true", "allowed: false"),
+    "--model.optimizer Adam --model.optimizer.foreach true --model.optimizer.fused true": (
+        "model.optimizer, model.scheduler: `fused` and `foreach` cannot be",
+    ),
+    "--model.scheduler lightning.pytorch.cli.ReduceLROnPlateau --model.scheduler.monitor test/los": (
+        "model.scheduler.monitor: 'test/los' is never logged; did you mean test/loss?",
+    ),
+    "--trainer.callbacks StopAtTarget --trainer.callbacks.at_least 1 --trainer.callbacks.metric test/acc": (
+        "StopAtTarget.metric: 'test/acc' is never logged",
+    ),
+    "--trainer.callbacks LogSpacedValidation": ("needs trainer.check_val_every_n_epoch: null",),
     "--model.optimizer LBFGS": ("model.optimizer: LBFGS needs several losses per step",),
 }
 
@@ -257,6 +274,19 @@ IMPOSSIBLE = {
 def test_impossible_combination(arguments, capsys):
     text = refused(capsys, "--config", "cifar.yaml", *arguments.split())
     assert all(part in text for part in IMPOSSIBLE[arguments]), text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ("--data.batch_size 64", "a step sees more examples than 20"),
+        ("--trainer.precision bf16-true", "the parameters are of half precision"),
+    ],
+)
+def test_an_engine_that_cannot_take_the_steps_of_the_data(arguments, reason, capsys):
+    sensing = ["--config", "matrix_sensing/simple", "--data.d", "8", "--model.network.net.widths", "[8,8,8]"]
+    text = refused(capsys, *sensing, "--model.engine", "put_off", *arguments.split())
+    assert text.startswith(f"model.engine: put_off is not possible: {reason}; allowed: auto")
 
 
 def test_of_two_keys_with_one_name_that_with_the_value_is_named(capsys):

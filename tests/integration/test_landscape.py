@@ -102,7 +102,7 @@ def test_the_middle_of_a_random_plane_is_the_network(runs):
     ("arguments", "message"),
     [
         (["barrier"], "networks are needed, and one/version_0, step 4 is given twice"),
-        (["barrier", "--at", "0,3"], "--at: nothing is stored of step 3; did you mean 2?"),
+        (["barrier", "--at", "0,3"], "--at: nothing is stored of step 3; did you mean 2 or 4?"),
         (["barrier", "--at", "0,1,2"], "--at: 3 values are given for 2 networks; allowed: 1 or 2"),
         (["barrier", "--at", "all"], "--at: 'all' stands for 4 steps; allowed: last, or a single step"),
         (["barrier", "--at", "0,1", "--points", "2"], "--points: 2 is not allowed; allowed: 3 or more"),

@@ -10,6 +10,7 @@ from fit_runs import wait_until
 
 from sgdlit.cli.main import main as sgdlit
 from sgdlit.cli.reproduce import main
+from sgdlit.papers import catalogue
 
 PAPER = """
 import os, time
@@ -164,6 +165,26 @@ def test_a_dry_run_leaves_out_what_is_there(own, tmp_path, capsys):
     assert capsys.readouterr().out == "nothing is missing\n"
 
 
+def test_missing_without_a_target_lists_what_has_no_findings(own, tmp_path, capsys, monkeypatch):
+    own("a", "a.began", SECOND, "return Evidence(notes=['left out'])")
+    own("b", "b.began")
+    from own import a, b
+
+    monkeypatch.setattr(catalogue, "papers", lambda: {"a": a.PAPER, "b": b.PAPER})
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["own.a", "own.b", "--missing", *out]) == 0
+    capsys.readouterr()
+    assert main(["--missing", *out]) == 0
+    said = capsys.readouterr().out
+    assert "A2" in said
+    assert "A1" not in said
+    assert "b: " not in said
+    assert said.endswith(f"python -m sgdlit reproduce --all checks what is missing in {tmp_path / 'out'}.\n")
+    monkeypatch.setattr(catalogue, "papers", lambda: {"b": b.PAPER})
+    assert main(["--missing", *out]) == 0
+    assert capsys.readouterr().out == f"nothing is missing in {tmp_path / 'out'}\n"
+
+
 def test_an_extra_that_is_missing_is_named(own, tmp_path, capsys):
     own("a", "a.began", SECOND, "raise ModuleNotFoundError('no dog', name='dog.optimizer')")
     assert sgdlit(["reproduce", "own.a:A2", "--out", str(tmp_path / "out")]) == 2
@@ -183,7 +204,8 @@ def test_data_that_is_missing_is_made_up_for_later(own, tmp_path, capsys):
     own("a", "a.began", DATA)
     out = ["--out", str(tmp_path / "out")]
     assert main(["own.a", "--missing", *out]) == 0
-    assert "python -m sgdlit data fashion-mnist" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "missing, and with it all of this: python -m sgdlit data fashion-mnist" in said
     assert claims(tmp_path / "out", "a")["A2"]["state"] == "not run"
     own("a", "a.began", DATA.replace("notes=[", "{'t': [{'n': 1}]}, notes=["))
     del sys.modules["own.a"]

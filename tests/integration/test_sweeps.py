@@ -224,6 +224,22 @@ def test_bad_input_is_refused_before_anything_is_written(arguments, capsys):
     assert contents() == before
 
 
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_all_missing_data_are_named_before_a_run(dry, capsys):
+    Path("files.yaml").write_text(
+        "model: {network: {class_path: MLP, init_args: {widths: [3, 2]}}}\n"
+        "data: {class_path: Arrays, init_args: {path: a.npz, batch_size: 10, train_size: 100}}\n"
+        "trainer: {max_steps: 2}\n"
+        "sweep:\n  seeds: 2\n  metric: test/accuracy\n  grids: {a: [{data.path: [a.npz, b.npz]}]}\n"
+    )
+    assert main(["sweep", *dry, "--config", "files.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("sgdlit: error: data.path: 'a.npz' does not exist\n")
+    assert "\ndata.path: 'b.npz' does not exist\n" in said
+    assert said.endswith("\n(data of 4 of 4 runs)\n")
+    assert sorted(contents()) == ["files.yaml", "tiny.yaml"]
+
+
 def test_a_fit_config_is_no_sweep_and_a_sweep_no_fit_config(capsys):
     Path("plain.yaml").write_text(CONFIG[: CONFIG.index("sweep:")])
     assert main(["sweep", "--config", "plain.yaml"]) == 2

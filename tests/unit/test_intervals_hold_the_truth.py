@@ -1,4 +1,4 @@
-"""A sample of the coverage tests of ``tests/long``, on numbers alone: what is plainly wrong fails.
+"""A sample of the coverage tests of ``tests/long``, on numbers alone: one that is plainly wrong fails.
 
 Each interval is drawn 1000 times or more; a share of 0.95 has a standard error of 0.007 then, and few values
 show whether quantiles are Student's.

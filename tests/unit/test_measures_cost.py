@@ -169,7 +169,7 @@ def products_beside_lanczos(works: Works, passes: Passes, run: RunAtStep) -> tup
 def sizes_of(name: str) -> Sizes:
     parameters = list(NETWORKS[name][0]().parameters())
     matrices = sum(p.dim() > 1 for p in parameters)
-    return replace(SIZES, parameters=sum(p.numel() for p in parameters), matrices=matrices)
+    return replace(SIZES, parameters=sum(p.numel() for p in parameters), matrices=matrices, outputs=CLASSES)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -23,7 +23,14 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.alignment import alignment, overlap, overlap_of
 from sgdlit.measures.batch_sharpness import batch_sharpness, drawn_minibatches
-from sgdlit.measures.curvature import to_start_from, warm_start
+from sgdlit.measures.curvature import (
+    STEPS_OF_PART,
+    cold_start,
+    gradient_start,
+    part_of_cold_start,
+    to_start_from,
+    warm_start,
+)
 from sgdlit.measures.directional_sharpness import directional_sharpness
 from sgdlit.measures.earlier import Earlier
 from sgdlit.measures.eigenspace import eigenspace_overlap
@@ -424,6 +431,30 @@ def test_a_warm_start_needs_fewer_products_and_does_not_miss_what_has_grown():
     crossed = matrix + 4 * torch.outer(basis[:, -2], basis[:, -2])  # 8 becomes 12
     found = lanczos(crossed, warm_start(old, along, cold, 1), 1)
     assert float(found.values[0]) == pytest.approx(12, rel=2e-3)
+
+
+def test_a_cold_start_looks_at_a_part_of_the_examples_however_they_are_cut():
+    """Against the dense Hessian. Products of the part count by its share."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(512, 6, generator=generator, dtype=torch.float64)
+    y = (x @ torch.randn(6, 3, generator=generator, dtype=torch.float64)).argmax(1)
+    torch.manual_seed(0)
+    network = trained(MLP([6, 8, 3]).double(), x, y, 40)
+    whole, in_parts = (HessianProducts(network, CrossEntropy(), cut(x, y, size)) for size in (512, 50))
+    random = start_vector(whole.gradient, 0, "test", 0)
+    start = cold_start(whole, random)
+    torch.testing.assert_close(start, cold_start(in_parts, random), rtol=1e-10, atol=1e-12)
+    assert part_of_cold_start(512) == 64
+    first = dense(network, CrossEntropy(), x[:64], y[:64])
+    of_part = torch.linalg.eigh(first)[1][:, -1]
+    assert abs(float(of_part @ start / start.norm())) > 0.8, "along the sharpest direction of the part"
+    found = lanczos(whole, start, 1)
+    truth = float(torch.linalg.eigvalsh(dense(network, CrossEntropy(), x, y))[-1])
+    assert float(found.values[0]) == pytest.approx(truth, rel=2e-3)
+    from_gradient = lanczos(whole, gradient_start(whole.gradient, random), 1)
+    assert found.products + STEPS_OF_PART / 8 < from_gradient.products
+    few = HessianProducts(network, CrossEntropy(), cut(x[:200], y[:200], 50))
+    assert torch.equal(cold_start(few, random), gradient_start(few.gradient, random))
 
 
 def test_where_the_gradient_has_left_the_old_sharpest_direction_a_warm_start_leaves_it_too():

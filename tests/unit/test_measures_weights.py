@@ -49,6 +49,12 @@ def with_values(sigma: list[float], m: int, n: int, seed: int = 0) -> torch.Tens
     return left @ middle @ right.T
 
 
+def test_singular_values_of_a_matrix_in_half_precision():
+    whole = with_values([4.0, 2.0, 1.0], 5, 7).bfloat16()
+    exact = torch.linalg.svdvals(whole.double())[:2]
+    assert singular_values(whole, 2).tolist() == pytest.approx(exact.tolist(), rel=1e-5)
+
+
 def test_ranks_of_a_matrix_with_chosen_singular_values():
     values = singular_values(with_values([4.0, 2.0, 2.0], 5, 7))
     assert values.tolist() == pytest.approx([4, 2, 2, 0, 0], abs=1e-12)

@@ -43,10 +43,11 @@ def check_engine(name: EngineName, members: Sequence[Member], mixed: bool = Fals
     """
     reason = SUPPORT[name].obstacle(members, mixed) if name != "auto" else None
     if reason is not None:
-        raise _not_possible(name, reason)
+        raise engine_not_possible(name, reason)
 
 
-def _not_possible(name: str, reason: object) -> UserError:
+def engine_not_possible(name: str, reason: object) -> UserError:
+    """What is said of an engine that was asked for by name."""
     return UserError(f"model.engine: {name} is not possible: {reason}; allowed: auto")
 
 
@@ -195,7 +196,7 @@ class EngineGroup:
             try:
                 return self.name, self._make(self.name, block)
             except Unfit as unfit:
-                raise _not_possible(self.name, unfit) from unfit
+                raise engine_not_possible(self.name, unfit) from unfit
         before: EngineName | None = self._before.get("engine")
         for name in (before, *_FASTEST_FIRST):
             dear = name is not None and _is_too_dear(name, self.members)

@@ -11,7 +11,7 @@ from sgdlit.data.image_shards import ImagesFromFiles
 from sgdlit.data.keyed_data import Substitute
 from sgdlit.data.official_files import DataMissing, OfficialFiles
 from sgdlit.data.reading import Records
-from sgdlit.data.shards import PerChannel, Subset
+from sgdlit.data.shards import PerChannel
 from sgdlit.foundations.errors import UserError
 
 
@@ -66,9 +66,9 @@ class CIFAR10(ImagesFromFiles):
         )
         return Substitute("sgdlit.data.finite.shapes.Shapes", shared, why)
 
-    def read_splits(self) -> dict[str, Subset]:
+    def require_files(self) -> None:
         try:
-            return super().read_splits()
+            super().require_files()
         except DataMissing as error:
             if self.fallback is not None:  # some of the files are there: a fall-back would hide what is wrong
                 raise
