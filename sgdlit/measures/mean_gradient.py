@@ -128,7 +128,9 @@ def require_examples(count: int, needed: int = 1) -> None:
 
 def squared_norm(vector: Mapping[str, Tensor]) -> float:
     """‖v‖² of a vector that is given by the names of parameters."""
-    return sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in vector.values())
+    parts = [part.detach() for part in vector.values()]
+    norms = torch._foreach_norm(parts, dtype=torch.float64) if parts else []
+    return sum(length**2 for length in (torch.stack(norms).tolist() if norms else ()))
 
 
 def layers_of(network: nn.Module) -> dict[str, str]:

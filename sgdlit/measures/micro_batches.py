@@ -70,8 +70,7 @@ def noise_of_batch(
         for x, y in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
             found = gradient_of(loss(outputs_of(looked_at, x), y).mean(), list(parameters.values()))
             norms.append(squared_norm(dict(zip(parameters, found, strict=True))))
-            for own, gradient in zip(mean.values(), found, strict=True):
-                own.add_(gradient, alpha=len(x) / len(inputs))
+            torch._foreach_add_(list(mean.values()), found, alpha=len(x) / len(inputs))
     return noise_of_parts(torch.tensor(norms, dtype=torch.float64), sizes, squared_norm(mean), population)
 
 
