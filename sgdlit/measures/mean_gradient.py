@@ -129,7 +129,7 @@ def require_examples(count: int, needed: int = 1) -> None:
 def squared_norm(vector: Mapping[str, Tensor]) -> float:
     """‖v‖² of a vector that is given by the names of parameters."""
     parts = [part.detach() for part in vector.values()]
-    norms = torch._foreach_norm(parts, dtype=torch.float64) if parts else []
+    norms = list(torch._foreach_norm(parts, dtype=torch.float64)) if parts else []
     return sum(length**2 for length in (torch.stack(norms).tolist() if norms else ()))
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
 from sgdlit.measures.example_gradients import ExampleGradients, example_gradients, gradients_of_step
@@ -167,6 +168,13 @@ class MicroBatchNoise(Measure):
     @property
     def looks_at_each(self) -> bool:
         return self.parts is None
+
+    def check(self, network: nn.Module, data: KeyedData) -> None:
+        if isinstance(data.order, LearnedOrder):
+            raise UserError(
+                f"MicroBatchNoise: {type(data.order).__name__} follows from the gradients that were seen, so "
+                "that the next step's batch is no function of the step; allowed: another order"
+            )
 
     def begin(self, members: int, device: torch.device) -> None:
         self._checked.clear()

@@ -1,11 +1,15 @@
 """Measures that a step's own backward pass shows: to the last bit the numbers of a pass apart."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from fit_runs import Runs, differences
 from measured_runs import SNAPSHOTS, afterwards, apart, during, with_measures
 from torch import nn
 
+from sgdlit.data.grab import GraB
+from sgdlit.foundations.errors import UserError
 from sgdlit.measures.micro_batches import MicroBatchNoise
 
 NOISE = [{"class_path": "MicroBatchNoise", "init_args": {"parts": None}}]
@@ -109,3 +113,8 @@ def test_a_run_that_diverges_shows_no_noise_that_is_not_finite(runs, shown):
     found = noise(runs, "run", STACKED, "--model.optimizer.lr=1e30", every=1)
     assert found
     assert all(torch.isfinite(torch.tensor(value)) for value in found.values())
+
+
+def test_an_order_that_learns_has_no_next_batch_to_look_at():
+    with pytest.raises(UserError, match="MicroBatchNoise: GraB follows from the gradients"):
+        MicroBatchNoise().check(nn.Linear(1, 1), SimpleNamespace(order=GraB()))
