@@ -10,7 +10,7 @@ from sgdlit.measures.rows import Rows
 def distance(one: Parameters, other: Parameters) -> float:
     """‖θ − θ′‖ of two sets of parameters by name, in θ."""
     rows = Rows(one)
-    return _length(rows.squares(rows.of(one) - rows.of(other)).values())
+    return _length(rows.squares(rows.of(one).sub_(rows.of(other))).values())
 
 
 def _length(squares: Iterable[float]) -> float:
@@ -28,7 +28,7 @@ class Distance(Measure):
 
     def take(self, run: RunAtStep, member: int) -> Values:
         rows, here = run.parameters_as_rows
-        apart = rows.squares(here - rows.of(run.initial_parameters))
+        apart = rows.squares(rows.of(run.initial_parameters).sub_(here))
         found = {"measure/distance_from_start": _length(apart.values())}
         for layer, own in by_layer(run.network, apart).items():
             found[f"measure/distance_from_start/{layer}"] = _length(own.values())

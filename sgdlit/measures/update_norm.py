@@ -78,7 +78,7 @@ class UpdateNorm(Measure):
         rows, here = run.parameters_as_rows
         before, *earlier = (rows.of(parameters) for parameters in run.previous_parameters)
         last = here - before
-        both = _products(rows, last, before - earlier[0]) if earlier else {}
+        both = _products(rows, last, before.sub_(earlier[0])) if earlier else {}
         squares = {n: of.first for n, of in both.items()} or rows.squares(last)
         length, size = (sum(of.values()) ** 0.5 for of in (squares, rows.squares(here)))
         found = {"measure/update_norm": length}
