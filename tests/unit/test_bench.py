@@ -1,4 +1,4 @@
-"""What ``scripts/bench.py`` makes of the times that it takes; it is not run here."""
+"""What ``scripts/bench.py`` makes of the times that it takes; it is hardly run here."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 
-from benchmarks import limits, record
+from benchmarks import ensembles, limits, record, sensing
 from benchmarks.common import Row, Timing, medians, relative_to_first
 from benchmarks.limits import Limits
 
@@ -54,6 +54,14 @@ def test_a_run_is_kept_and_found_again(tmp_path):
     (tmp_path / "4.json").write_text("[]")
     with pytest.raises(UserError, match=r"--against: .*4\.json: not what a run"):
         record.seconds_of_rows(tmp_path / "4.json")
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's
+def test_what_is_timed_runs():
+    """A few steps of a fit, of its steps in Lightning's loop, and of products alone."""
+    assert sensing.fitted(8, 121, 1e-6) > 0
+    assert sensing.in_lightnings_loop(8, 121, 1e-6, sensing.Cuts()) > 0
+    assert ensembles.products_alone([4, 3, 2], 2, steps=1) > 0
 
 
 def test_the_limit_counts_the_products_of_a_step():
