@@ -12,7 +12,7 @@ from fit_runs import Runs, processes, run_differences, wait_until
 from sweep_worker import fit, grid
 
 from sgdlit.sweeps import worker
-from sgdlit.sweeps.options import Metric, Statistic
+from sgdlit.sweeps.quantities import Metric, Statistic
 from sgdlit.sweeps.series import SweepResults, table
 from sgdlit.sweeps.store import Store
 from sgdlit.sweeps.table import rows_of

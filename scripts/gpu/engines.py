@@ -204,7 +204,7 @@ def short_of_memory() -> Iterator[None]:
 
 def projection(small: bool) -> None:
     """A step of the runs of F1b and of F6a that are trained together, and what the whole figures take."""
-    from sgdlit.cli.run_cli import parse_fit
+    from sgdlit.cli.without_running import parse_fit
     from sgdlit.sweeps.plan import groups as calls_of
     from sgdlit.sweeps.plan import make_plan
     from sgdlit.sweeps.sweep_file import SweepFile

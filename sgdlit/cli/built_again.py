@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from sgdlit.cli.run_cli import BuiltRun
+from sgdlit.cli.without_running import BuiltRun
 from sgdlit.foundations.errors import UserError
 from sgdlit.runs.folder import CONFIG
 from sgdlit.runs.reading import Run

@@ -113,6 +113,6 @@ def _stored(file: "SweepFile", given: str | None) -> "tuple[Plan, Store, SweepOp
 
 
 def _parse_fit(arguments: list[str]) -> "Namespace":
-    from sgdlit.cli.run_cli import parse_fit
+    from sgdlit.cli.without_running import parse_fit
 
     return parse_fit(arguments)

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = list(arguments)
     if any(argument.startswith("-") for argument in arguments):
         chosen = _parse(arguments)
+    chosen = [path.rpartition(".")[2] for path in measures_by_name(chosen)]
     found = {entry.name: entry for entry in catalogue.entries()}
     for name in chosen:
         if name not in found and name not in PRESETS:

@@ -30,6 +30,7 @@ class CommandParser:
     def __init__(self, command: str, description: str, usage: str | None = None) -> None:
         self._options: dict[str, Option] = {}
         self._flags: dict[str, str] = {}  # what the user writes, by option; positional arguments have none
+        self._words: dict[str, str] = {}  # what a required text is, for a message that it is missing
         self._reads_files = False
         self._parser = ArgumentParser(
             prog=f"python -m sgdlit {command}",
@@ -45,6 +46,8 @@ class CommandParser:
         self._reads_files |= settings.get("action") == "config"
         action = self._parser.add_argument(*names, **settings)
         self._options[action.dest] = Option(settings.get("type", str), action.default, action.required)
+        if action.required and settings.get("type", str) is str and action.help:
+            self._words[action.dest] = action.help
         if names[0].startswith("-"):
             self._flags[action.dest] = names[-1]
 
@@ -92,6 +95,8 @@ class CommandParser:
         text = readable(message, arguments, self._options)
         text = re.sub(r"did you mean --(\w+)", lambda m: f"did you mean {self._flags.get(m[1], m[1])}", text)
         key = text.partition(":")[0]
+        if text == f"{key}: missing; allowed: some text" and key in self._words:
+            text = f"{key}: missing; allowed: {self._words[key]}"
         flag = self._flags.get(key, f"--{key}")
         written = {argument.partition("=")[0] for argument in arguments}
         if self._reads_files or not (key in self._flags or flag in written):

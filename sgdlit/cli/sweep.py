@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     own, rest = _parser().parse_own(arguments)
     check_jobs(own.jobs)
-    from sgdlit.cli.run_cli import parse_fit
+    from sgdlit.cli.without_running import parse_fit
     from sgdlit.sweeps import first_look, report
     from sgdlit.sweeps.layout import check_figures
     from sgdlit.sweeps.plan import make_plan, write_plan

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from sgdlit.cli.fit import settle_process
-from sgdlit.cli.run_cli import BuiltRun
+from sgdlit.cli.without_running import BuiltRun
 from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.plan import Cell, Plan
 from sgdlit.sweeps.worker import config_text, described

@@ -8,9 +8,10 @@ import yaml
 
 from sgdlit.config.keys import flat_settings, short_key
 from sgdlit.config.shipped import known_names
-from sgdlit.foundations.errors import UserError, did_you_mean
+from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 
 _MOST_VALUES = 1_000_000
+_ALLOWED = "a YAML file of options, or the name of one that `python -m sgdlit configs` lists"
 
 
 def read_config(name: str) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def read_config(name: str) -> dict[str, Any]:
     Raises:
         UserError: it is missing, a folder, unreadable, no YAML, or no mapping.
     """
-    allowed = "allowed: a YAML file of options, or the name of one that `python -m sgdlit configs` lists"
+    allowed = f"allowed: {_ALLOWED}"
     if not name:
         raise UserError(f"config: the name of a file is missing\n{allowed}")
     try:
@@ -29,6 +30,9 @@ def read_config(name: str) -> dict[str, Any]:
         there = sorted(str(path) for path in folder.glob("*.yaml")) if folder.is_dir() else []
         near = did_you_mean(name, [*there, *known_names()])
         raise UserError(f"config: {name!r} does not exist{near}\n{allowed}") from error
+    except IsADirectoryError as error:
+        inside = sorted(str(path) for path in Path(name).glob("*.yaml"))
+        raise UserError(with_allowed(f"config: {name!r} is a folder", inside or [_ALLOWED])) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise UserError(f"config: {name!r} cannot be read: {reason}\n{allowed}") from error
@@ -42,7 +46,8 @@ def read_config(name: str) -> dict[str, Any]:
             f"config: {name!r} is not valid YAML{where}: {getattr(error, 'problem', error)}"
         ) from error
     if not isinstance(content, dict):
-        raise UserError(f"config: {name!r} holds a {type(content).__name__}, not options\n{allowed}")
+        kind = "nothing" if content is None else "a list" if isinstance(content, list) else "text"
+        raise UserError(f"config: {name!r} holds {kind}, not options\n{allowed}")
     return content
 
 

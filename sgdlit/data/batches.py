@@ -13,13 +13,13 @@ from torch import Tensor
 from sgdlit.foundations.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
-_ALIGNMENT = 64  # bytes: products of matrices round as their place in memory has it, in multiples of this
+ALIGNMENT = 64  # bytes: products of matrices round as their place in memory has it, in multiples of this
 
 
 def aligned(part: Tensor) -> Tensor:
     """One of equal parts of a stack, copied where its place depends on which it is: a run whose steps are
     cut into calls differently would end with other bits."""
-    return part.clone() if part.numel() * part.element_size() % _ALIGNMENT else part
+    return part.clone() if part.numel() * part.element_size() % ALIGNMENT else part
 
 
 class Batches(ABC):

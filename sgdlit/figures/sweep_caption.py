@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from sgdlit.config.words import symbol
 from sgdlit.foundations.console import warn
 from sgdlit.sweeps.expressions import shown_number
-from sgdlit.sweeps.options import FilledPanel, Statistic
+from sgdlit.sweeps.options import FilledPanel
+from sgdlit.sweeps.quantities import Statistic
 from sgdlit.sweeps.series import PointSummary, Series
 from sgdlit.sweeps.statistics import interval_in_words, rule_of
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.example_gradients import Factors, NoPlainLayers, each_batch
+from sgdlit.measures.example_gradients import each_batch, inner_products
 from sgdlit.measures.from_scripts import LossOfEach
 from sgdlit.measures.mean_gradient import require_examples
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
+from sgdlit.objectives.layer_factors import Factors, NoPlainLayers
 
 _NUMBERS = 2**28  # of gradients that are held
 
@@ -36,15 +37,7 @@ class _Factored(_Block):
         self.layers = layers
 
     def inner(self, other: "_Factored") -> Tensor:
-        found: Tensor | float = 0.0
-        for (layer, a, delta), (_, b, epsilon) in zip(
-            self.layers.values(), other.layers.values(), strict=True
-        ):
-            of_weight = (a[:, 0] @ b[:, 0].T).double() if layer.weight.requires_grad else 0.0
-            of_bias = 1.0 if layer.bias is not None and layer.bias.requires_grad else 0.0
-            found = found + (delta[:, 0] @ epsilon[:, 0].T).double() * (of_weight + of_bias)
-        assert isinstance(found, Tensor), "there is a layer"
-        return found
+        return inner_products(self.layers, other.layers)
 
 
 class _Formed(_Block):

@@ -2,19 +2,15 @@
 
 from collections.abc import Iterable
 
-from sgdlit.measures.mean_gradient import by_layer, inner_product
+from sgdlit.measures.mean_gradient import by_layer
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
+from sgdlit.measures.rows import Rows
 
 
 def distance(one: Parameters, other: Parameters) -> float:
     """‖θ − θ′‖ of two sets of parameters by name, in θ."""
-    return _length(squared_distances(one, other).values())
-
-
-def squared_distances(one: Parameters, other: Parameters) -> dict[str, float]:
-    """‖θ_n − θ′_n‖² of each parameter n."""
-    apart = {n: one[n] - other[n] for n in one}
-    return {n: inner_product(d, d) for n, d in apart.items()}
+    rows = Rows(one)
+    return _length(rows.squares(rows.of(one).sub_(rows.of(other))).values())
 
 
 def _length(squares: Iterable[float]) -> float:
@@ -31,7 +27,8 @@ class Distance(Measure):
     needs = ("parameters", "initial_parameters")
 
     def take(self, run: RunAtStep, member: int) -> Values:
-        apart = squared_distances(run.parameters, run.initial_parameters)
+        rows, here = run.parameters_as_rows
+        apart = rows.squares(rows.of(run.initial_parameters).sub_(here))
         found = {"measure/distance_from_start": _length(apart.values())}
         for layer, own in by_layer(run.network, apart).items():
             found[f"measure/distance_from_start/{layer}"] = _length(own.values())

@@ -8,7 +8,6 @@ of the network cannot be vectorised.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -35,40 +34,27 @@ from sgdlit.measures.undisturbed import (
     refuse_not_finite,
 )
 from sgdlit.objectives import Loss
+from sgdlit.objectives.layer_factors import Factors, NoPlainLayers, check_factors, linear_layers, recorded
 from sgdlit.objectives.second_derivatives import plain_attention
 
 T = TypeVar("T")
 _NUMBERS = 2**23  # of gradients that are held at a time
-_POSITIONS = 64  # of a sequence: above, products between all of them cost more than the gradients do
 
 
 class ExampleGradients(NamedTuple):
-    """Of n examples: ‖g_i‖², and g_i·v where a direction v was given, float64 ``[n]`` each; and ‖Σg_i‖² of a
-    single batch, where it was asked for."""
+    """Of n examples: ‖g_i‖², and g_i·v where a direction v was given, float64 ``[n]`` each; and ‖Σg_i/n‖² of
+    a single batch, where it was asked for."""
 
     squared_norms: Tensor
     products: Tensor | None
-    of_sum: float | None = None
+    of_mean: float | None = None
 
 
 class _Wanted(NamedTuple):
     """What is found of examples beside the norms."""
 
     direction: Mapping[str, Tensor] | None
-    of_sum: bool
-
-
-class Factors(NamedTuple):
-    """Of a layer, whose gradient for example i is Σ_t δ_it a_itᵀ: its inputs a ``[n, positions, in]``, and
-    the gradients δ by its outputs ``[n, positions, out]``."""
-
-    layer: nn.Linear
-    inputs: Tensor
-    slopes: Tensor
-
-
-class NoPlainLayers(Exception):
-    """The layers do more than apply their weights once to every example."""
+    of_mean: bool
 
 
 def example_gradients(
@@ -76,7 +62,7 @@ def example_gradients(
     loss: LossOfEach,
     batches: Iterable[Batch],
     direction: Mapping[str, Tensor] | None = None,
-    of_sum: bool = False,
+    of_mean: bool = False,
     checked: bool = False,
 ) -> ExampleGradients:
     """‖∇C_i‖² of every example, and ∇C_i·v; nothing of the network changes.
@@ -86,7 +72,7 @@ def example_gradients(
         loss: outputs and targets -> one loss for each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]`` of any sizes, at least one.
         direction: v, by the parameter's name.
-        of_sum: whether ‖Σg_i‖² is wanted too, of a single batch.
+        of_mean: whether ‖Σg_i/n‖² is wanted too, of a single batch.
         checked: whether this network has been looked at before in this mode, and was not refused: what an
             example's outputs depend on is not looked at again.
 
@@ -94,7 +80,7 @@ def example_gradients(
         UserError: a loss that has no value per example; outputs of an example that depend on its batch, or
             on what the network draws; a network that has diverged; no examples.
     """
-    wanted = _Wanted(direction, of_sum)
+    wanted = _Wanted(direction, of_mean)
     found = each_batch(
         network,
         loss,
@@ -102,8 +88,9 @@ def example_gradients(
         lambda factors: _of_linear_layers(factors, wanted),
         lambda gradients: _reduced(gradients, wanted),
         checked,
+        of_mean,
     )
-    assert len(found) == 1 or not of_sum, "of several batches the sum itself would be needed"
+    assert len(found) == 1 or not of_mean, "of several batches the sum itself would be needed"
     return found[0] if len(found) == 1 else _joined(found)
 
 
@@ -114,6 +101,7 @@ def each_batch(
     of_factors: Callable[[dict[str, Factors]], T],
     of_gradients: Callable[[Iterable[dict[str, Tensor]]], T],
     checked: bool = False,
+    of_mean: bool = False,
 ) -> list[T]:
     """What is found of the gradients of single examples, batch by batch; nothing of the network changes.
 
@@ -124,6 +112,8 @@ def each_batch(
         of_factors: factors of every layer by name -> what is found of a batch; it may raise NoPlainLayers.
         of_gradients: the gradients, ``[b, ...]`` by the parameter's name, some after others -> the same.
         checked: whether this network was not refused before.
+        of_mean: whether the factors are those of the mean of a batch's losses, as a step has them, in place
+            of their sum.
 
     Raises:
         UserError: see :func:`example_gradients`.
@@ -134,7 +124,7 @@ def each_batch(
     require_trained(network)
     with preserved(network) as looked_at, torch.enable_grad():
         seen = filter(has_examples, noticed(batches))
-        return list(_by_batch(looked_at, loss, seen, of_factors, of_gradients, checked))
+        return list(_by_batch(looked_at, loss, seen, of_factors, of_gradients, checked, of_mean))
 
 
 def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> None:
@@ -168,6 +158,7 @@ def _by_batch(
     of_factors: Callable[[dict[str, Factors]], T],
     of_gradients: Callable[[Iterable[dict[str, Tensor]]], T],
     checked: bool,
+    of_mean: bool,
 ) -> Iterator[T]:
     """Of each batch, by the fastest way that the network allows."""
     layers, vectorised = linear_layers(network), True
@@ -177,7 +168,7 @@ def _by_batch(
             refuse_company(network, loss, inputs, targets)
         if layers is not None:
             try:
-                yield of_factors(_factors_of(network, layers, loss, inputs, targets, looks))
+                yield of_factors(_factors_of(network, layers, loss, inputs, targets, looks, of_mean))
                 continue
             except NoPlainLayers:
                 layers = None
@@ -195,19 +186,6 @@ def _by_batch(
 # Linear layers
 
 
-def linear_layers(network: nn.Module) -> dict[str, nn.Linear] | None:
-    """The linear layers by name, where they hold all trained parameters and share none; None elsewhere."""
-    layers, trained = {}, 0
-    for name, module in network.named_modules():
-        own = [p for p in module.parameters(recurse=False) if p.requires_grad]
-        if own and not (isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward):
-            return None
-        if own and isinstance(module, nn.Linear):
-            layers[name] = module
-            trained += len(own)
-    return layers if layers and trained == len(trained_parameters(network)) else None
-
-
 def _factors_of(
     network: nn.Module,
     layers: Mapping[str, nn.Linear],
@@ -215,8 +193,9 @@ def _factors_of(
     inputs: Tensor,
     targets: Tensor,
     looks: bool,
+    of_mean: bool,
 ) -> dict[str, Factors]:
-    """Those of all layers, from one backward pass of the sum of the losses to their outputs.
+    """Those of all layers, from one backward pass of the sum of the losses, or of the mean, to their outputs.
 
     The gradients of the weights themselves are found only where it ``looks`` whether the layers are all there
     is to them.
@@ -224,8 +203,9 @@ def _factors_of(
     Raises:
         NoPlainLayers: a layer was not called exactly once, or its weights do more than that call shows.
     """
-    with _recorded(layers, len(inputs)) as (entered, arrived):
-        total = loss.per_example(outputs_of(network, inputs), targets).sum()
+    with recorded(layers, len(inputs)) as (entered, arrived):
+        outputs = outputs_of(network, inputs)
+        total = loss(outputs, targets) if of_mean else loss.per_example(outputs, targets).sum()
         if any(len(entered[name]) != 1 for name in layers):
             raise NoPlainLayers
         parameters = _trained(layers) if looks else _reached_by(layers)
@@ -234,23 +214,53 @@ def _factors_of(
     found = {name: Factors(layer, entered[name][0], arrived[name]) for name, layer in layers.items()}
     for layer, a, delta in found.values():
         if looks and layer.weight.requires_grad:
-            _check(a, delta, by_parameter[id(layer.weight)])
+            check_factors(a, delta, by_parameter[id(layer.weight)])
     return found
+
+
+def gradients_of_step(factors: Mapping[str, Factors]) -> ExampleGradients:
+    """‖∇C_i‖² of the examples of a step, and that of their mean, from what its own backward pass shows."""
+    return _of_linear_layers(factors, _Wanted(None, True))
 
 
 def _of_linear_layers(found: Mapping[str, Factors], wanted: _Wanted) -> ExampleGradients:
     """From the factors of all layers."""
     first = next(iter(found.values())).inputs
+    if wanted.of_mean and wanted.direction is None and _are_few(found):
+        gram = inner_products(found, found)
+        return ExampleGradients(gram.diagonal() * len(first) ** 2, None, float(gram.sum()))
     squares = torch.zeros(len(first), dtype=torch.float64, device=first.device)
     products = torch.zeros_like(squares)
     for name, (layer, a, delta) in found.items():
         squares += _squares(layer, a, delta)
         if wanted.direction is not None:
             products += _products(layer, name, a, delta, wanted.direction)
-    of_sum = None
-    if wanted.of_sum:
-        of_sum = sum(_square_of_sum(*factors) for factors in found.values())
-    return ExampleGradients(squares, None if wanted.direction is None else products, of_sum)
+    of_mean = None
+    if wanted.of_mean:
+        of_mean = sum(_square_of_sum(*factors) for factors in found.values())
+        squares *= len(first) ** 2
+    return ExampleGradients(squares, None if wanted.direction is None else products, of_mean)
+
+
+def inner_products(one: Mapping[str, Factors], other: Mapping[str, Factors]) -> Tensor:
+    """∇C_i·∇C_j = Σ_layers (δ_i·ε_j)(a_i·b_j + 1) of examples that have one position: float64 ``[n, n']``."""
+    parts = []
+    for name, (layer, *own) in one.items():
+        a, delta = (factor.flatten(0, 1) for factor in own)
+        b, epsilon = (a, delta) if other is one else (factor.flatten(0, 1) for factor in other[name][1:])
+        product = delta @ epsilon.T
+        if layer.weight.requires_grad:
+            of_weight = a @ b.T
+            product *= of_weight if layer.bias is None or not layer.bias.requires_grad else of_weight.add_(1)
+        parts.append(product)
+    return parts[0].double() if len(parts) == 1 else torch.stack(parts).sum(0, dtype=torch.float64)
+
+
+def _are_few(layers: Mapping[str, Factors]) -> bool:
+    """Whether examples have one position each, and products between them are fewer than the weights."""
+    alone = all(own.inputs.shape[1] == 1 for own in layers.values())
+    ours = sum(len(own.inputs) * sum(own.layer.weight.shape) for own in layers.values())
+    return alone and ours < sum(own.layer.weight.numel() for own in layers.values())
 
 
 def _trained(layers: Mapping[str, nn.Linear]) -> list[Tensor]:
@@ -266,50 +276,6 @@ def _reached_by(layers: Mapping[str, nn.Linear]) -> list[Tensor]:
     """Parameters on whose way the backward pass meets every layer's outputs, at the least cost: biases."""
     biases = [(layer, layer.bias) for layer in layers.values()]
     return [layer.weight if b is None or not b.requires_grad else b for layer, b in biases]
-
-
-@contextmanager
-def _recorded(
-    layers: Mapping[str, nn.Linear], examples: int
-) -> Iterator[tuple[dict[str, list[Tensor]], dict[str, Tensor]]]:
-    """The inputs of each layer at each call, and the gradients by its outputs, both ``[n, positions, ...]``.
-
-    A hook on a tensor sees the gradient by the values that the tensor had when the hook was added, whatever
-    is done to it in place afterwards.
-    """
-    entered: dict[str, list[Tensor]] = {name: [] for name in layers}
-    arrived: dict[str, Tensor] = {}
-
-    def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if output.dim() < 2 or len(output) != examples or not output.requires_grad:
-            raise NoPlainLayers
-        entered[name].append(inputs[0].detach().reshape(examples, -1, inputs[0].shape[-1]))
-        positions = output[0].numel() // output.shape[-1]
-        arrived[name] = output.detach().new_zeros(()).expand(examples, positions, output.shape[-1])
-        if arrived[name].shape[1] > _POSITIONS:
-            raise NoPlainLayers
-        output.register_hook(lambda g: arrived.__setitem__(name, g.detach().reshape(arrived[name].shape)))
-
-    handles = [
-        layer.register_forward_hook(lambda *seen, name=name: record(name, *seen))
-        for name, layer in layers.items()
-    ]
-    try:
-        yield entered, arrived
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _check(a: Tensor, delta: Tensor, whole: Tensor) -> None:
-    """Weights that are used outside of their layer's call have a gradient that the call does not show.
-
-    Compared is the product with one vector, which is cheap: Σ_nt δ_nt(a_nt·r) with Gr.
-    """
-    r = torch.cos(torch.arange(a.shape[-1], dtype=a.dtype, device=a.device))
-    found, gradient = delta.flatten(0, 1).T @ (a @ r).flatten(), whole @ r
-    if torch.linalg.vector_norm(found - gradient) > 1e-3 * torch.linalg.vector_norm(gradient) + 1e-30:
-        raise NoPlainLayers
 
 
 def _squares(layer: nn.Linear, a: Tensor, delta: Tensor) -> Tensor:
@@ -400,10 +366,12 @@ def _reduced(parts: Iterable[Mapping[str, Tensor]], wanted: _Wanted) -> ExampleG
         if wanted.direction is not None:
             along = [g.double() @ wanted.direction[name].double().flatten() for name, g in flat.items()]
             products = torch.stack(along).sum(0)
-        if wanted.of_sum:
+        if wanted.of_mean:
             total = {name: total[name] + g.sum(0) if total else g.sum(0) for name, g in flat.items()}
         found.append(ExampleGradients(torch.stack(norms).square().sum(0), products))
-    return _joined(found)._replace(of_sum=squared_norm(total) if wanted.of_sum else None)
+    joined = _joined(found)
+    of_mean = squared_norm(total) / len(joined.squared_norms) ** 2 if wanted.of_mean else None
+    return joined._replace(of_mean=of_mean)
 
 
 def _joined(parts: list[ExampleGradients]) -> ExampleGradients:

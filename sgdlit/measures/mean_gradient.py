@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.from_scripts import noticed, of_mean
-from sgdlit.measures.undisturbed import HALF, outputs_of, preserved, refuse_not_finite, require_tensor
+from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
 
 T = TypeVar("T")
-_PIECE = 512  # numbers whose products are summed in their own precision
 MeanLoss = Callable[[Tensor, Tensor], Tensor]
 """Outputs and targets of a batch -> the mean cost over its examples, or the cost of each, ``[b]``."""
 
@@ -127,24 +126,11 @@ def require_examples(count: int, needed: int = 1) -> None:
         raise UserError(f"batches: {count or 'no'} examples; allowed: {needed} or more")
 
 
-def inner_product(one: Tensor, other: Tensor) -> float:
-    """⟨a, b⟩ over all numbers of two tensors of one shape.
-
-    Pieces of 512 numbers are summed in the precision of the numbers, or in float32 where that is more, and
-    their sums in float64: of float32 numbers that is exact to 1e-8 of ‖a‖‖b‖.
-    """
-    a, b = (x.float() if x.dtype in HALF else x for x in (one.flatten(), other.flatten()))
-    whole = len(a) // _PIECE * _PIECE
-    rest = a[whole:].double() @ b[whole:].double()
-    if not whole:
-        return float(rest)
-    pieces = torch.linalg.vecdot(a[:whole].view(-1, _PIECE), b[:whole].view(-1, _PIECE))
-    return float(pieces.sum(dtype=torch.float64) + rest)
-
-
 def squared_norm(vector: Mapping[str, Tensor]) -> float:
     """‖v‖² of a vector that is given by the names of parameters."""
-    return sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in vector.values())
+    parts = [part.detach() for part in vector.values()]
+    norms = list(torch._foreach_norm(parts, dtype=torch.float64)) if parts else []
+    return sum(length**2 for length in (torch.stack(norms).tolist() if norms else ()))
 
 
 def layers_of(network: nn.Module) -> dict[str, str]:

@@ -22,10 +22,12 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import ExampleGradients
 from sgdlit.measures.example_sums import ExampleSums
 from sgdlit.measures.mean_gradient import MeanGradient
+from sgdlit.measures.rows import Rows
 from sgdlit.measures.undisturbed import Mode
 from sgdlit.measures.work import Sizes, Works, work_of_needs
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import Loss
+from sgdlit.objectives.layer_factors import Factors
 
 T = TypeVar("T")
 Values = dict[str, float]
@@ -76,6 +78,7 @@ class RunAtStep:
         previous_parameters: those one update before, then two updates before, as far as they were kept.
         gradient_factor: what the optimizer receives over the gradient of a step's mean cost: B where a run
             reduces by ``sum``, else 1.
+        step_batch: makes the batch that the next step sees; None where a measure needs none.
     """
 
     def __init__(
@@ -91,7 +94,9 @@ class RunAtStep:
         initial_parameters: Parameters | None = None,
         previous_parameters: Sequence[Parameters] = (),
         gradient_factor: int = 1,
+        step_batch: Callable[[], Batch] | None = None,
     ) -> None:
+        self._step_batch = step_batch
         self.step, self.network, self.loss, self.data, self._batches = step, network, loss, data, batches
         self.needs, self._optimizer = frozenset(needs), optimizer
         self._examples, self._initial = examples, initial_parameters
@@ -117,6 +122,12 @@ class RunAtStep:
         """Of the training set, not augmented."""
         assert self._examples is not None, "a measure that looks at examples says so in its needs"
         return self._examples
+
+    @cached_property
+    def step_batch(self) -> Batch:
+        """What the next step sees: inputs and targets ``[B, ...]``."""
+        assert self._step_batch is not None, "a measure that looks at the step's batch says so in its needs"
+        return self._step_batch()
 
     def sums(self) -> ExampleSums:
         """Those over the examples, which several measures and several ranks share."""
@@ -152,6 +163,12 @@ class RunAtStep:
     def parameters(self) -> Parameters:
         """θ, by name, without a graph; not a copy."""
         return {name: p.detach() for name, p in self.network.named_parameters()}
+
+    @cached_property
+    def parameters_as_rows(self) -> tuple[Rows, Tensor]:
+        """θ as rows of numbers, and which they are."""
+        rows = Rows(self.parameters)
+        return rows, rows.of(self.parameters)
 
     @cached_property
     def _mean_gradient(self) -> MeanGradient:
@@ -280,6 +297,20 @@ class Measure(ABC):
     def looks_at_each(self) -> bool:
         """Whether it looks at gradients of single examples, which not every network and loss has."""
         return bool({"example_norms", "example_products"} & set(self.needs))
+
+    @property
+    def looks_at_a_step(self) -> bool:
+        """Whether ``take_of_step`` finds the values in a step's own backward pass."""
+        return False
+
+    def take_of_step(self, factors: Mapping[str, Factors], data: KeyedData) -> Values:
+        """The values, to the last bit those of ``take``, from what the next step shows.
+
+        Args:
+            factors: of every layer of the network, by name, of the mean cost of the step's batch.
+            data: what the run sees.
+        """
+        return {}
 
     def work(self, sizes: Sizes) -> Works:
         """What taking it costs at a step, by what is found; by default what its needs cost.

@@ -1,17 +1,19 @@
 """The noise of gradients from the parts of one batch: the cheap form, for any network and any loss."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.data.keyed_data import KeyedData
+from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
-from sgdlit.measures.example_gradients import example_gradients
+from sgdlit.measures.example_gradients import ExampleGradients, example_gradients, gradients_of_step
 from sgdlit.measures.from_scripts import of_each, of_mean
 from sgdlit.measures.gradient_noise import Noise, noise_of_parts
 from sgdlit.measures.mean_gradient import (
@@ -24,6 +26,7 @@ from sgdlit.measures.mean_gradient import (
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
+from sgdlit.objectives.layer_factors import Factors
 
 
 def noise_of_batch(
@@ -68,8 +71,7 @@ def noise_of_batch(
         for x, y in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
             found = gradient_of(loss(outputs_of(looked_at, x), y).mean(), list(parameters.values()))
             norms.append(squared_norm(dict(zip(parameters, found, strict=True))))
-            for own, gradient in zip(mean.values(), found, strict=True):
-                own.add_(gradient, alpha=len(x) / len(inputs))
+            torch._foreach_add_(list(mean.values()), found, alpha=len(x) / len(inputs))
     return noise_of_parts(torch.tensor(norms, dtype=torch.float64), sizes, squared_norm(mean), population)
 
 
@@ -77,11 +79,26 @@ def _noise_of_examples(
     network: nn.Module, loss: MeanLoss, batch: Batch, population: float, checked: bool
 ) -> Noise:
     """From single examples and their sum, found in one pass."""
-    norms, _, of_sum = example_gradients(network, of_each(loss), [batch], None, True, checked)
-    assert of_sum is not None, "it was asked for"
-    count = len(norms)
-    require_examples(count, 2)
-    return noise_of_parts(norms, torch.ones(count), of_sum / count**2, population)
+    found = example_gradients(network, of_each(loss), [batch], None, True, checked)
+    require_examples(len(found.squared_norms), 2)
+    return _noise_of(found, population)
+
+
+def noise_of_step(factors: Mapping[str, Factors], population: float = math.inf) -> Noise:
+    """Ŝ² and Ĝ² of a step's batch from its single examples, without a pass of its own.
+
+    Args:
+        factors: inputs and slopes of every layer, of the mean cost of the batch: what the step's own backward
+            pass went through.
+        population: N, see :func:`noise_of_batch`.
+    """
+    return _noise_of(gradients_of_step(factors), population)
+
+
+def _noise_of(found: ExampleGradients, population: float) -> Noise:
+    norms, _, of_mean = found
+    assert of_mean is not None, "it was asked for"
+    return noise_of_parts(norms, torch.ones(len(norms)), of_mean, population)
 
 
 def noise_of_steps(
@@ -122,19 +139,19 @@ class MicroBatchNoise(Measure):
     """``measure/step_covariance_trace`` Ŝ² and ``measure/step_squared_gradient`` Ĝ² from the parts of one
     batch, without bias and noisy: for averages over steps, see :func:`noise_of_steps`.
 
-    The batch consists of the next B of the measured examples, going round; the second value may be negative.
+    It is the batch that the next step sees, augmented as the step has it; the second value may be negative.
 
     Args:
         parts: c, in how many parts the batch is cut; None for single examples.
-        batch_size: B; None for the step's.
+        batch_size: how many of its examples are looked at, the first ones; None for all.
         cadence: see :class:`Measure`.
     """
 
     formula = "Ŝ² = (Σ_j b_j‖h_j‖² − B‖h̄‖²)/(c − 1), Ĝ² = ‖h̄‖² − (1 − B/N)Ŝ²/B of parts j of a batch"
     answers = "how noisy is the gradient, at the price of one step"
-    price = "B, in c passes; alike for single examples (linear layers)"
+    price = "B, in c passes; of single examples less (linear layers), and nothing where the step shows them"
     logged = ("measure/step_covariance_trace", "measure/step_squared_gradient")
-    needs = ("examples",)
+    needs = ("step_batch",)
     small = ({}, {"parts": 3, "batch_size": 7}, {"parts": None})
 
     def __init__(self, parts: int | None = 4, batch_size: int | None = None, **cadence: Any) -> None:
@@ -152,37 +169,49 @@ class MicroBatchNoise(Measure):
     def looks_at_each(self) -> bool:
         return self.parts is None
 
+    def check(self, network: nn.Module, data: KeyedData) -> None:
+        if isinstance(data.order, LearnedOrder):
+            raise UserError(
+                f"MicroBatchNoise: {type(data.order).__name__} follows from the gradients that were seen, so "
+                "that the next step's batch is no function of the step; allowed: another order"
+            )
+
     def begin(self, members: int, device: torch.device) -> None:
         self._checked.clear()
 
     def work(self, sizes: Sizes) -> Works:
-        size = min(self.batch_size or sizes.batch_size, sizes.examples)
-        if size < (self.parts or 2):
+        size = min(self.batch_size or sizes.batch_size, sizes.batch_size)
+        if size < (self.parts or 2) or (self.looks_at_a_step and sizes.shown):
             return {}
         if self.parts is None:
             return {self: Work(work_of_company(size).forwards, example_gradients=size, together=size)}
         return {self: Work(gradients=size, together=size // self.parts)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
-        size = min(self.batch_size or run.data.batch_size, run.examples.count)
-        if size < (self.parts or 2):
+        inputs, targets = (part[: self.batch_size] for part in run.step_batch)
+        if len(inputs) < (self.parts or 2):
             return {}
-        batch = next_examples(run, size)
         checked = member in self._checked
-        found = noise_of_batch(run.network, run.loss, batch, self.parts, run.examples.population, checked)
+        population = population_of(run.data)
+        found = noise_of_batch(run.network, run.loss, (inputs, targets), self.parts, population, checked)
         self._checked.add(member)
-        return {
-            "measure/step_covariance_trace": found.covariance_trace,
-            "measure/step_squared_gradient": found.squared_gradient,
-        }
+        return _values(found)
+
+    @property
+    def looks_at_a_step(self) -> bool:
+        return self.parts is None and self.batch_size is None
+
+    def take_of_step(self, factors: Mapping[str, Factors], data: KeyedData) -> Values:
+        return _values(noise_of_step(factors, population_of(data)))
 
 
-def next_examples(run: RunAtStep, size: int) -> tuple[Tensor, Tensor]:
-    """So many distinct ones of the measured examples: a function of the step, which goes round them."""
-    count = run.examples.count
-    first = run.step * size % count
-    pieces = [run.examples.make(slice(first, min(first + size, count)))]
-    if first + size > count:
-        pieces.append(run.examples.make(slice(0, first + size - count)))
-    inputs, targets = (torch.cat(parts) for parts in zip(*pieces, strict=True))
-    return inputs, targets
+def _values(found: Noise) -> Values:
+    return {
+        "measure/step_covariance_trace": found.covariance_trace,
+        "measure/step_squared_gradient": found.squared_gradient,
+    }
+
+
+def population_of(data: KeyedData) -> float:
+    """N; infinite for a stream."""
+    return math.inf if data.training_size is None else data.training_size

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.example_gradients import example_gradients, linear_layers
+from sgdlit.measures.example_gradients import example_gradients
 from sgdlit.measures.from_scripts import of_each
 from sgdlit.measures.mean_gradient import MeanLoss, gradient_of, mean_cost, trained_parameters
 from sgdlit.measures.products import HessianProducts
 from sgdlit.measures.undisturbed import outputs_of, undisturbed
 from sgdlit.measures.work import Work
+from sgdlit.objectives.layer_factors import linear_layers
 
 OPERATION = 2.0**18
 """Multiplications and additions, of products of matrices, in whose time Python calls an operation."""

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
-from sgdlit.measures.example_gradients import Factors, NoPlainLayers, each_batch
+from sgdlit.measures.example_gradients import each_batch
 from sgdlit.measures.from_scripts import LossOfEach, gathered
 from sgdlit.measures.mean_gradient import by_layer, mean_gradient, require_examples
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
+from sgdlit.objectives.layer_factors import Factors, NoPlainLayers
 
 Moments = dict[str, Tensor]
 """Σ_i g_ij² of each parameter j, float64, by the tensor's name."""

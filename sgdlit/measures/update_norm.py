@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sgdlit.measures.mean_gradient import by_layer, inner_product
+from sgdlit.measures.mean_gradient import by_layer
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
+from sgdlit.measures.rows import Rows
 
 
 def update(before: Parameters, after: Parameters) -> dict[str, Tensor]:
@@ -30,12 +31,13 @@ class Products(NamedTuple):
 
 def products(one: Parameters, other: Parameters) -> dict[str, Products]:
     """Those of each parameter's part, by name."""
-    return {
-        n: Products(
-            inner_product(one[n], other[n]), inner_product(one[n], one[n]), inner_product(other[n], other[n])
-        )
-        for n in one
-    }
+    rows = Rows(one)
+    return _products(rows, rows.of(one), rows.of(other))
+
+
+def _products(rows: Rows, one: Tensor, other: Tensor) -> dict[str, Products]:
+    inner, first, second = rows.inner(one, other), rows.squares(one), rows.squares(other)
+    return {n: Products(inner[n], first[n], second[n]) for n in inner}
 
 
 def cosine(one: Parameters, other: Parameters) -> float:
@@ -73,12 +75,12 @@ class UpdateNorm(Measure):
     def take(self, run: RunAtStep, member: int) -> Values:
         if not run.previous_parameters:
             return {}
-        before, *earlier = run.previous_parameters
-        last = update(before, run.parameters)
-        both = products(last, update(earlier[0], before)) if earlier else {}
-        squares = {n: both[n].first if both else inner_product(part, part) for n, part in last.items()}
-        length = sum(squares.values()) ** 0.5
-        size = sum(inner_product(p, p) for p in run.parameters.values()) ** 0.5
+        rows, here = run.parameters_as_rows
+        before, *earlier = (rows.of(parameters) for parameters in run.previous_parameters)
+        last = here - before
+        both = _products(rows, last, before.sub_(earlier[0])) if earlier else {}
+        squares = {n: of.first for n, of in both.items()} or rows.squares(last)
+        length, size = (sum(of.values()) ** 0.5 for of in (squares, rows.squares(here)))
         found = {"measure/update_norm": length}
         if size:
             found["measure/relative_update_norm"] = length / size

@@ -55,6 +55,7 @@ class Sizes:
         matrices: how many of the trained tensors are matrices or convolutions.
         normalized: whether there is BatchNorm.
         outputs: C, of one example.
+        shown: whether a step shows inputs and slopes of all layers, so that what they make costs no pass.
     """
 
     step: int
@@ -67,6 +68,7 @@ class Sizes:
     matrices: int = 0
     normalized: bool = False
     outputs: int = 1
+    shown: bool = False
 
 
 def work_of_needs(needs: Iterable[str], sizes: Sizes) -> Works:

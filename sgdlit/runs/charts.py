@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from sgdlit.runs.event_file import stays_open
+
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -68,7 +70,14 @@ class Charts(TensorBoardLogger):
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        stays_open(self.experiment)
         self.experiment._get_file_writer().add_summary(Summary(value=values), step)
+
+    @rank_zero_only
+    def bring_to_the_file(self) -> None:
+        """All events so far: before a checkpoint after which no run writes them again."""
+        if self._shown:
+            self.experiment.flush()
 
     @rank_zero_only
     def end(self, reached: Mapping[str, float]) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 from sgdlit.config.sections import check_name
 from sgdlit.foundations.errors import UserError
-from sgdlit.sweeps.options import Metric, SweepOptions, all_panels
+from sgdlit.sweeps.options import SweepOptions, all_panels
 from sgdlit.sweeps.plan import Cell, Plan
+from sgdlit.sweeps.quantities import Metric
 from sgdlit.sweeps.store import Result
 
 Wanted = Sequence[tuple[str, str]]

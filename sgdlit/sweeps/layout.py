@@ -11,8 +11,9 @@ from sgdlit.config.words import symbol
 from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.baselines import Baselines
 from sgdlit.sweeps.expressions import Expression, shown_number
-from sgdlit.sweeps.options import Curve, FilledPanel, Metric, SweepOptions, all_panels
+from sgdlit.sweeps.options import Curve, FilledPanel, SweepOptions, all_panels
 from sgdlit.sweeps.plan import Cell, Plan
+from sgdlit.sweeps.quantities import Metric
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
-from sgdlit.sweeps.options import Metric, Statistic
 from sgdlit.sweeps.plan import Cell, Plan, stored_plan
+from sgdlit.sweeps.quantities import Metric, Statistic
 from sgdlit.sweeps.series import SweepResults, table
 from sgdlit.sweeps.store import Store
 from sgdlit.sweeps.table import rows_of

@@ -18,8 +18,9 @@ from sgdlit.foundations.console import warn
 from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.baselines import Baselines
 from sgdlit.sweeps.layout import Layout, by_point, layouts, tuned_values
-from sgdlit.sweeps.options import FilledPanel, Metric, Statistic
+from sgdlit.sweeps.options import FilledPanel
 from sgdlit.sweeps.plan import Cell, Plan, stored_plan
+from sgdlit.sweeps.quantities import Metric, Statistic
 from sgdlit.sweeps.statistics import Choice, Summary, choose, summarise
 from sgdlit.sweeps.store import DamagedCurve, Result, Store
 

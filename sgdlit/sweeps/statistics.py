@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgdlit.foundations.intervals import bootstrap_interval, t_interval
-from sgdlit.sweeps.options import Statistic
+from sgdlit.sweeps.quantities import Statistic
 
 
 @dataclass(frozen=True)

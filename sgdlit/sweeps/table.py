@@ -3,7 +3,7 @@
 from typing import Any
 
 from sgdlit.sweeps.expressions import shown_number
-from sgdlit.sweeps.options import Metric, Statistic
+from sgdlit.sweeps.quantities import Metric, Statistic
 from sgdlit.sweeps.series import PointSummary
 from sgdlit.sweeps.statistics import interval_in_words
 

@@ -164,6 +164,9 @@ class Checkpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         tables = [logger for logger in trainer.loggers if isinstance(logger, MetricsFile)]
+        for logger in trainer.loggers:
+            if isinstance(logger, Charts):
+                logger.bring_to_the_file()
         checkpoint["sgdlit_rows"] = tables[0].rows if tables else 0
         if tables:
             tables[0].keep_through_a_loss_of_power()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sgdlit.algorithms import Member
+from sgdlit.data.batches import Block
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
@@ -36,6 +37,7 @@ class MeasureChoice:
         self.measures, self._optional = _expanded(given)
         self.view = view
         self._views = {measure: view.of(measure) for measure in self.measures}
+        self._of_steps: list[Measure] = []
 
     def view_of(self, measure: Measure) -> View:
         """How one of them is taken."""
@@ -78,17 +80,48 @@ class MeasureChoice:
             step: updates made.
             last: of the run.
         """
-        due = [when for one in self.measures if (when := self._views[one].next_step(step)) is not None]
-        found = [when for when in (last, *due) if step < when < math.inf]
+        due = self._next(step, self._between_steps)
+        found = [when for when in (last, due) if when is not None and step < when < math.inf]
         return int(min(found)) if found else None
 
     def by_cadence(self, step: int) -> list[Measure]:
         """Those that are due at a step for another reason than that it is the last."""
-        return [one for one in self.measures if self._views[one].next_step(step - 1) == step]
+        return self._at(step, self.measures)
+
+    def _at(self, step: int, those: Sequence[Measure]) -> list[Measure]:
+        return [one for one in those if self._views[one].next_step(step - 1) == step]
 
     def due(self, step: int, last: float) -> list[Measure]:
-        """Those that are taken at a step."""
-        return list(self.measures) if step >= last else self.by_cadence(step)
+        """Those that are taken between two steps; at the last all, as no step follows that could show any."""
+        return list(self.measures) if step >= last else self._at(step, self._between_steps)
+
+    # What steps show by themselves
+
+    def see_steps(self, able: bool) -> None:
+        """From here on, steps show what measures find in their backward passes, if they are ``able`` to."""
+        self._of_steps = [one for one in self.measures if one.looks_at_a_step] if able else []
+
+    @property
+    def _between_steps(self) -> list[Measure]:
+        return [one for one in self.measures if one not in self._of_steps]
+
+    def of_step(self, step: int) -> list[Measure]:
+        """Those that are found in the backward pass of the step after so many updates."""
+        return self._at(step, self._of_steps)
+
+    def shown_in(self, block: Block) -> list[int]:
+        """Updates before the steps of a block in which any of them is found."""
+        if not self._of_steps:
+            return []
+        found, step = [], max(block.start - 1, 0)
+        while (due := self._next(step, self._of_steps)) is not None and due < block.end:
+            found.append(due)
+            step = due
+        return found
+
+    def _next(self, step: int, those: Sequence[Measure]) -> int | None:
+        due = [when for one in those if (when := self._views[one].next_step(step)) is not None]
+        return min(due, default=None)
 
     def is_looked_back_at(self, step: int, last: float) -> bool:
         """Whether a measure that is due within some updates looks back at this step."""

@@ -21,6 +21,7 @@ from sgdlit.measures.measure import OF_EXAMPLES, Measure
 from sgdlit.measures.prices import Prices, prices_of
 from sgdlit.measures.undisturbed import Mode, has_batchnorm, outputs_of, undisturbed
 from sgdlit.measures.work import Sizes, Works, not_yet_done
+from sgdlit.objectives.layer_factors import linear_layers
 from sgdlit.training.measure_views import Count, View
 
 _COUNTED: dict[str, Prices] = {}  # by what decides them
@@ -147,13 +148,14 @@ def plan_of(
             together[those] += 1
     occasions = [(step, those, 1) for step, those in early.items()]
     occasions += [(_EARLY, those, times) for those, times in together.items()]
-    some = _sizes(view, members[0], data[0])
+    shows = len(members) == 1 and engine in ("auto", "stacked", "compiled") and _shows(members[0])
+    some = _sizes(view, members[0], data[0], shows)
     free = not any(
         _work(measures[i], views[i], replace(some, step=step)) for step, those, _ in occasions for i in those
     )
     prices = [Prices() if free else prices_of_member(*both) for both in zip(members, data, strict=True)]
     for member, own_data, own_prices in zip(members, data, prices, strict=True):
-        kinds[_sizes(view, member, own_data), own_prices] += 1
+        kinds[_sizes(view, member, own_data, shows), own_prices] += 1
     for (sizes, of_kind), number in kinds.items():
         for step, those, times in occasions:
             for i, price in _paid(measures, views, those, replace(sizes, step=step), of_kind):
@@ -220,7 +222,13 @@ def _work(measure: Measure, view: View, sizes: Sizes) -> Works:
     return measure.work(replace(sizes, examples=view.count(sizes.training) or 0))
 
 
-def _sizes(view: View, member: Member, data: KeyedData) -> Sizes:
+def _shows(member: Member) -> bool:
+    """Whether a step shows what single examples do to each layer, as far as that can be said before."""
+    on_host = all(p.device.type == "cpu" for p in member.network.parameters())
+    return on_host and not member.is_penalized and linear_layers(member.network) is not None
+
+
+def _sizes(view: View, member: Member, data: KeyedData, shows: bool) -> Sizes:
     """What the work of a measure depends on, at step 0."""
     trained = trained_parameters(member.network).values()
     training = data.training_size
@@ -235,6 +243,7 @@ def _sizes(view: View, member: Member, data: KeyedData) -> Sizes:
         matrices=sum(p.dim() > 1 for p in trained),
         normalized=has_batchnorm(member.network),
         outputs=_outputs(member, data),
+        shown=shows,
     )
 
 

@@ -1,7 +1,7 @@
 """The one callback that takes measures: at which steps, of which members, on which rank, and logged where."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from sgdlit.measures.measure import Cadence, Measure, check_cadence, require_pos
 from sgdlit.measures.presets import PresetName
 from sgdlit.measures.relative_squared_error import squared_sums
 from sgdlit.measures.undisturbed import Mode
+from sgdlit.objectives.layer_factors import Factors
 from sgdlit.training.arrays_of_run import ArraysOfRun
 from sgdlit.training.clock import planned_steps, step_is_complete
 from sgdlit.training.looked_back import LookedBack
@@ -31,6 +32,8 @@ from sgdlit.training.own_module import OwnModule, check_own_module, in_words, le
 from sgdlit.training.rows import Row, over_ranks
 from sgdlit.training.taking import Taking
 
+_SHOWN_AT_ONCE = 8  # steps whose factors are held
+
 
 class Measures(Callback):
     """Takes measures of every member at some steps and at the end, and logs them in one row each.
@@ -38,7 +41,7 @@ class Measures(Callback):
     What is logged at step t is about the parameters after t updates. Nothing that is measured changes the
     run: networks are in the mode of measures meanwhile, and random generators are left as they were. What
     they cost is said before the run, and how long they took at its end, also as ``measures/time_share``: the
-    time for measures over that of the steps alone.
+    time for measures over that of the steps alone, see :mod:`sgdlit.training.measure_time`.
 
     It works in any LightningModule, see :mod:`sgdlit.training.own_module`, under ``fit`` and under a Trainer
     in a script.
@@ -98,6 +101,7 @@ class Measures(Callback):
         self._own: OwnModule | None = None  # in the place of a module that is no Training
         self._chosen: list[Tensor] = []  # indices of examples, by member
         self.looked_back = LookedBack()
+        self._shown: dict[int, dict[str, Factors]] = {}  # what steps have shown, by updates before
         self._taking: Taking | None = None  # once training has begun
 
     @property
@@ -265,11 +269,42 @@ class Measures(Callback):
         if step_is_complete(trainer):
             self._measure(trainer, self._runs(pl_module))
 
+    def before_call(self, module: LightningModule, shows: Callable[[], bool]) -> None:
+        wanted = any(measure.looks_at_a_step for measure in self.measures)
+        self.choice.see_steps(wanted and len(self._runs(module).here()) == 1 and shows())
+
+    def factor_steps(self, block: Block) -> list[int]:
+        return self.choice.shown_in(block)
+
+    def see_factors(self, step: int, module: LightningModule, factors: dict[str, Factors]) -> None:
+        self._shown[step] = factors
+        if len(self._shown) == _SHOWN_AT_ONCE:
+            assert isinstance(module, Training), "no other module shows any"
+            self._take_of_steps(module)
+
+    def _take_of_steps(self, module: Training) -> None:
+        """One row for each step that has shown its factors; several at a time take less than one by one."""
+        assert self._taking is not None, "on_train_start comes first"
+        shown, self._shown = self._shown, {}
+        if not shown:
+            return
+        self.time.begin("measures", module.device)
+        (k,), data = module.here(), self._taking.data
+        rows: dict[int, Row] = {step: {} for step in shown}
+        for step, factors in shown.items():
+            for measure in self.choice.of_step(step):
+                rows[step] |= measure.take_of_step(factors, data[k])
+        for step, row in rows.items():
+            if all(map(math.isfinite, row.values())):
+                module.log_rows({k: row}, step=step)
+        self.time.end()
+
     def after_steps(
         self, trainer: Trainer, module: LightningModule, costs: Tensor, block: Block, ends_call: bool
     ) -> None:
         assert isinstance(module, Training), "no other module takes many steps"
         self._note_block(module, costs, block)
+        self._take_of_steps(module)
         if not ends_call:
             self._measure(trainer, module)
 

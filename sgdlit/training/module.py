@@ -33,6 +33,7 @@ from sgdlit.data.members import MembersData, data_of
 from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.console import say
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
+from sgdlit.objectives.layer_factors import Factors
 from sgdlit.objectives.penalty import length
 from sgdlit.training import checks, due_steps, rows
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
@@ -321,6 +322,8 @@ class Training(LightningModule):
         if self._is_due():
             self._log_observation(engines, block)
         inside, found = due_steps.inside_calls(self.trainer.callbacks), []
+        for callback in inside:
+            callback.before_call(self, lambda: engines.hands_out_factors(block))
         for part in block.cut(due_steps.due_in(block, inside)):
             found.append(self._take_part(engines, part, inside, part.end == block.end))
         losses = _Losses(*(torch.cat(own) for own in zip(*found, strict=True)))
@@ -337,14 +340,19 @@ class Training(LightningModule):
         ends_call: bool,
     ) -> _Losses:
         """The steps of a part of a block, and what callbacks do after them."""
-        looking = {callback: callback.looks_at(part) for callback in inside}
+        looks = {callback: callback.looks_at(part) for callback in inside}
+        shown = {callback: callback.factor_steps(part) for callback in inside}
 
         def look(step: int) -> None:
-            for callback, steps in looking.items():
-                if step in steps:
-                    callback.look(step, self)
+            for callback in (c for c, steps in looks.items() if step in steps):
+                callback.look(step, self)
 
-        found = engines.run(part, Look({s for steps in looking.values() for s in steps}, look))
+        def factors(step: int, found: dict[str, Factors]) -> None:
+            for callback in (c for c, steps in shown.items() if step in steps):
+                callback.see_factors(step, self, found)
+
+        steps, factor_steps = ({s for each in c.values() for s in each} for c in (looks, shown))
+        found = engines.run(part, Look(steps, look, factor_steps, factors))
         losses = _Losses(self._of_all(found.loss), self._of_all(found.cost))
         advance_clock(self.trainer, len(part), ends_call)
         with self._block_plan.left_out():
@@ -404,7 +412,11 @@ class Training(LightningModule):
         self.log_rows(found, _MONITORED, common)
 
     def log_rows(
-        self, found: Mapping[int, Row], monitored: Iterable[str] = (), common: Row | None = None
+        self,
+        found: Mapping[int, Row],
+        monitored: Iterable[str] = (),
+        common: Row | None = None,
+        step: int | None = None,
     ) -> None:
         """Write a row about each of some members to every logger; some of it also for callbacks.
 
@@ -414,9 +426,11 @@ class Training(LightningModule):
             found: what there is to say, by the member's number; of this rank's members.
             monitored: names of numbers that callbacks may ask for; of several members their mean.
             common: numbers of the run as a whole.
+            step: which the row is about; None for the present one.
         """
+        step = self.global_step if step is None else step
         everyone = rows.over_ranks(found, self.trainer) if self.several else found
-        shown = rows.write(self.loggers, self.global_step, everyone, self.several, self.curves, common)
+        shown = rows.write(self.loggers, step, everyone, self.several, self.curves, common)
         asked_for = {name: shown[name] for name in monitored if name in shown}
         if asked_for:
             self.log_dict(asked_for, logger=False)

@@ -275,7 +275,7 @@ def left_out(module: LightningModule, measures: Sequence[Measure]) -> dict[Measu
     for measure in measures:
         if not knows and measure.looks_at_each:
             found[measure] = f"{type(module).__name__} has no method example_losses(batch) that returns [b]"
-        elif "batches" in measure.needs or type(measure).note is not Measure.note:
+        elif {"batches", "step_batch"} & set(measure.needs) or type(measure).note is not Measure.note:
             found[measure] = f"of {type(module).__name__} only chosen training examples are looked at"
     return found
 

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from sgdlit.algorithms import Member
-from sgdlit.data.batches import Batch
+from sgdlit.data.batches import Batch, Batches
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess
 from sgdlit.foundations.side_by_side import SideBySide
@@ -25,6 +25,8 @@ from sgdlit.training.module import Training
 from sgdlit.training.own_module import OwnModule
 from sgdlit.training.rows import Row
 from sgdlit.training.shared_sums import can_share, compute_what_is_asked, shared_sums
+
+_OF_LOSSES = OF_EXAMPLES | {"step_batch"}
 
 
 class Taking:
@@ -47,6 +49,7 @@ class Taking:
         looked_back: LookedBack,
     ) -> None:
         self.choice, self.chosen, self.looked_back = choice, chosen, looked_back
+        self._seen: dict[int, Batches] = {}  # by steps, of members whose measures look at these
         self.data = [copy.copy(own) for own in data]
         for own in self.data:
             own.trainer = AsOneProcess(trainer)
@@ -131,6 +134,11 @@ class Taking:
 
             population = math.inf if data.training_size is None else data.training_size
             examples = Examples(chosen, len(indices), view.chunk_size, population)
+
+        def of_step() -> Batch:
+            seen = self._seen.setdefault(k, data.batches(device))
+            return as_trained(seen.batch(step, slice(0, seen.size(step))), trainer, member)
+
         initial = self.looked_back.initial
         return RunAtStep(
             step,
@@ -144,6 +152,7 @@ class Taking:
             initial[k] if initial else None,
             self.looked_back.before(step, k, device),
             member.gradient_factor(data.batch_size),
+            of_step if "step_batch" in needs else None,
         )
 
 
@@ -157,9 +166,9 @@ def _ranks_share(
 
 def _able(run: RunAtStep, due: Sequence[Measure]) -> Sequence[Measure]:
     """Those that can be taken: of a network that has diverged, none that looks at examples."""
-    if OF_EXAMPLES.isdisjoint(run.needs) or is_finite(run.network):
+    if _OF_LOSSES.isdisjoint(run.needs) or is_finite(run.network):
         return due
-    return [measure for measure in due if OF_EXAMPLES.isdisjoint(measure.needs)]
+    return [measure for measure in due if _OF_LOSSES.isdisjoint(measure.needs)]
 
 
 def _looking_at(run: RunAtStep, those: Sequence[Measure], mode: Mode) -> AbstractContextManager[None]:

@@ -326,10 +326,13 @@ def test_a_config_that_cannot_be_read(capsys):
     assert nope.startswith(
         "config: 'cifr.yaml' does not exist; did you mean cifar.yaml?\nallowed: a YAML file"
     )
-    assert "'folder.yaml' cannot be read: Is a directory" in refused(capsys, "--config", "folder.yaml")
+    assert "'folder.yaml' is a folder\nallowed: a YAML" in refused(capsys, "--config", "folder.yaml")
+    Path("folder.yaml/one.yaml").touch()
+    assert "folder; allowed: folder.yaml/one.yaml" in refused(capsys, "--config", "folder.yaml")
+    assert "one.yaml' holds nothing, not options" in refused(capsys, "--config", "folder.yaml/one.yaml")
     line = CIFAR10.count("\n") + 2
     assert f"'broken.yaml' is not valid YAML, line {line}" in refused(capsys, "--config", "broken.yaml")
-    assert "'text.yaml' holds a str, not options" in refused(capsys, "--config", "text.yaml")
+    assert "'text.yaml' holds text, not options" in refused(capsys, "--config", "text.yaml")
     assert "'bytes.yaml' cannot be read: it is not text" in refused(capsys, "--config", "bytes.yaml")
 
 

@@ -275,3 +275,15 @@ def test_mlflow_in_a_file(runs, tmp_path):
     for name, values in columns(runs, "mlflow").items():
         kept = {m.step: m.value for m in client.get_metric_history(run.info.run_id, name)}
         assert kept == pytest.approx(values), name
+
+
+def test_events_are_in_the_file_when_a_checkpoint_counts_on_them(tmp_path):
+    folder = tmp_path / "run" / "version_0"
+    logger = Charts(folder, {})
+    logger.bring_to_the_file()
+    assert not list(folder.glob("events.*"))
+    for step in range(3):
+        logger.log_metrics({"a": 1.0 + step}, step)
+    logger.bring_to_the_file()
+    assert charts(folder) == {"a": {0: 1, 1: 2, 2: 3}}
+    logger.finalize("success")

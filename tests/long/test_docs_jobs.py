@@ -8,7 +8,7 @@ from docs_blocks import PAGES, commands, run_page
 from official_formats import write_fashion_mnist
 
 from sgdlit import load_sweep
-from sgdlit.cli.run_cli import parse_fit
+from sgdlit.cli.without_running import parse_fit
 from sgdlit.config.shipped import find, with_paths
 from sgdlit.foundations.files import read_table
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sgdlit.cli.run_cli import parse_fit
+from sgdlit.cli.without_running import parse_fit
 
 CONFIG = ["--config", "configs/teachers/mlp_classification.yaml"]  # SGD with lr 0.1
 GSM = "sgdlit.algorithms.rules.sparse_momentum.GSM"

@@ -44,7 +44,7 @@ def test_the_command_shows_all_or_some_of_it(capsys):
     assert main(["measures"]) == 0
     said = capsys.readouterr().out
     assert all(f"\n{name}\n" in said for name in ENTRIES)
-    assert main(["measures", "UpdateNorm"]) == 0
+    assert main(["measures", "update_norm"]) == 0
     said = capsys.readouterr().out
     assert "θ_{t−1}" in said
     assert "\nDistance\n" not in said

@@ -112,6 +112,7 @@ def run_at_step(name: str, needs: set[str], network: nn.Module) -> RunAtStep:
     return RunAtStep(
         3, network, loss_by_name("cross_entropy"), data, batches,
         Examples(lambda part: (x[:N][part], y[:N][part]), N, CHUNK, N), optimizer, needs, before[1], before,
+        step_batch=lambda: (x[torch.arange(B) % N], y[torch.arange(B) % N]),
     )  # fmt: skip
 
 

@@ -36,9 +36,10 @@ from sgdlit.measures import (
     signed_gradient,
     train_test_gap,
 )
-from sgdlit.measures.example_gradients import example_gradients, linear_layers
+from sgdlit.measures.example_gradients import example_gradients
 from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.objectives import CrossEntropy, HalfSquaredError, loss_by_name
+from sgdlit.objectives.layer_factors import linear_layers
 
 SQUARED = loss_by_name("half_squared_error")
 

@@ -23,7 +23,7 @@ def example() -> CommandParser:
 
 MISTAKES = {
     "cifar --root x": "name: 'cifar' is not allowed; did you mean cifar10? allowed: cifar10, fashion-mnist",
-    "cifar10": "--root: missing; allowed: some text",
+    "cifar10": "--root: missing; allowed: where",
     "--root x": "name: missing; allowed: cifar10, fashion-mnist",
     "cifar10 --root": "--root: expected one argument",
     "cifar10 --root x --rerun": "--rerun: expected at least one argument",
@@ -48,7 +48,7 @@ def test_export_reads_its_arguments_with_it():
     for arguments, words in {
         "--run x --membr 1": "--membr: there is no such option; did you mean --member?",
         "--run x --member one": "--member: 'one' is not allowed; allowed: int",
-        "--member 1": "--run: missing; allowed: some text",
+        "--member 1": "--run: missing; allowed: folder of the ensemble: logs/NAME/version_K",
     }.items():
         with pytest.raises(UserError) as caught:
             export(arguments.split())

@@ -3,8 +3,8 @@
 import pytest
 from conftest import REPOSITORY
 
-from sgdlit.cli.run_cli import parse_fit
 from sgdlit.cli.run_options import configs_first
+from sgdlit.cli.without_running import parse_fit
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import yaml
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.expressions import Expression
-from sgdlit.sweeps.options import Metric, Statistic, panels_of, read_options
+from sgdlit.sweeps.options import panels_of, read_options
+from sgdlit.sweeps.quantities import Metric, Statistic
 
 GOOD = """
 seeds: 3

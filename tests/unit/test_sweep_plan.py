@@ -7,7 +7,7 @@ import pytest
 import yaml
 from jsonargparse import Namespace
 
-from sgdlit.cli.run_cli import parse_fit
+from sgdlit.cli.without_running import parse_fit
 from sgdlit.foundations.errors import UserError
 from sgdlit.sweeps.options import read_options
 from sgdlit.sweeps.plan import groups, key_of, make_plan, read_plan, write_plan

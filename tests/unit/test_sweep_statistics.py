@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sgdlit.sweeps.options import Statistic
+from sgdlit.sweeps.quantities import Statistic
 from sgdlit.sweeps.statistics import choose, interval_in_words, summarise
 
 FEW = settings(max_examples=60, deadline=None)

@@ -13,6 +13,7 @@ from sgdlit.algorithms.member import Member
 from sgdlit.algorithms.network_draws import draws_of_step
 from sgdlit.data.batches import Batch, Block
 from sgdlit.objectives import frozen_statistics
+from sgdlit.objectives.layer_factors import Factors
 from sgdlit.objectives.penalty import length
 
 
@@ -62,13 +63,23 @@ class Losses(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What is called while a block is taken, after so many updates; it sees the parameters, and no more."""
+    """What is called while a block is taken.
 
-    steps: Collection[int]
-    call: Callable[[int], None]
+    Attributes:
+        steps: numbers of updates after which ``call`` is called.
+        call: with that number; it sees the parameters, and no more.
+        factor_steps: numbers of updates before steps that ``factors`` looks at, where the engines hand these
+            out.
+        factors: called with that number and what the step's own backward pass shows, by the layer's name.
+    """
+
+    steps: Collection[int] = ()
+    call: Callable[[int], None] = lambda _: None
+    factor_steps: Collection[int] = ()
+    factors: Callable[[int, dict[str, Factors]], None] = lambda *_: None
 
 
-NO_LOOK = Look((), lambda _: None)
+NO_LOOK = Look()
 
 
 class Observation(NamedTuple):
@@ -102,6 +113,10 @@ class Engine(ABC):
     @abstractmethod
     def run(self, block: Block) -> Losses:
         """Update the parameters ``len(block)`` times."""
+
+    def hands_out_factors(self, block: Block) -> bool:
+        """Whether its steps, from those of a block on, can show inputs and slopes of all layers."""
+        return False
 
     def run_looking(self, block: Block, look: Look) -> Losses:
         """As ``run``, with a look after some of the updates: here, the block is cut there."""

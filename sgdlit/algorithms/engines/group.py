@@ -125,7 +125,7 @@ class EngineGroup:
             mixing.begin(networks)
             ends = {*mixing.due_in(block), *look.steps}
             return in_parts(block, ends, self._run, look, lambda step: mixing.after(step, networks))
-        if not look.steps:
+        if not look.steps and not look.factor_steps:
             return self._run(block)
         self._side_by_side(block)  # chooses the engines
         if len(self.engines) == 1:
@@ -139,6 +139,11 @@ class EngineGroup:
             at_once = self._parameters * len(block) >= _STEPS_WORTH_THREADS
         parts = side_by_side.map(lambda engine: engine.run(block), self.engines, at_once)
         return Losses(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+
+    def hands_out_factors(self, block: Block) -> bool:
+        """Whether ``Look.factors`` is called, from a block on."""
+        self._side_by_side(block)
+        return self.mixing is None and len(self.engines) == 1 and self.engines[0].hands_out_factors(block)
 
     def observe(self, block: Block) -> Observation:
         """What the members are like before the block: ``[members]`` each."""

@@ -23,11 +23,11 @@ class RankOneEngine(StackedEngine):
 
     always_stacked = True
 
-    def record(self, penalized: bool, batch: Batch, values: tuple) -> Step:
+    def record(self, penalized: bool, batch: Batch, values: tuple, shows: bool = False) -> Step:
         """The step itself: there is no autograd to be rid of, and a call costs less than playing a graph."""
         return self.step(penalized, self.first.gradient_factor(batch[0].shape[1]))
 
-    def step(self, penalized: bool, factor: int) -> Step:
+    def step(self, penalized: bool, factor: int, shows: bool = False) -> Step:
         forms: dict[str | None, Callable[..., _Found]]
         forms = {"chain": chain, "bilinear": bilinear, "diagonal": diagonal}
         form = forms[closed_form(self.first.network)]

@@ -18,11 +18,19 @@ from sgdlit.algorithms.engines.base import NO_LOOK, Engine, Look, Losses, Machin
 from sgdlit.algorithms.engines.captured import CapturedStep
 from sgdlit.algorithms.engines.recording import contiguous_products, updates_by_products
 from sgdlit.algorithms.member import Member
-from sgdlit.data.batches import Batch, Block
+from sgdlit.data.batches import ALIGNMENT, Batch, Block
+from sgdlit.objectives.layer_factors import (
+    Factors,
+    NoPlainLayers,
+    check_factors,
+    factors_in_order,
+    linear_layers,
+    recorded,
+)
 from sgdlit.objectives.penalty import costs_of, modified_gradient, modified_value, squared_lengths
 
-Step = Callable[..., tuple[Tensor, Tensor]]
-"""(parameters, rest, state, inputs, targets, hyperparameters) -> (C, modified loss).
+Step = Callable[..., tuple[Tensor, ...]]
+"""(parameters, rest, state, inputs, targets, hyperparameters) -> (C, modified loss), and factors of layers.
 
 It changes parameters and state. ``hyperparameters`` are ``[names, K]`` or ``[names]``, in the order of
 :attr:`StackedEngine.hyperparameter_names`.
@@ -64,6 +72,9 @@ class StackedEngine(Engine):
         state = rules.gather_state(self.rule, optimizers, stacks)
         self.state = state if self.stacked else {n: [t[0] for t in ts] for n, ts in state.items()}
         self.plays: dict[Any, Step] = {}
+        plain = not self.stacked and not machine.mixed and machine.device.type == "cpu"
+        self.layers = (linear_layers(self.first.network) if plain else None) or {}
+        self._shows: bool | None = None  # whether a step shows what these have as factors
 
     def run(self, block: Block) -> Losses:
         return self.run_looking(block, NO_LOOK)
@@ -76,7 +87,11 @@ class StackedEngine(Engine):
             steps = zip(self.batches(block), hyperparameters, penalized, strict=True)
             for step, (batch, own, is_penalized) in enumerate(steps, block.start + 1):
                 values = (self.parameters, self.rest, self.state, *batch, own)
-                found.append(self.play(is_penalized, batch, values)(*values))
+                shows = step - 1 in look.factor_steps
+                cost, loss, *factors = self.play(is_penalized, batch, values, shows)(*values)
+                found.append((cost, loss))
+                if shows:
+                    look.factors(step - 1, self._by_layer(factors))
                 if step in look.steps:
                     look.call(step)
         rules.write_step(self.rule, [member.optimizer for member in self.members], block.end)
@@ -118,22 +133,59 @@ class StackedEngine(Engine):
         penalized = (table[:, self.hyperparameter_names.index("reg_strength")] > 0).any(1).tolist()
         return (table if self.stacked else table[..., 0]).to(self.parameters[0]), penalized
 
-    def play(self, penalized: bool, batch: Batch, values: tuple) -> Step:
+    def hands_out_factors(self, block: Block) -> bool:
+        """Where all that is trained are linear layers of one run, and no step is penalized.
+
+        Batches begin at multiples of 64 bytes, as one that is made alone does: products round by their place.
+        """
+        if self._shows is None:
+            each = [member.next_hyperparameters(self.rule, block.start) for member in self.members]
+            (own, _), batch = self.table(each), next(self.batches(block))
+            aligned = batch[0].numel() * batch[0].element_size() % ALIGNMENT == 0
+            fit = bool(self.layers) and aligned and not self.first.is_penalized and self._explain(*batch)
+            if fit:
+                values = (self.parameters, self.rest, self.state, *batch, own[0])
+                self.play(False, batch, values, shows=True)  # is recorded here
+            self._shows = fit
+        return self._shows
+
+    def _explain(self, inputs: Tensor, targets: Tensor) -> bool:
+        """Whether the gradient of a batch is what the factors of the layers make of it."""
+        leaves = [p.detach().requires_grad_() for p in self.parameters]
+        values = self.rest | dict(zip(self.names, leaves, strict=True))
+        costs = costs_of(self.first.network, self.first.loss, self.stacked)
+        try:
+            with recorded(self.layers, len(inputs)) as found, torch.enable_grad():
+                gradient = modified_gradient(costs, values, inputs, targets, None).gradient
+            by_name = dict(zip(self.names, gradient, strict=True))
+            for name, (layer, a, delta) in self._by_layer(factors_in_order(self.layers, *found)).items():
+                if layer.weight.requires_grad:
+                    check_factors(a, delta, by_name[f"{name}.weight" if name else "weight"])
+        except NoPlainLayers:
+            return False
+        return True
+
+    def _by_layer(self, factors: Sequence[Tensor]) -> dict[str, Factors]:
+        pairs = zip(self.layers.items(), factors[::2], factors[1::2], strict=True)
+        return {name: Factors(layer, a, delta) for (name, layer), a, delta in pairs}
+
+    def play(self, penalized: bool, batch: Batch, values: tuple, shows: bool = False) -> Step:
         """The recorded step for batches like this one."""
-        key = (penalized, *((t.shape, t.dtype) for t in batch))
+        key = (penalized, shows, *((t.shape, t.dtype) for t in batch))
         if key not in self.plays:
-            self.plays[key] = self.finish(self.record(penalized, batch, values))
+            self.plays[key] = self.finish(self.record(penalized, batch, values, shows))
         return self.plays[key]
 
-    def record(self, penalized: bool, batch: Batch, values: tuple) -> Step:
+    def record(self, penalized: bool, batch: Batch, values: tuple, shows: bool = False) -> Step:
         """The graph of a step, made on copies of everything, so that recording changes nothing."""
         copies = tree_map_only(Tensor, torch.clone, values)
         factor = self.first.gradient_factor(batch[0].shape[int(self.stacked)])
+        step = self.step(penalized, factor, shows)
         with torch.enable_grad(), self.precision.forward_context():
-            graph = make_fx(self.step(penalized, factor))(*copies)
+            graph = make_fx(step)(*copies)
         contiguous_products(graph)
         updates_by_products(graph)
-        self._check(graph, self.step(penalized, factor), values)
+        self._check(graph, step, values)
         return graph
 
     def _check(self, graph: Step, step: Step, values: tuple) -> None:
@@ -151,23 +203,29 @@ class StackedEngine(Engine):
         if not all(torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True) for a, b in pairs):
             raise ValueError("the graph does not compute what the network does")
 
-    def step(self, penalized: bool, factor: int) -> Step:
-        """The step as a pure function but for the parameters and the state, which it changes in place."""
+    def step(self, penalized: bool, factor: int, shows: bool = False) -> Step:
+        """The step as a pure function but for the parameters and the state, which it changes in place.
+
+        Where it ``shows`` them it returns inputs and slopes of each layer after the losses.
+        """
         costs = costs_of(self.first.network, self.first.loss, self.stacked)
         size, names, rule = self.first.objective.penalty_batch_size, self.names, self.rule
         hyperparameter_names = self.hyperparameter_names
+        layers = self.layers if shows else {}
 
         def step(parameters, rest, state, inputs, targets, hyperparameters):
             leaves = [p.detach().requires_grad_() for p in parameters]
             values = rest | dict(zip(names, leaves, strict=True))
             given = dict(zip(hyperparameter_names, hyperparameters.unbind(), strict=True))
             strength = given["reg_strength"] if penalized else None
-            gradient, cost, squared, _ = modified_gradient(costs, values, inputs, targets, strength, size)
+            with recorded(layers, len(inputs)) as seen:
+                gradient, cost, squared, _ = modified_gradient(costs, values, inputs, targets, strength, size)
             if factor != 1:
                 gradient = [factor * g for g in gradient]
             with torch.no_grad():
                 rule.update(parameters, gradient, state, given)
-            return cost, cost if squared is None else modified_value(cost, squared, strength)
+            loss = cost if squared is None else modified_value(cost, squared, strength)
+            return cost, loss, *factors_in_order(layers, *seen)
 
         return step
 

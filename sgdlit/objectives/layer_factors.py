@@ -1,0 +1,97 @@
+"""What a backward pass shows of single examples: inputs and slopes of linear layers.
+
+The gradient of example i by a layer's weights is Σ_t δ_it a_itᵀ, with the layer's inputs a and the gradients
+δ of the cost by its outputs, over positions t of which a plain batch has one (Goodfellow 2015, 1510.01799).
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+_POSITIONS = 64  # of a sequence: above, products between all of them cost more than the gradients do
+
+
+class Factors(NamedTuple):
+    """Of a layer, whose gradient for example i is Σ_t δ_it a_itᵀ: its inputs a ``[n, positions, in]``, and
+    the gradients δ by its outputs ``[n, positions, out]``."""
+
+    layer: nn.Linear
+    inputs: Tensor
+    slopes: Tensor
+
+
+class NoPlainLayers(Exception):
+    """The layers do more than apply their weights once to every example."""
+
+
+def linear_layers(network: nn.Module) -> dict[str, nn.Linear] | None:
+    """The linear layers by name, where they hold all trained parameters and share none; None elsewhere."""
+    layers, trained = {}, 0
+    for name, module in network.named_modules():
+        own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+        if own and not (isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward):
+            return None
+        if own and isinstance(module, nn.Linear):
+            layers[name] = module
+            trained += len(own)
+    return layers if layers and trained == sum(p.requires_grad for p in network.parameters()) else None
+
+
+@contextmanager
+def recorded(
+    layers: Mapping[str, nn.Linear], examples: int
+) -> Iterator[tuple[dict[str, list[Tensor]], dict[str, Tensor]]]:
+    """The inputs of each layer at each call, and the gradients by its outputs, both ``[n, positions, ...]``.
+
+    A hook on a tensor sees the gradient by the values that the tensor had when the hook was added, whatever
+    is done to it in place afterwards.
+    """
+    entered: dict[str, list[Tensor]] = {name: [] for name in layers}
+    arrived: dict[str, Tensor] = {}
+
+    def record(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if output.dim() < 2 or len(output) != examples or not output.requires_grad:
+            raise NoPlainLayers
+        entered[name].append(inputs[0].detach().reshape(examples, -1, inputs[0].shape[-1]))
+        positions = output[0].numel() // output.shape[-1]
+        arrived[name] = output.detach().new_zeros(()).expand(examples, positions, output.shape[-1])
+        if arrived[name].shape[1] > _POSITIONS:
+            raise NoPlainLayers
+        output.register_hook(lambda g: arrived.__setitem__(name, g.detach().reshape(arrived[name].shape)))
+
+    handles = [
+        layer.register_forward_hook(lambda *seen, name=name: record(name, *seen))
+        for name, layer in layers.items()
+    ]
+    try:
+        yield entered, arrived
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def factors_in_order(
+    layers: Mapping[str, nn.Linear], entered: Mapping[str, list[Tensor]], arrived: Mapping[str, Tensor]
+) -> list[Tensor]:
+    """Inputs and slopes of one layer after another, of those that were recorded.
+
+    Raises:
+        NoPlainLayers: a layer was not called exactly once.
+    """
+    if any(len(entered[name]) != 1 for name in layers):
+        raise NoPlainLayers
+    return [factor for name in layers for factor in (entered[name][0], arrived[name])]
+
+
+def check_factors(a: Tensor, delta: Tensor, whole: Tensor) -> None:
+    """Weights that are used outside of their layer's call have a gradient that the call does not show.
+
+    Compared is the product with one vector, which is cheap: Σ_nt δ_nt(a_nt·r) with Gr.
+    """
+    r = torch.cos(torch.arange(a.shape[-1], dtype=a.dtype, device=a.device))
+    found, gradient = delta.flatten(0, 1).T @ (a @ r).flatten(), whole @ r
+    if torch.linalg.vector_norm(found - gradient) > 1e-3 * torch.linalg.vector_norm(gradient) + 1e-30:
+        raise NoPlainLayers

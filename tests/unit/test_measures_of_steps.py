@@ -1,0 +1,120 @@
+"""Measures that a step's own backward pass shows: to the last bit the numbers of a pass apart."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fit_runs import Runs, differences
+from measured_runs import SNAPSHOTS, afterwards, apart, during, with_measures
+from torch import nn
+
+from sgdlit.data.grab import GraB
+from sgdlit.foundations.errors import UserError
+from sgdlit.measures.micro_batches import MicroBatchNoise
+
+NOISE = [{"class_path": "MicroBatchNoise", "init_args": {"parts": None}}]
+TRACE, SQUARE = "measure/step_covariance_trace", "measure/step_squared_gradient"
+STACKED = "--model.engine=stacked"
+
+
+class Tied(nn.Module):
+    """A linear layer whose weights are used outside of it too.
+
+    Shapes: input ``[B, 1, 28, 28]``, output ``[B, 10]``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(784, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.last(self.first(x).tanh()) + (x @ self.first.weight.T)[:, :10]
+
+
+@pytest.fixture
+def runs(tmp_path) -> Runs:
+    return Runs(tmp_path)
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list[int]:
+    """One entry for each step that showed its values."""
+    found: list[int] = []
+    take = MicroBatchNoise.take_of_step
+
+    def counted(self, factors, data):
+        found.append(len(factors))
+        return take(self, factors, data)
+
+    monkeypatch.setattr(MicroBatchNoise, "take_of_step", counted)
+    return found
+
+
+def noise(runs: Runs, name: str, *more: str, every: int = 4, steps: int = 20) -> dict:
+    arguments = with_measures(runs, NOISE, every_n_steps=every)
+    assert runs.fit(name, *arguments, f"--trainer.max_steps={steps}", *more) == 0
+    return during(runs.path(name))
+
+
+def test_steps_show_the_noise_of_their_batches(runs, shown):
+    """Against a pass of its own, afterwards; against ‖ĝ‖² as the run logs it; and the run does not notice."""
+    found = noise(runs, "run", STACKED, "--trainer.log_every_n_steps=4", *SNAPSHOTS)
+    assert sorted({step for step, _ in found}) == [0, 4, 8, 12, 16, 20]
+    assert len(shown) == 4  # before the first step and after the last one a pass of its own finds it
+    again = afterwards(runs.path("run"), measures=NOISE)
+    assert {step for step, _ in again} == {0, 4, 8, 16, 20}
+    assert apart(again, {key: value for key, value in found.items() if key[0] != 12}) == []
+    norms = {int(row["step"]): float(row["train/gradient_norm"]) for row in runs.rows("run")
+             if row["train/gradient_norm"]}  # fmt: skip
+    for step, norm in norms.items():
+        of_mean = found[step, SQUARE] + (1 - 10 / 60) * found[step, TRACE] / 10
+        assert of_mean == pytest.approx(norm**2, rel=1e-4)
+    noise(runs, "plain", STACKED, "--trainer.log_every_n_steps=4", every=100)
+    for part in ("state_dict", "optimizer_states", "global_step"):
+        assert not differences(runs.checkpoint("run")[part], runs.checkpoint("plain")[part])
+
+
+@pytest.mark.slow
+def test_neither_calls_nor_a_resume_change_what_steps_show(runs, shown):
+    whole = noise(runs, "whole", STACKED)
+    assert noise(runs, "short", STACKED, "--model.steps_per_call=3") == whole
+    assert noise(runs, "every", STACKED, every=1).items() >= whole.items()
+    before = len(shown)
+    noise(runs, "part", STACKED, steps=12)
+    assert runs.resume("part", "--trainer.max_steps=20") == 0
+    assert during(runs.path("part")) == whole
+    assert len(shown) - before == 4  # 4 and 8, 12 and 16: the part ended at 12, and measured there by itself
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        [STACKED, "--model.reg_strength=0.1"],
+        [STACKED, "--model.network=test_measures_of_steps.Tied"],
+        ["--model.engine=loop"],
+        [STACKED, "--ensemble=[{seed_everything: [3, 0]}]"],
+    ],
+)
+def test_where_steps_do_not_show_it_a_pass_apart_finds_the_noise(runs, shown, more):
+    member = 1 if "ensemble" in more[-1] else None
+    arguments = with_measures(runs, NOISE, every_n_steps=4)
+    assert runs.fit("run", *arguments, "--trainer.max_steps=9", *more, *SNAPSHOTS) == 0
+    found = during(runs.path("run"), member)
+    assert sorted({step for step, _ in found}) == [0, 4, 8, 9]
+    assert not shown
+    again = afterwards(runs.path("run"), measures=NOISE, member=member)
+    assert apart(again, found) == []
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_shows_no_noise_that_is_not_finite(runs, shown):
+    found = noise(runs, "run", STACKED, "--model.optimizer.lr=1e30", every=1)
+    assert found
+    assert all(torch.isfinite(torch.tensor(value)) for value in found.values())
+
+
+def test_an_order_that_learns_has_no_next_batch_to_look_at():
+    with pytest.raises(UserError, match="MicroBatchNoise: GraB follows from the gradients"):
+        MicroBatchNoise().check(nn.Linear(1, 1), SimpleNamespace(order=GraB()))
