@@ -119,13 +119,15 @@ def _takes_a_loss(name: str) -> bool:
 
 
 INSIDE = {"each_batch", "refuse_company", "prices_of"}  # others check the loss for them
+OF_FEW_PARAMETERS = ("example_hessians", "linear_stability")
 TAKING_A_LOSS = ["HessianProducts", "GaussNewtonProducts"]
 TAKING_A_LOSS += [name for name in dir(sgdlit.measures) if _takes_a_loss(name) and name not in INSIDE]
 
 
 def _with_loss(name: str, loss: Any) -> Any:
     """What the function finds, of some batches and the least of everything else."""
-    net: Any = MeanField(6, 3).double() if name == "kept_loss" else network()
+    small = {"kept_loss": MeanField(6, 3)} | dict.fromkeys(OF_FEW_PARAMETERS, nn.Linear(6, 3))
+    net: Any = small[name].double() if name in small else network()
     seen = examples()[:]
     optimizer = torch.optim.Adam(net.parameters())
     sum(p.sum() for p in net.parameters()).backward()
@@ -137,6 +139,7 @@ def _with_loss(name: str, loss: Any) -> Any:
         "optimizer": optimizer,
         "kept": 2,
         "batch_sizes": [4],
+        "batch_size": 4,
         "update": torch.ones(sum(p.numel() for p in net.parameters()), dtype=torch.float64),
     }
     given |= {key: dict(net.named_parameters()) for key in ("one", "other", "u", "v")}
