@@ -1,80 +1,25 @@
-"""A mistake in config, command line, data or checkpoint: one screen, the key, the value, what is allowed.
+"""A mistake in config or command line: one screen, the key, the value, what is allowed.
 
 Every case goes through the command itself; none may leave a traceback behind, or anything on the disk.
 """
 
-import gzip
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
-from official_formats import write_cifar10, write_fashion_mnist
+from refused_commands import CIFAR10, contents, refused, write_folder
 
-from sgdlit.cli.main import main
-
-CONFIG = """
-name: run
-model:
-  class_path: sgdlit.training.module.Training
-  init_args:
-    network: {{class_path: sgdlit.models.MLP, init_args: {{widths: [{inputs}, 8, 10]}}}}
-    optimizer: {{class_path: torch.optim.SGD, init_args: {{lr: 0.01}}}}
-data:
-  class_path: {data}
-  init_args: {{root: data, batch_size: 20}}
-trainer: {{max_steps: 4, accelerator: cpu, enable_progress_bar: false, log_every_n_steps: 1}}
-"""
-CIFAR10 = CONFIG.format(inputs=3072, data="sgdlit.data.finite.cifar10.CIFAR10")
-FASHION_MNIST = CONFIG.format(inputs=784, data="sgdlit.data.finite.fashion_mnist.FashionMNIST")
 CALLBACK = "  callbacks: [{class_path: lightning.pytorch.callbacks.LearningRateMonitor, init_args: {%s}}]\n"
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
-    """An empty working folder with tiny data (100 CIFAR-10 and 60 Fashion-MNIST examples) and two configs."""
+    """A working folder with tiny data and two configs."""
     monkeypatch.chdir(tmp_path)
-    write_cifar10(Path("data"))
-    write_fashion_mnist(Path("data"))
-    Path("cifar.yaml").write_text(CIFAR10)
-    Path("fashion.yaml").write_text(FASHION_MNIST)
+    write_folder()
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    """The folder of a finished run of four steps."""
-    here, there = Path.cwd(), tmp_path_factory.mktemp("finished")
-    os.chdir(there)
-    try:
-        write_cifar10(Path("data"))
-        Path("cifar.yaml").write_text(CIFAR10)
-        assert main(["fit", "--config", "cifar.yaml"]) == 0
-    finally:
-        os.chdir(here)
-    return there / "logs" / "run" / "version_0"
-
-
-def contents(folder: Path) -> dict[str, tuple[int, int]]:
-    facts = {str(path): path.stat() for path in sorted(folder.rglob("*"))}
-    return {name: (stat.st_mtime_ns, stat.st_size) for name, stat in facts.items()}
-
-
-def refused(capsys, *arguments: object, command: str = "fit", untouched: Path | None = None) -> str:
-    """The error of a command that must fail cleanly."""
-    folders = [Path(), *([untouched] if untouched else [])]
-    before = [contents(folder) for folder in folders]
-    capsys.readouterr()
-    assert main([command, *map(str, arguments)]) == 2
-    out, text = capsys.readouterr()
-    assert [contents(folder) for folder in folders] == before
-    assert out == ""
-    assert "Traceback" not in text
-    assert "Union subtypes" not in text
-    assert len(text.splitlines()) <= 15
-    return text[text.index("sgdlit: error: ") + 15 :].rstrip("\n")
 
 
 WRONG_KEYS = {
@@ -385,121 +330,12 @@ def test_missing_data_names_the_two_ways_out(capsys):
     assert "--data.fallback shapes" in text
 
 
-def damage(path: str, content: bytes) -> Path:
-    assert Path(path).is_file()
-    Path(path).write_bytes(content)
-    return Path(path)
-
-
-def test_damaged_cifar10(capsys):
-    path = "data/cifar-10-batches-bin/data_batch_2.bin"
-    whole = Path(path).read_bytes()
-    damage(path, whole[:-5])
-    text = refused(capsys, "--config", "cifar.yaml")
-    assert path in text
-    assert "Truncated" in text
-    damage(path, b"\x0b" + whole[1:])
-    text = refused(capsys, "--config", "cifar.yaml")
-    assert f"{path}: label 11 in record 0" in text
-    assert "expected 0 to 9" in text
-
-
-def test_damaged_fashion_mnist(capsys):
-    path = "data/fashion-mnist/train-images-idx3-ubyte.gz"
-    packed = Path(path).read_bytes()
-    damage(path, packed[:-100])
-    assert f"{path}: truncated gzip file" in refused(capsys, "--config", "fashion.yaml")
-    damage(path, gzip.compress(b"\0\0\x08\x01" + gzip.decompress(packed)[4:]))
-    text = refused(capsys, "--config", "fashion.yaml")
-    assert f"{path}: magic number 0x00000801, expected 0x00000803" in text
-
-
 @pytest.mark.parametrize("logs", ["a_file", "a_file/below"])
 def test_logs_that_cannot_be_written(logs, capsys):
     Path("a_file").write_text("kept")
     text = refused(capsys, "--config", "cifar.yaml", "--logs", logs)
     assert f"logs: {logs!r} cannot be written (Not a directory" in text
     assert "--logs DIR" in text
-
-
-def test_checkpoint_of_another_model(run, capsys):
-    path = run / "checkpoints" / "resume.ckpt"
-    for command in ("fit", "test"):
-        text = refused(
-            capsys, "--config", "cifar.yaml", "--ckpt_path", path, "--model.network.widths", "[3072,9,10]",
-            command=command, untouched=run,
-        )  # fmt: skip
-        assert "belongs to another model: 3 parameters differ" in text
-        assert "(8, 3072) in the file, (9, 3072) in the model" in text
-
-
-class Hostile:
-    def __reduce__(self):
-        return open, ("pwned", "w")
-
-
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
-def test_checkpoint_that_carries_code(run, command, capsys):
-    content = torch.load(run / "checkpoints" / "resume.ckpt", weights_only=True)
-    torch.save({**content, "extra": Hostile()}, "hostile.ckpt")
-    for more in ([], ["--weights_only", "false"]):
-        arguments = ["--config", "cifar.yaml", "--ckpt_path", "hostile.ckpt", *more]
-        text = refused(capsys, *arguments, command=command)
-        assert "'hostile.ckpt' cannot be read safely: loading it would call io.open" in text
-        assert not Path("pwned").exists()
-    torch.load("hostile.ckpt", weights_only=False)["extra"].close()
-    assert Path("pwned").exists(), "the file was harmless, so the test showed nothing"
-
-
-def test_damaged_checkpoints(run, capsys):
-    whole = (run / "checkpoints" / "resume.ckpt").read_bytes()
-    Path("garbage.ckpt").write_bytes(b"garbage" * 50)
-    Path("half.ckpt").write_bytes(whole[: len(whole) // 2])
-    torch.save([1], "list.ckpt")
-    content = torch.load(run / "checkpoints" / "resume.ckpt", weights_only=True)
-    del content["optimizer_states"]
-    torch.save(content, "parts.ckpt")
-    expected = {
-        "garbage.ckpt": "is damaged, or no checkpoint",
-        "half.ckpt": "is damaged, or no checkpoint",
-        "list.ckpt": "not a whole checkpoint",
-        "parts.ckpt": "not a whole checkpoint: it has no 'optimizer_states'",
-        "none.ckpt": "does not exist",
-    }
-    for name, reason in expected.items():
-        text = refused(capsys, "--config", "cifar.yaml", "--ckpt_path", name)
-        assert text.startswith(f"ckpt_path: '{name}' ")
-        assert reason in text
-
-
-OTHER = {
-    "--data.batch_size 50": "batch_size: 20 there, 50 here",
-    "--data.train_size 60": "examples: 100 there, 60 here",
-    "--model.optimizer Adam": "another optimizer than Adam",
-}
-
-
-@pytest.mark.parametrize("arguments", OTHER)
-def test_a_run_is_not_resumed_as_another_and_stays_as_it_was(run, arguments, capsys):
-    root = ["--data.root", str(Path("data").resolve())]
-    text = refused(capsys, "--resume", run, *root, *arguments.split(), untouched=run)
-    assert text.startswith("ckpt_path: the checkpoint was made with ")
-    assert OTHER[arguments] in text
-
-
-def test_a_run_is_not_resumed_on_files_of_which_a_byte_has_changed(run, capsys):
-    path = Path("data/cifar-10-batches-bin/data_batch_1.bin")
-    content = bytearray(path.read_bytes())
-    content[1000] ^= 1
-    path.write_bytes(content)
-    text = refused(capsys, "--resume", run, "--data.root", str(Path("data").resolve()), untouched=run)
-    assert "made with other data and cannot be resumed: checksums of the files: [" in text
-
-
-def test_a_checkpoint_is_not_resumed_on_data_of_another_class(run, capsys):
-    arguments = ["--data", "Shapes", "--data.train_size", "40", "--data.test_size", "10"]
-    text = refused(capsys, "--resume", run, *arguments, untouched=run)
-    assert "made with other data than Shapes" in text
 
 
 def test_resuming_what_is_no_run(capsys):
