@@ -120,6 +120,7 @@ def at_step(case: str, *measures: str) -> Watched:
         needs={need for name in measures for need in MEASURES[name]().needs},
         initial_parameters=run.parameters[0],
         previous_parameters=(run.parameters[-2], run.parameters[-3]),
+        step_batch=lambda: examples(slice(0, run.data.batch_size)),
     )
 
 
