@@ -98,6 +98,7 @@ class Measures(Callback):
         self._sums = torch.zeros(2)
         self._last_step: float = 0
         self._latest: tuple[int, dict[int, Row]] = (-1, {})  # step and rows, by member
+        self._ended_at: int | None = None  # where an earlier end of the run has had all measures
         self._own: OwnModule | None = None  # in the place of a module that is no Training
         self._chosen: list[Tensor] = []  # indices of examples, by member
         self.looked_back = LookedBack()
@@ -274,7 +275,7 @@ class Measures(Callback):
         self.choice.see_steps(wanted and len(self._runs(module).here()) == 1 and shows())
 
     def factor_steps(self, block: Block) -> list[int]:
-        return self.choice.shown_in(block)
+        return [step for step in self.choice.shown_in(block) if step != self._ended_at]
 
     def see_factors(self, step: int, module: LightningModule, factors: dict[str, Factors]) -> None:
         self._shown[step] = factors
@@ -317,6 +318,8 @@ class Measures(Callback):
         due = self.choice.due(step, self._last_step)
         if due:
             self._take(trainer, module, due)
+        if step >= self._last_step:
+            self._ended_at = step
         self._keep(step, module)
 
     def _keep(self, step: int, module: Training | OwnModule) -> None:
@@ -412,10 +415,11 @@ class Measures(Callback):
     def state_dict(self) -> dict[str, Any]:
         by_name = self.choice.by_name()
         states = [{name: m.state(k) for name, m in by_name.items()} for k in range(self._members)]
-        return {"members": states} | self.looked_back.state_dict()
+        return {"members": states, "ended_at": self._ended_at} | self.looked_back.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.looked_back.load_state_dict(state_dict)
+        self._ended_at = state_dict.get("ended_at")
         members = state_dict["members"]
         for name, measure in self.choice.by_name().items():
             if all(name in states for states in members):
