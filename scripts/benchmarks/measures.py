@@ -29,7 +29,7 @@ from sgdlit.data.finite import shapes
 from sgdlit.data.members import MembersData
 from sgdlit.data.shards import PerChannel, Shard
 from sgdlit.foundations.philox import derive_key
-from sgdlit.measures.curvature import cold_start, refined_warm_start, to_start_from
+from sgdlit.measures.curvature import start_for, to_start_from
 from sgdlit.measures.distance import Distance
 from sgdlit.measures.example_norms import example_norms
 from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
@@ -167,10 +167,9 @@ def eigenvalues(name: str, steps: int) -> list[Row]:
         hessian = WatchedHessian(network, LOSS, batches)
         for k in (1, 5):
             cold = start_vector(hessian.gradient, 0, "bench", later)
-            first: Callable[[HessianProducts], Tensor] = partial(cold_start, random=cold)
-            starts = {"cold": first if k == 1 else lambda _, cold=cold: cold}
+            starts = {"cold": partial(start_for, random=cold, count=k)}
             if k in old:
-                starts["warm"] = partial(refined_warm_start, old=old[k], random=cold, count=k)
+                starts["warm"] = partial(start_for, random=cold, count=k, old=old[k])
             for how, make in starts.items():
                 found, spent, share = timed_lanczos(hessian, make(hessian), k)
                 key = f"top {k}, {how}"

@@ -46,10 +46,8 @@ class ProbedMeasure(CurvatureMeasure):
 
 
 _PART, _OF = 64, 256  # a cold start looks at some of the examples, where there are so many
-STEPS_OF_PART = 5, 3
-"""Lanczos steps of a cold and of a warm start with the Hessian of a part of the examples."""
-_NEARLY_ALONG = 0.5**0.5  # more than half of its squared length
-_ALONG = 0.25  # share of the gradient's length from which on the old sharpest direction is taken to be one
+STEPS_OF_PART = 5
+"""Lanczos steps of a cold start with the Hessian of a part of the examples."""
 
 
 def hessian_of(run: RunAtStep) -> HessianProducts:
@@ -67,12 +65,26 @@ def top_of(run: RunAtStep, count: int, tolerance: float, old: Tensor | None = No
         old: vectors of an earlier step, ``[P, k]``, from which the Lanczos iteration starts.
     """
     hessian = run.once(hessian_of)
-    start = start_vector(hessian.gradient, run.data.seed, "sharpness", run.step)
-    if old is not None:
-        start = refined_warm_start(hessian, old, start, count)
-    elif count == 1:
-        start = cold_start(hessian, start)
+    random = start_vector(hessian.gradient, run.data.seed, "sharpness", run.step)
+    start = start_for(hessian, random, count, old)
     return lanczos(hessian, start, min(count, hessian.size), tolerance, vectors=True)
+
+
+def start_for(hessian: HessianProducts, random: Tensor, count: int, old: Tensor | None = None) -> Tensor:
+    """Where to start for some of the largest eigenvalues, ``[P]``.
+
+    For one alone :func:`cold_start`, whatever is known of an earlier step: from an old eigenvector the
+    iteration needs as many products, and it can miss a direction that has become the sharpest meanwhile.
+
+    Args:
+        hessian: of all examples.
+        random: ``[P]``.
+        count: of eigenvalues.
+        old: what :func:`to_start_from` kept; None begins anew, at random.
+    """
+    if count == 1:
+        return cold_start(hessian, random)
+    return random if old is None else warm_start(old, random)
 
 
 def to_start_from(top: Eigenpairs) -> Tensor:
@@ -86,36 +98,24 @@ def to_start_from(top: Eigenpairs) -> Tensor:
     return torch.cat([top.vectors, *following], 1)
 
 
-def warm_start(old: Tensor, gradient: Tensor, random: Tensor, count: int) -> Tensor:
-    """Where to start from what an earlier step found, ``[P]``.
+def warm_start(old: Tensor, random: Tensor) -> Tensor:
+    """Where to start for several eigenvalues from what an earlier step found, ``[P]``.
 
-    For one eigenvalue along the old eigenvector, with three tenths of what followed it, two tenths of the
-    gradient and a hundredth at random, without which the iteration could not leave a space that was
-    invariant. Where the gradient has less than a quarter of its length along the old eigenvector, as a cold
-    start does: then the sharpest direction is another by now, in which the gradient lies (see
-    :func:`gradient_start`). For several, along the sum of the old vectors, with a tenth at random.
+    It is along the sum of the old vectors, with a tenth at random, without which the iteration could not
+    leave a space that was invariant.
 
-    A direction that was not among the old ones and has become the sharpest can still be missed, where the
-    gradient is not along it either: the start hardly sees it.
+    A direction that was not among the old ones and has become the sharpest can still be missed.
 
     Args:
         old: eigenvectors and the Ritz vector that followed, ``[P, k]``, each of length 1.
-        gradient: of the same examples, ``[P]``.
         random: ``[P]``.
-        count: of eigenvalues.
     """
-    old, noise = old.to(random), random / random.norm()
-    if count > 1:
-        whole = old.sum(1)
-        return whole / whole.norm() + 0.1 * noise
-    first, following = old[:, 0], old[:, 1:].sum(1)
-    if abs(torch.dot(first, gradient)) <= _ALONG * gradient.norm():
-        return gradient_start(gradient, random)
-    return first + 0.3 * following + 0.2 * gradient / gradient.norm() + 0.01 * noise
+    whole = old.to(random).sum(1)
+    return whole / whole.norm() + 0.1 * random / random.norm()
 
 
 def cold_start(hessian: HessianProducts, random: Tensor) -> Tensor:
-    """Where to start for the largest eigenvalue alone, ``[P]``, where nothing is known of an earlier step.
+    """Where to start for the largest eigenvalue alone, ``[P]``.
 
     The Hessian of 64 of the examples has much the same sharpest directions, and its products cost little: a
     few Lanczos steps with it, from :func:`gradient_start`, are cheaper than one product of all. The start is
@@ -126,37 +126,11 @@ def cold_start(hessian: HessianProducts, random: Tensor) -> Tensor:
         hessian: of all examples.
         random: ``[P]``.
     """
-    return _refined(hessian, gradient_start(hessian.gradient, random), random, STEPS_OF_PART[0])
-
-
-def refined_warm_start(hessian: HessianProducts, old: Tensor, random: Tensor, count: int) -> Tensor:
-    """Where to start from what an earlier step found, ``[P]``: :func:`warm_start`, for one eigenvalue with a
-    few Lanczos steps of the Hessian of a part of the examples, as in :func:`cold_start`.
-
-    A gradient that is nearly along the old eigenvector knows today's directions better than that does: then
-    the start is the cold one.
-
-    Args:
-        hessian: of all examples.
-        old: eigenvectors and the Ritz vector that followed, ``[P, k]``, each of length 1.
-        random: ``[P]``.
-        count: of eigenvalues.
-    """
-    start = warm_start(old, hessian.gradient, random, count)
-    if count > 1:
-        return start
-    along = abs(float(torch.dot(old[:, 0].to(random), hessian.gradient))) / float(hessian.gradient.norm())
-    if along > _NEARLY_ALONG or along <= _ALONG:
-        return cold_start(hessian, random)
-    return _refined(hessian, start, random, STEPS_OF_PART[1])
-
-
-def _refined(hessian: HessianProducts, start: Tensor, random: Tensor, steps: int) -> Tensor:
-    part = part_of_start(hessian.examples)
+    start, part = gradient_start(hessian.gradient, random), part_of_start(hessian.examples)
     if not part:
         return start
-    krylov = Krylov(hessian.of_first(part), start, steps)
-    while len(krylov) < steps and not krylov.ended:
+    krylov = Krylov(hessian.of_first(part), start, STEPS_OF_PART)
+    while len(krylov) < STEPS_OF_PART and not krylov.ended:
         krylov.extend()
     if len(krylov) < 2:
         return start

@@ -69,9 +69,9 @@ class Sharpness(CurvatureMeasure):
     Args:
         count: how many eigenvalues.
         tolerance: relative error of each.
-        warm: start from the eigenvectors of the step before at which it was taken, and the Ritz vector that
-            follows, which checkpoints keep: one to three products fewer for one eigenvalue. A direction that
-            was not among them may become the sharpest unseen; a cold start sees all alike.
+        warm: of several eigenvalues, start from the eigenvectors of the step before at which it was taken,
+            and the Ritz vector that follows, which checkpoints keep: one or two products fewer. A direction
+            that was not among them may become the sharpest unseen. One eigenvalue starts the same always.
         cadence: see :class:`Measure`.
     """
 
@@ -97,7 +97,7 @@ class Sharpness(CurvatureMeasure):
         super().__init__(**cadence)
         require_positive(type(self).__name__, count=count)
         require_tolerance(self, tolerance)
-        self.count, self.tolerance, self.warm = count, tolerance, warm
+        self.count, self.tolerance, self.warm = count, tolerance, warm and count > 1
         self._earlier = Earlier()  # vectors [P, count + 1]
 
     def work(self, sizes: Sizes) -> Works:
