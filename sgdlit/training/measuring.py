@@ -98,6 +98,7 @@ class Measures(Callback):
         self._sums = torch.zeros(2)
         self._last_step: float = 0
         self._latest: tuple[int, dict[int, Row]] = (-1, {})  # step and rows, by member
+        self._taken: tuple[int, list[Measure]] = (-1, [])  # what was taken at the latest step
         self._ended_at: int | None = None  # where an earlier end of the run has had all measures
         self._own: OwnModule | None = None  # in the place of a module that is no Training
         self._chosen: list[Tensor] = []  # indices of examples, by member
@@ -272,7 +273,8 @@ class Measures(Callback):
 
     def before_call(self, module: LightningModule, shows: Callable[[], bool]) -> None:
         wanted = any(measure.looks_at_a_step for measure in self.measures)
-        self.choice.see_steps(wanted and len(self._runs(module).here()) == 1 and shows())
+        alone = not self._runs(module).several  # ranks of an ensemble write their rows together
+        self.choice.see_steps(wanted and alone and shows())
 
     def factor_steps(self, block: Block) -> list[int]:
         return [step for step in self.choice.shown_in(block) if step != self._ended_at]
@@ -328,8 +330,9 @@ class Measures(Callback):
         self.looked_back.keep(step, {k: module.members[k].network for k in seen})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._latest[0] != trainer.global_step:
-            self._take(trainer, self._runs(pl_module), self.measures)
+        missing = [one for one in self.measures if one not in self._taken_at(trainer.global_step)]
+        if missing:
+            self._take(trainer, self._runs(pl_module), missing)
         several = self._runs(pl_module).several
         latest = over_ranks(self._latest[1], trainer) if several else self._latest[1]
         if trainer.is_global_zero:
@@ -380,12 +383,18 @@ class Measures(Callback):
         for measure, state in zip(passing, states, strict=True):
             measure.restore(state)  # a longer run, which this one may be the start of, would not be here
         rows = {k: row for k, (row, _) in found.items() if row}
-        self._latest = (step, rows)
+        before = self._latest[1] if self._latest[0] == step else {}
+        self._taken = (step, [*self._taken_at(step), *due])
+        self._latest = (step, {k: before.get(k, {}) | row for k, row in rows.items()})
         if module.several or rows:
             module.log_rows(rows)
         if any(measure.arrays for measure in due):
             self._arrays.keep(trainer, module, {k: arrays for k, (_, arrays) in found.items()})
         self.time.end()
+
+    def _taken_at(self, step: int) -> list[Measure]:
+        """What was taken between two steps."""
+        return self._taken[1] if self._taken[0] == step else []
 
     def _noting(self) -> list[Measure]:
         return [m for m in self.measures if type(m).note is not Measure.note]

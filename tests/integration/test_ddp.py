@@ -30,7 +30,10 @@ CASES = {
     "clipped": [*EXACT, "--model.reg_strength=0.1", "--trainer.gradient_clip_val=0.5", "--data.repeats=2"],
 }
 
+NOISE = "{measures: [{class_path: MicroBatchNoise, init_args: {parts: null}}], every_n_steps: 3}"
 MEMBERS = [
+    "--trainer.callbacks=sgdlit.training.measuring.Measures",
+    f"--trainer.callbacks.init_args={NOISE}",
     "--ensemble=[{seed_everything: [0, 1, 2]}]",
     "--model.steps_per_call=4",
     "--model.optimizer.momentum=0.9",

@@ -75,6 +75,20 @@ def test_steps_show_the_noise_of_their_batches(runs, shown):
         assert not differences(runs.checkpoint("run")[part], runs.checkpoint("plain")[part])
 
 
+def test_an_end_that_was_not_planned_has_every_measure_once(runs, shown):
+    """Early stopping at a step at which one measure is due, one shows later, and one is not."""
+    taken = [*NOISE, "GradientNorm", {"class_path": "WeightNorms", "init_args": {"every_n_steps": 3}}]
+    stop = "{monitor: train/loss, mode: min, check_on_train_epoch_end: false, stopping_threshold: 100}"
+    early = ["--trainer.callbacks+=EarlyStopping", f"--trainer.callbacks.init_args={stop}"]
+    arguments = with_measures(runs, taken, every_n_steps=2)
+    more = [STACKED, "--trainer.log_every_n_steps=4", "--trainer.val_check_interval=4", *early]
+    assert runs.fit("run", *arguments, "--trainer.max_steps=20", *more) == 0
+    rows = runs.rows("run")
+    for column in (TRACE, "measure/squared_gradient_norm", "measure/weight_norm"):
+        assert [row["step"] for row in rows if row[column]].count("4") == 1
+    assert max(int(row["step"]) for row in rows) == 4
+
+
 @pytest.mark.slow
 def test_neither_calls_nor_a_resume_change_what_steps_show(runs, shown):
     whole = noise(runs, "whole", STACKED)
