@@ -1,6 +1,7 @@
 """The generators that a network may draw from, torch's, Python's and numpy's: seeded, then as before."""
 
 import random
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 
 _WORD = 2**32 - 1
+ONE_AT_A_TIME = threading.RLock()
+"""Held by a thread while the generators, which all threads share, are not as the others know them."""
 
 
 def torch_generators(devices: Iterable[torch.device]) -> list[torch.Generator]:
@@ -33,20 +36,22 @@ def kept(devices: Iterable[torch.device], seed: int | None = None) -> Iterator[N
         seed: the generators begin with it inside; None lets them go on.
     """
     own = torch_generators(devices)
-    states, of_python = [generator.get_state() for generator in own], random.getstate()
-    of_numpy = np.random.get_state()
-    if seed is not None:
-        random.seed(seed)
-        np.random.seed([seed & _WORD, seed >> 32 & _WORD])
-        for generator in own:
-            generator.manual_seed(seed)
+    with ONE_AT_A_TIME:
+        states, of_python = [generator.get_state() for generator in own], random.getstate()
+        of_numpy = np.random.get_state()
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed([seed & _WORD, seed >> 32 & _WORD])
+            for generator in own:
+                generator.manual_seed(seed)
     try:
         yield
     finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)
-        for generator, state in zip(own, states, strict=True):
-            generator.set_state(state)
+        with ONE_AT_A_TIME:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)
+            for generator, state in zip(own, states, strict=True):
+                generator.set_state(state)
 
 
 def snapshot(devices: Iterable[torch.device]) -> tuple[Any, ...]:

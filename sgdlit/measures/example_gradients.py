@@ -16,7 +16,7 @@ from torch.func import functional_call, grad, vmap
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.foundations.generators import snapshot
+from sgdlit.foundations.generators import ONE_AT_A_TIME, snapshot
 from sgdlit.measures.from_scripts import LossOfEach, noticed, of_each
 from sgdlit.measures.mean_gradient import (
     gradient_of,
@@ -134,11 +134,13 @@ def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tens
         UserError: naming the network.
     """
     devices = {p.device for p in network.parameters()}
-    before = snapshot(devices)
-    alone, both = (
-        float(loss.per_example(outputs_of(network, inputs[:k]), targets[:k])[0].detach()) for k in (1, 2)
-    )
-    if snapshot(devices) != before:
+    with ONE_AT_A_TIME:
+        before = snapshot(devices)
+        alone, both = (
+            float(loss.per_example(outputs_of(network, inputs[:k]), targets[:k])[0].detach()) for k in (1, 2)
+        )
+        drawn = snapshot(devices) != before
+    if drawn:
         raise UserError(
             f"network: {type(network).__name__} draws random numbers here, so that an example has no "
             "gradient of its own; allowed: mode: eval, in which nothing is drawn"

@@ -209,7 +209,7 @@ def expected_products(count: int, tolerance: float = 1e-3, size: int | None = No
         tolerance: relative, of each.
         size: P; no more are needed.
     """
-    found = 3.5 + 3.3 * count + max(0.0, math.log10(1e-3 / tolerance))
+    found = 1.2 + 3.75 * count + max(0.0, math.log10(1e-3 / tolerance))
     return found if size is None else min(found, float(size))
 
 

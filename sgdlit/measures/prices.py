@@ -31,7 +31,7 @@ BYTE = 2.5
 """Of them, in the time in which a byte is read or written; near ones, as parameters of small networks are."""
 _VIEW = OPERATION / 4  # an operation that only looks at its numbers in another way
 _CALL = 2.0**24  # of a measure, which leaves no trace: random generators, modes and buffers are put back
-_STEP = 60 * OPERATION  # to make a batch, to move the parameters, and to count
+_STEP = 30 * OPERATION  # to make a batch, to move the parameters, and to count
 _FUSED_STEP = OPERATION  # of many that are taken in one call of compiled code
 _UPDATE = 3 * 4  # bytes of each parameter: it is read, its gradient is, and it is written
 _EACH = 1.5  # gradients of examples that are formed one by one, over those of their mean

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.errors import UserError
-from sgdlit.foundations.generators import seed_network
+from sgdlit.foundations.generators import ONE_AT_A_TIME, kept, seed_network, snapshot
 from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.from_scripts import gathered, of_mean
 from sgdlit.measures.mean_gradient import gradient_of, require_examples, require_trained
@@ -93,6 +93,7 @@ class Products(ABC, Generic[Graph]):
         require_examples(self.examples)
         self._kept: dict[int, Graph] = {}
         self._keeping: int | None = None  # batches whose graphs are kept; not yet known
+        self._draws = True  # until a pass has shown that the network does not
 
     def __matmul__(self, vector: Tensor) -> Tensor:
         """The product with a vector ``[P]``, or with each column of ``[P, k]``; of the same shape."""
@@ -142,11 +143,24 @@ class Products(ABC, Generic[Graph]):
             if k in self._kept:
                 graph = self._kept[k]
             else:
-                seed_network(derive_key(self._seed, f"pass {k}").lo, self.device)  # the same draws each time
-                graph = self._graph(inputs, targets)
+                graph = self._drawn_alike(k, inputs, targets)
             if k < self._keeping:
                 self._kept[k] = graph
             yield graph, k < self._keeping
+
+    def _drawn_alike(self, k: int, inputs: Tensor, targets: Tensor) -> Graph:
+        """A graph in which the network draws the same each time, if it draws.
+
+        Threads share the generators: what changes them is done by one thread at a time.
+        """
+        if not self._draws:
+            return self._graph(inputs, targets)
+        with ONE_AT_A_TIME, kept([self.device]):
+            seed_network(derive_key(self._seed, f"pass {k}").lo, self.device)
+            before = snapshot([self.device])
+            graph = self._graph(inputs, targets)
+            self._draws = snapshot([self.device]) != before
+        return graph
 
     def _how_many_to_keep(self) -> int:
         """How many of the first batches have graphs that fit into the memory that is allowed."""

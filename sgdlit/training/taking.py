@@ -81,7 +81,9 @@ class Taking:
             return row, arrays
 
         with torch.inference_mode(False):
-            found = SideBySide(len(members), module.device).map(one, members)
+            # In mode train a network may draw, from generators that threads share.
+            drawing = any(view.mode == "train" for view, _, _ in groups)
+            found = SideBySide(len(members), module.device).map(one, members, not drawing)
         return dict(zip(members, found, strict=True))
 
     def help(self, trainer: Trainer, module: Training, due: Sequence[Measure]) -> None:
