@@ -197,11 +197,11 @@ def _factors_of(
 ) -> dict[str, Factors]:
     """Those of all layers, from one backward pass of the sum of the losses, or of the mean, to their outputs.
 
-    The gradients of the weights themselves are found only where it ``looks`` whether the layers are all there
-    is to them.
+    The gradients of the parameters themselves are found only where it ``looks`` whether the layers are all
+    there is to them.
 
     Raises:
-        NoPlainLayers: a layer was not called exactly once, or its weights do more than that call shows.
+        NoPlainLayers: a layer was not called exactly once, or its parameters do more than that call shows.
     """
     with recorded(layers, len(inputs)) as (entered, arrived):
         outputs = outputs_of(network, inputs)
@@ -210,11 +210,9 @@ def _factors_of(
             raise NoPlainLayers
         parameters = _trained(layers) if looks else _reached_by(layers)
         gradient = gradient_of(total, parameters)
-    by_parameter = dict(zip(map(id, parameters), gradient, strict=True))
     found = {name: Factors(layer, entered[name][0], arrived[name]) for name, layer in layers.items()}
-    for layer, a, delta in found.values():
-        if looks and layer.weight.requires_grad:
-            check_factors(a, delta, by_parameter[id(layer.weight)])
+    if looks:
+        check_factors(found.values(), dict(zip(parameters, gradient, strict=True)))
     return found
 
 

@@ -212,6 +212,17 @@ class Twice(nn.Module):
         return self.layer(torch.tanh(self.layer(x)))[:, :3]
 
 
+class BiasBeside(nn.Module):
+    """A bias that is used by its layer's call and once more beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.each, self.out = nn.Linear(12, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.out(torch.relu(self.each(x))) + 2 * self.out.bias
+
+
 def frozen_first() -> nn.Module:
     network = MLP([12, 8, 3], "gelu")
     network.layers[1].weight.requires_grad_(False)
@@ -226,6 +237,7 @@ NETWORKS = {
     "positions": Positions,
     "tied": Tied,
     "twice": Twice,
+    "bias beside": BiasBeside,
     "deep linear": lambda: DeepLinear([12, 8, 3]),
     "LayerNorm": lambda: nn.Sequential(nn.Linear(12, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 3)),
     "BatchNorm": lambda: nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).eval(),
@@ -249,7 +261,7 @@ def test_example_gradients_are_those_of_vmap(name, loss):
     found = example_gradients(network, loss, batches, direction)
     assert torch.allclose(found.squared_norms, g.square().sum(1), rtol=1e-10)
     assert torch.allclose(found.products, g @ flat, rtol=1e-10, atol=1e-13)
-    by_layers = name in ("MLP", "frozen", "no biases", "positions", "tied", "twice")
+    by_layers = name in ("MLP", "frozen", "no biases", "positions", "tied", "twice", "bias beside")
     assert (linear_layers(network) is not None) == by_layers
 
 

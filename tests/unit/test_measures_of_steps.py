@@ -32,6 +32,20 @@ class Tied(nn.Module):
         return self.last(self.first(x).tanh()) + (x @ self.first.weight.T)[:, :10]
 
 
+class BiasBeside(nn.Module):
+    """A linear layer whose bias is used outside of it too.
+
+    Shapes: input ``[B, 1, 28, 28]``, output ``[B, 10]``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(784, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.last(self.first(x.flatten(1)).tanh()) + 2 * self.last.bias
+
+
 @pytest.fixture
 def runs(tmp_path) -> Runs:
     return Runs(tmp_path)
@@ -95,6 +109,7 @@ def test_neither_calls_nor_a_resume_change_what_steps_show(runs, shown):
     [
         [STACKED, "--model.reg_strength=0.1"],
         [STACKED, "--model.network=test_measures_of_steps.Tied"],
+        [STACKED, "--model.network=test_measures_of_steps.BiasBeside"],
         ["--model.engine=loop"],
         [STACKED, "--ensemble=[{seed_everything: [3, 0]}]"],
     ],

@@ -157,10 +157,9 @@ class StackedEngine(Engine):
         try:
             with recorded(self.layers, len(inputs)) as found, torch.enable_grad():
                 gradient = modified_gradient(costs, values, inputs, targets, None).gradient
-            by_name = dict(zip(self.names, gradient, strict=True))
-            for name, (layer, a, delta) in self._by_layer(factors_in_order(self.layers, *found)).items():
-                if layer.weight.requires_grad:
-                    check_factors(a, delta, by_name[f"{name}.weight" if name else "weight"])
+            trained = [p for p in self.first.network.parameters() if p.requires_grad]
+            factors = self._by_layer(factors_in_order(self.layers, *found))
+            check_factors(factors.values(), dict(zip(trained, gradient, strict=True)))
         except NoPlainLayers:
             return False
         return True
