@@ -73,6 +73,12 @@ def recorded(
             handle.remove()
 
 
+def may_mix(inputs: Tensor, examples: int) -> bool:
+    """Whether the shape of a layer's inputs ``[n, positions, in]`` leaves open that positions stand where
+    examples should."""
+    return inputs.shape[1] > 1 and inputs.shape[1] % examples == 0
+
+
 def factors_in_order(
     layers: Mapping[str, nn.Linear], entered: Mapping[str, list[Tensor]], arrived: Mapping[str, Tensor]
 ) -> list[Tensor]:
@@ -84,6 +90,22 @@ def factors_in_order(
     if any(len(entered[name]) != 1 for name in layers):
         raise NoPlainLayers
     return [factor for name in layers for factor in (entered[name][0], arrived[name])]
+
+
+def check_first(found: Iterable[Factors], gradients: Mapping[Tensor, Tensor], share: float) -> None:
+    """Where a layer's first dimension counts something else than examples, as positions that are as many,
+    rows of its factors belong to no single example: those of the first example show it.
+
+    Args:
+        found: factors of the layers, of several examples.
+        gradients: of the cost of the first of them alone, by parameter; of all that are trained.
+        share: of the cost of each example in what the slopes are derivatives of.
+
+    Raises:
+        NoPlainLayers: its rows make another gradient.
+    """
+    first = [Factors(layer, a[:1], delta[:1] / share) for layer, a, delta in found]
+    check_factors(first, gradients)
 
 
 def check_factors(found: Iterable[Factors], gradients: Mapping[Tensor, Tensor]) -> None:
