@@ -34,7 +34,15 @@ from sgdlit.measures.undisturbed import (
     refuse_not_finite,
 )
 from sgdlit.objectives import Loss
-from sgdlit.objectives.layer_factors import Factors, NoPlainLayers, check_factors, linear_layers, recorded
+from sgdlit.objectives.layer_factors import (
+    Factors,
+    NoPlainLayers,
+    check_factors,
+    check_first,
+    linear_layers,
+    may_mix,
+    recorded,
+)
 from sgdlit.objectives.second_derivatives import plain_attention
 
 T = TypeVar("T")
@@ -199,24 +207,28 @@ def _factors_of(
 ) -> dict[str, Factors]:
     """Those of all layers, from one backward pass of the sum of the losses, or of the mean, to their outputs.
 
-    The gradients of the weights themselves are found only where it ``looks`` whether the layers are all there
-    is to them.
+    The gradients of the parameters themselves are found only where it ``looks`` whether the layers are all
+    there is to them; those of the first example alone where positions may stand where examples should.
 
     Raises:
-        NoPlainLayers: a layer was not called exactly once, or its weights do more than that call shows.
+        NoPlainLayers: a layer was not called exactly once, its parameters do more than that call shows, or
+            its rows are no examples.
     """
     with recorded(layers, len(inputs)) as (entered, arrived):
         outputs = outputs_of(network, inputs)
         total = loss(outputs, targets) if of_mean else loss.per_example(outputs, targets).sum()
         if any(len(entered[name]) != 1 for name in layers):
             raise NoPlainLayers
-        parameters = _trained(layers) if looks else _reached_by(layers)
+        mixed = any(may_mix(a, len(inputs)) for (a,) in entered.values())
+        parameters = _trained(layers) if looks or mixed else _reached_by(layers)
         gradient = gradient_of(total, parameters)
-    by_parameter = dict(zip(map(id, parameters), gradient, strict=True))
     found = {name: Factors(layer, entered[name][0], arrived[name]) for name, layer in layers.items()}
-    for layer, a, delta in found.values():
-        if looks and layer.weight.requires_grad:
-            check_factors(a, delta, by_parameter[id(layer.weight)])
+    if looks or mixed:
+        check_factors(found.values(), dict(zip(parameters, gradient, strict=True)))
+    if mixed:
+        first = loss.per_example(outputs_of(network, inputs[:1]), targets[:1]).sum()
+        alone = dict(zip(parameters, gradient_of(first, parameters), strict=True))
+        check_first(found.values(), alone, 1 / len(inputs) if of_mean else 1)
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, hessian, vmap
+from torch.optim import SGD, Optimizer
 
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
@@ -167,7 +168,8 @@ class LinearStability(Measure):
     SGD leaves the minimum; of the examples, as if they were the training set, for the run's batch size.
 
     ``measure/mean_slope`` is mean ‖∇C_i‖ over ‖H‖‖θ‖: where it is above the tolerance, or the Hessian is not
-    positive, there is no minimum that fits every example, and the others have no value.
+    positive, there is no minimum that fits every example, and the others have no value. Runs with another
+    optimizer than SGD, or with momentum, are refused.
 
     Args:
         tolerance: of the mean slope.
@@ -192,6 +194,18 @@ class LinearStability(Measure):
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
         _refuse_many(network, type(self).__name__)
+
+    def check_optimizer(self, optimizer: Optimizer) -> None:
+        kind, groups = type(optimizer), optimizer.param_groups
+        others = [name for name in ("momentum", "maximize") if groups[0].get(name)]
+        if kind is not SGD or len(groups) > 1 or others:
+            what = f" with {len(groups)} groups of parameters" if len(groups) > 1 else ""
+            if kind is SGD and others:
+                what = f" with {' and '.join(others)}"
+            raise UserError(
+                f"{type(self).__name__}: not known of {kind.__name__}{what}; allowed: model.optimizer: "
+                "torch.optim.SGD without momentum, of one group of parameters"
+            )
 
     def work(self, sizes: Sizes) -> Works:
         n = sizes.examples

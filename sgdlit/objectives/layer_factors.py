@@ -4,7 +4,7 @@ The gradient of example i by a layer's weights is Σ_t δ_it a_itᵀ, with the l
 δ of the cost by its outputs, over positions t of which a plain batch has one (Goodfellow 2015, 1510.01799).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -73,6 +73,12 @@ def recorded(
             handle.remove()
 
 
+def may_mix(inputs: Tensor, examples: int) -> bool:
+    """Whether the shape of a layer's inputs ``[n, positions, in]`` leaves open that positions stand where
+    examples should."""
+    return inputs.shape[1] > 1 and inputs.shape[1] % examples == 0
+
+
 def factors_in_order(
     layers: Mapping[str, nn.Linear], entered: Mapping[str, list[Tensor]], arrived: Mapping[str, Tensor]
 ) -> list[Tensor]:
@@ -86,12 +92,47 @@ def factors_in_order(
     return [factor for name in layers for factor in (entered[name][0], arrived[name])]
 
 
-def check_factors(a: Tensor, delta: Tensor, whole: Tensor) -> None:
-    """Weights that are used outside of their layer's call have a gradient that the call does not show.
+def check_first(found: Iterable[Factors], gradients: Mapping[Tensor, Tensor], share: float) -> None:
+    """Where a layer's first dimension counts something else than examples, as positions that are as many,
+    rows of its factors belong to no single example: those of the first example show it.
 
-    Compared is the product with one vector, which is cheap: Σ_nt δ_nt(a_nt·r) with Gr.
+    Args:
+        found: factors of the layers, of several examples.
+        gradients: of the cost of the first of them alone, by parameter; of all that are trained.
+        share: of the cost of each example in what the slopes are derivatives of.
+
+    Raises:
+        NoPlainLayers: its rows make another gradient.
     """
-    r = torch.cos(torch.arange(a.shape[-1], dtype=a.dtype, device=a.device))
-    found, gradient = delta.flatten(0, 1).T @ (a @ r).flatten(), whole @ r
-    if torch.linalg.vector_norm(found - gradient) > 1e-3 * torch.linalg.vector_norm(gradient) + 1e-30:
+    first = [Factors(layer, a[:1], delta[:1] / share) for layer, a, delta in found]
+    check_factors(first, gradients)
+
+
+def check_factors(found: Iterable[Factors], gradients: Mapping[Tensor, Tensor]) -> None:
+    """Parameters that are used outside of their layer's call have a gradient that the call does not show.
+
+    Compared are the sums of the slopes with the gradient of the bias, and the product with one vector, which
+    is cheap, with that of the weights: Σ_nt δ_nt(a_nt·r) with Gr.
+
+    Args:
+        found: factors of the layers.
+        gradients: of a sum of costs, by parameter; of every layer's parameters that are trained.
+
+    Raises:
+        NoPlainLayers: they differ by more than rounding.
+    """
+    for layer, a, delta in found:
+        r = torch.cos(torch.arange(a.shape[-1], dtype=a.dtype, device=a.device))
+        slopes, along = delta.flatten(0, 1), (a @ r).flatten()
+        if layer.weight.requires_grad:
+            _check_sum(slopes, along, gradients[layer.weight] @ r)
+        if layer.bias is not None and layer.bias.requires_grad:
+            _check_sum(slopes, torch.ones_like(along), gradients[layer.bias])
+
+
+def _check_sum(slopes: Tensor, factors: Tensor, gradient: Tensor) -> None:
+    """Whether Σ_k f_k δ_k is a gradient, but for a share of it and for the rounding of what cancels."""
+    rounding = 64 * torch.finfo(slopes.dtype).eps * torch.linalg.vector_norm(slopes.abs().T @ factors.abs())
+    allowed = 1e-3 * torch.linalg.vector_norm(gradient) + rounding + 1e-30
+    if torch.linalg.vector_norm(slopes.T @ factors - gradient) > allowed:
         raise NoPlainLayers

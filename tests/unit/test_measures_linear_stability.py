@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures import example_hessians, linear_stability, stable_rate
+from sgdlit.measures import LinearStability, example_hessians, linear_stability, stable_rate
 from sgdlit.models import MLP
 from sgdlit.objectives import HalfSquaredError
 
@@ -109,3 +109,18 @@ def test_where_it_says_nothing_it_is_refused():
         linear_stability(nn.Linear(60, 1), LOSS, [(torch.zeros(2, 60), torch.zeros(2))], 1)
     with pytest.raises(UserError, match="this is no minimum; allowed: none below 0"):
         stable_rate(torch.diag(torch.tensor([1.0, -0.5], dtype=torch.float64)).unsqueeze(0), 1)
+
+
+def test_an_optimizer_of_which_the_limit_is_not_known_is_refused():
+    """Before the run: with momentum SGD has another limit, and Adam none of this kind."""
+    network = nn.Linear(2, 1)
+    groups = [{"params": [p]} for p in network.parameters()]
+    LinearStability().check_optimizer(torch.optim.SGD(network.parameters(), 0.1, weight_decay=0.1))
+    for optimizer, what in (
+        (torch.optim.Adam(network.parameters()), "Adam"),
+        (torch.optim.SGD(network.parameters(), 0.1, momentum=0.9), "SGD with momentum"),
+        (torch.optim.SGD(network.parameters(), 0.1, maximize=True), "SGD with maximize"),
+        (torch.optim.SGD(groups, 0.1), "SGD with 2 groups of parameters"),
+    ):
+        with pytest.raises(UserError, match=f"LinearStability: not known of {what}; allowed: .*SGD without"):
+            LinearStability().check_optimizer(optimizer)

@@ -212,6 +212,28 @@ class Twice(nn.Module):
         return self.layer(torch.tanh(self.layer(x)))[:, :3]
 
 
+class BiasBeside(nn.Module):
+    """A bias that is used by its layer's call and once more beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.each, self.out = nn.Linear(12, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.out(torch.relu(self.each(x))) + 2 * self.out.bias
+
+
+class PositionsFirst(nn.Module):
+    """A linear layer at four positions, which stand before the examples in its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.each, self.out = nn.Linear(3, 5), nn.Linear(20, 3)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.each(x.view(-1, 4, 3).transpose(0, 1))).transpose(0, 1).flatten(1))
+
+
 def frozen_first() -> nn.Module:
     network = MLP([12, 8, 3], "gelu")
     network.layers[1].weight.requires_grad_(False)
@@ -226,6 +248,8 @@ NETWORKS = {
     "positions": Positions,
     "tied": Tied,
     "twice": Twice,
+    "bias beside": BiasBeside,
+    "positions first": PositionsFirst,
     "deep linear": lambda: DeepLinear([12, 8, 3]),
     "LayerNorm": lambda: nn.Sequential(nn.Linear(12, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 3)),
     "BatchNorm": lambda: nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).eval(),
@@ -249,8 +273,19 @@ def test_example_gradients_are_those_of_vmap(name, loss):
     found = example_gradients(network, loss, batches, direction)
     assert torch.allclose(found.squared_norms, g.square().sum(1), rtol=1e-10)
     assert torch.allclose(found.products, g @ flat, rtol=1e-10, atol=1e-13)
-    by_layers = name in ("MLP", "frozen", "no biases", "positions", "tied", "twice")
+    by_layers = name not in ("deep linear", "LayerNorm", "BatchNorm", "convolution")
     assert (linear_layers(network) is not None) == by_layers
+
+
+def test_as_many_positions_as_examples_are_seen_whether_or_not_the_network_was_looked_at():
+    """Also of a network that was looked at before, and is not looked at again."""
+    torch.manual_seed(0)
+    network, loss = PositionsFirst().double(), CrossEntropy()
+    x, y = torch.randn(8, 12, dtype=torch.float64), torch.randint(3, (8,))
+    squares = by_vmap(network, loss, x, y).square().sum(1)
+    for checked in (False, True):
+        found = example_gradients(network, loss, [(x[:4], y[:4])], of_mean=True, checked=checked)
+        assert torch.allclose(found.squared_norms, squares[:4], rtol=1e-10)
 
 
 class Recurrent(nn.Module):

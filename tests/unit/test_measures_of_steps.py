@@ -32,6 +32,35 @@ class Tied(nn.Module):
         return self.last(self.first(x).tanh()) + (x @ self.first.weight.T)[:, :10]
 
 
+class BiasBeside(nn.Module):
+    """A linear layer whose bias is used outside of it too.
+
+    Shapes: input ``[B, 1, 28, 28]``, output ``[B, 10]``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(784, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.last(self.first(x.flatten(1)).tanh()) + 2 * self.last.bias
+
+
+class PositionsFirst(nn.Module):
+    """A linear layer at ten positions, which stand before the ten examples of a step.
+
+    Shapes: input ``[B, 1, 28, 28]``, output ``[B, 10]``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each, self.last = nn.Linear(78, 4), nn.Linear(40, 10)
+
+    def forward(self, x):
+        each = self.each(x.flatten(1)[:, :780].view(-1, 10, 78).transpose(0, 1)).tanh()
+        return self.last(each.transpose(0, 1).flatten(1))
+
+
 @pytest.fixture
 def runs(tmp_path) -> Runs:
     return Runs(tmp_path)
@@ -109,6 +138,8 @@ def test_neither_calls_nor_a_resume_change_what_steps_show(runs, shown):
     [
         [STACKED, "--model.reg_strength=0.1"],
         [STACKED, "--model.network=test_measures_of_steps.Tied"],
+        [STACKED, "--model.network=test_measures_of_steps.BiasBeside"],
+        [STACKED, "--model.network=test_measures_of_steps.PositionsFirst"],
         ["--model.engine=loop"],
         [STACKED, "--ensemble=[{seed_everything: [3, 0]}]"],
     ],

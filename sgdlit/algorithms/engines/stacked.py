@@ -23,6 +23,7 @@ from sgdlit.objectives.layer_factors import (
     Factors,
     NoPlainLayers,
     check_factors,
+    check_first,
     factors_in_order,
     linear_layers,
     recorded,
@@ -157,10 +158,12 @@ class StackedEngine(Engine):
         try:
             with recorded(self.layers, len(inputs)) as found, torch.enable_grad():
                 gradient = modified_gradient(costs, values, inputs, targets, None).gradient
-            by_name = dict(zip(self.names, gradient, strict=True))
-            for name, (layer, a, delta) in self._by_layer(factors_in_order(self.layers, *found)).items():
-                if layer.weight.requires_grad:
-                    check_factors(a, delta, by_name[f"{name}.weight" if name else "weight"])
+            with torch.enable_grad():
+                alone = modified_gradient(costs, values, inputs[:1], targets[:1], None).gradient
+            trained = [p for p in self.first.network.parameters() if p.requires_grad]
+            factors = self._by_layer(factors_in_order(self.layers, *found))
+            check_factors(factors.values(), dict(zip(trained, gradient, strict=True)))
+            check_first(factors.values(), dict(zip(trained, alone, strict=True)), 1 / len(inputs))
         except NoPlainLayers:
             return False
         return True
