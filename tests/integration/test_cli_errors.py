@@ -221,6 +221,18 @@ def test_impossible_combination(arguments, capsys):
     assert all(part in text for part in IMPOSSIBLE[arguments]), text
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("key", ["--data.dtype", "--ensemble"])
+def test_examples_of_float64_need_a_network_of_float64(precision, key, capsys):
+    given = [key, "float64" if key == "--data.dtype" else "[{data.dtype: [float32, float64]}]"]
+    given += ["--data.steps", 4, "--trainer.precision", precision]
+    text = refused(capsys, "--config", "teachers/mlp_classification", *given)
+    assert text.startswith(f"data.dtype: float64 is not possible with trainer.precision: {precision}, in")
+    assert "MLP does not take it" in text
+    assert "allowed: float32, or trainer.precision: 64-true" in text
+    assert ("member 1 of the ensemble: data.dtype: float64" in text) == (key == "--ensemble")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
