@@ -7,6 +7,8 @@ by ``sgdlit.training.joining``; what is written and said about a run is the busi
 
 import importlib
 import re
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
@@ -19,6 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from sgdlit.cli import reporting
 from sgdlit.cli.run_options import Parser, add_options, configs_first, import_classes
@@ -180,10 +183,15 @@ class RunCLI(LightningCLI):
 
             points = joining.points_of(config)
         seed_initialisation(config)
+        callbacks = config.trainer.callbacks
         try:
+            if isinstance(callbacks, Namespace):  # what one alone refuses jsonargparse hides behind "no list"
+                config.trainer.callbacks = [callbacks]
             super().instantiate_classes()
         except Exception as error:
             raise self._explain(error) from error
+        finally:
+            config.trainer.callbacks = callbacks
         if config.ensemble:
             mixing = self.config_init[self.subcommand].mixing
             self.model, self.datamodule = joining.build(config, points, self._explain, mixing)
@@ -203,6 +211,7 @@ class RunCLI(LightningCLI):
         config = self.config_init[self.subcommand].trainer
         given = config.callbacks or []
         given = given if isinstance(given, list) else [given]
+        _refuse_two_of_one_name(given)
         own: list[Callback] = [DivergenceGuard()]
         own_bar = any(isinstance(callback, ProgressBar) for callback in given)
         if config.enable_progress_bar is not False and not own_bar:
@@ -372,6 +381,16 @@ def _spell_out_enums(callbacks: Any) -> None:
         for name, value in arguments.items():
             if isinstance(value, Enum) and isinstance(value, str):
                 arguments[name] = value.value
+
+
+def _refuse_two_of_one_name(callbacks: Sequence[Callback]) -> None:
+    """A checkpoint keeps the states of callbacks by name; Lightning's words name no key."""
+    keeps = [one for one in callbacks if is_overridden("state_dict", one, Callback)]
+    for name, count in Counter(one.state_key for one in keeps).items():
+        if count > 1:
+            cls = next(type(one) for one in keeps if one.state_key == name).__name__
+            way_out = "one Measures, with all measures" if cls == "Measures" else f"one {cls}"
+            raise UserError(f"trainer.callbacks: {cls} stands there {count} times; allowed: {way_out}")
 
 
 def _processes(trainer: Namespace) -> int:

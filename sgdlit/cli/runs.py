@@ -95,7 +95,9 @@ def _row(run: Run, folder: str) -> dict[str, str]:
 
 
 def _best(run: Run) -> str:
-    """The first thing that a run reached; of an ensemble, its range over the members."""
+    """The first thing that a run reached; of an ensemble, its range over the members, once they ended."""
+    if not run.alone and "members" not in run.status:
+        return f"{run.count} members"
     reached = [member.reached for member in run.members] if not run.alone or run.members else []
     name = next((name for each in reached for name in each), None)
     values = [each[name] for each in reached if name in each]

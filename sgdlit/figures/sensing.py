@@ -125,4 +125,5 @@ def _over_samples(columns: "Columns", name: str) -> "tuple[Sequence[float], np.n
 
 
 def _count(columns: "Columns") -> int:
-    return sum(name.startswith(_VALUE) for name in columns)
+    """How many singular values were measured; the members of an ensemble share the columns of the largest."""
+    return sum(name.startswith(_VALUE) and len(steps) > 0 for name, (steps, _) in columns.items())

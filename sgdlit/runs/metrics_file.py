@@ -5,9 +5,9 @@ import hashlib
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from io import StringIO
+from io import FileIO, StringIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
@@ -32,9 +32,8 @@ class MetricsFile(Logger):
         self.columns, self.rows = ["step"], 0
         self._before = ""  # digest of all rows but the last
         self._last: Mapping[str, Any] = {}
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None  # without a buffer, so that what could not be written is nowhere
         self._added: dict[str, float] = {}  # the last row, where it was added
-        self._last_size = 0  # its bytes, at the end of the file
         if self.path.exists():
             self._keep(keep)
 
@@ -57,8 +56,9 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": step, **{k: v if isinstance(v, int) else float(v) for k, v in metrics.items()}}
-        self._before = digest_of([self._last], self._before)
+        before = digest_of([self._last], self._before)
         self._write(row)
+        self._before = before
         self.rows += 1
         self._added = {}
 
@@ -70,27 +70,28 @@ class MetricsFile(Logger):
             self.log_metrics(metrics, step)
             self._added = {"step": step, **metrics}
             return
-        table = self._file or self._open_again()
-        table.truncate(table.seek(0, os.SEEK_END) - self._last_size)
-        self._added = {**last, **metrics}
-        self._write(self._added)
+        row = {**last, **metrics}
+        self._write(row, in_place_of_last=True)
+        self._added = row
 
-    def _write(self, row: dict[str, Any]) -> None:
-        """At the end of the file."""
+    def _write(self, row: dict[str, Any], in_place_of_last: bool = False) -> None:
+        """At the end of the file, which stays as it was where there is no room."""
         new = [name for name in row if name not in self.columns]
         table = self._file
         if new or table is None:
             self.columns += new
             table = self._open_again()
-        line = StringIO()
-        csv.DictWriter(line, self.columns, lineterminator="\n").writerow(row)
         try:
-            table.write(line.getvalue())
-            table.flush()
+            _put(table, self._line(row), self._line(self._last) if in_place_of_last else b"")
         except OSError as error:
             why = f"row of step {row['step']} not written ({error.strerror})"
             raise OSError(error.errno, why, str(self.path)) from error
-        self._last, self._last_size = row, len(line.getvalue().encode())
+        self._last = row
+
+    def _line(self, row: Mapping[str, Any]) -> bytes:
+        line = StringIO()
+        csv.DictWriter(line, self.columns, lineterminator="\n").writerow(row)
+        return line.getvalue().encode("utf-8")
 
     @rank_zero_only
     def keep_through_a_loss_of_power(self) -> None:
@@ -103,11 +104,12 @@ class MetricsFile(Logger):
         """What a checkpoint keeps of the rows, to know them again: see :func:`check_table`."""
         return {"digest": self._before, "last": fields_of(self._last)}
 
-    def _open_again(self) -> TextIO:
+    def _open_again(self) -> FileIO:
         """Write the table with its present columns, and go on at its end."""
         self._close()
         write_table(self.path, read_table(self.path) if self.path.exists() else [], self.columns)
-        self._file = self.path.open("a", newline="")
+        self._file = FileIO(self.path, "r+")
+        self._file.seek(0, os.SEEK_END)
         return self._file
 
     def _close(self) -> None:
@@ -128,6 +130,21 @@ class MetricsFile(Logger):
         self.rows = len(rows)
         self._before, self._last = digest_of(rows[:-1]), rows[-1] if rows else {}
         write_table(self.path, rows, self.columns)
+
+
+def _put(table: FileIO, line: bytes, last: bytes) -> None:
+    """Write a line in the place of the last, or after it where ``last`` is empty; all of it, or nothing."""
+    if last:
+        table.seek(-len(last), os.SEEK_CUR)
+    written = 0
+    try:
+        while written < len(line):
+            written += table.write(line[written:])
+    except OSError:
+        table.seek(-written, os.SEEK_CUR)
+        table.write(last)
+        table.truncate()
+        raise
 
 
 def fields_of(row: Mapping[str, Any]) -> dict[str, str]:

@@ -91,7 +91,9 @@ def _check_engine_on_data(training: "Training", trainer: Trainer, datamodule: An
 
 def _check_member(member: Member, trainer: Any, datamodule: Any) -> None:
     if isinstance(datamodule, KeyedData):
-        _check_example(member, *datamodule.example())
+        inputs, targets = datamodule.example()
+        _check_example(member, inputs, targets)
+        _check_dtype(member, trainer, inputs)
     limit, micro = trainer.limit_train_batches, trainer.accumulate_grad_batches
     if isinstance(limit, int) and limit % micro:
         raise UserError(
@@ -248,6 +250,28 @@ def _check_example(member: Member, inputs: Tensor, targets: Tensor) -> None:
         raise UserError(f"model.loss, model.network: {error}") from error
     if member.transform is not None:
         member.transform.check(outputs, targets)
+
+
+def _check_dtype(member: Member, trainer: Any, inputs: Tensor) -> None:
+    """One example of float64, as the precision leaves it, through a network that takes its shape."""
+    network, plugin = member.network, trainer.precision_plugin
+    taken = plugin.convert_input(inputs)
+    dtype = next((p.dtype for p in network.parameters()), taken.dtype)
+    if taken.dtype != torch.float64 or dtype == torch.float64 or trainer.precision == "64-true":
+        return
+    training = network.training
+    try:
+        with torch.no_grad(), _nothing_compiled(), plugin.forward_context():
+            network.eval()
+            member.outputs(taken)
+    except RuntimeError as error:
+        raise UserError(
+            f"data.dtype: float64 is not possible with trainer.precision: {trainer.precision}, in which "
+            f"{type(network).__name__} does not take it ({error}); allowed: float32, or "
+            "trainer.precision: 64-true"
+        ) from error
+    finally:
+        network.train(training)
 
 
 def _check_metrics(metrics: Metrics, member: Member, datamodule: Any) -> None:

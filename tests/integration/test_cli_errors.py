@@ -210,6 +210,7 @@ IMPOSSIBLE = {
     "--trainer.callbacks StopAtTarget --trainer.callbacks.at_least 1 --trainer.callbacks.metric test/acc": (
         "StopAtTarget.metric: 'test/acc' is never logged",
     ),
+    "--trainer.callbacks Measures": ("Measures.measures: none; allowed: one or more of", "--measures NAMES"),
     "--trainer.callbacks LogSpacedValidation": ("needs trainer.check_val_every_n_epoch: null",),
     "--model.optimizer LBFGS": ("model.optimizer: LBFGS needs several losses per step",),
 }
@@ -219,6 +220,27 @@ IMPOSSIBLE = {
 def test_impossible_combination(arguments, capsys):
     text = refused(capsys, "--config", "cifar.yaml", *arguments.split())
     assert all(part in text for part in IMPOSSIBLE[arguments]), text
+
+
+def test_one_callback_takes_all_measures(capsys):
+    of = "{class_path: Measures, init_args: {measures: [%s]}}"
+    Path("two.yaml").write_text(f"trainer: {{callbacks: [{of % 'Sharpness'}, {of % 'Trace'}]}}\n")
+    text = refused(capsys, "--config", "cifar.yaml", "--config", "two.yaml")
+    assert text == (
+        "trainer.callbacks: Measures stands there 2 times; allowed: one Measures, with all measures"
+    )
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("key", ["--data.dtype", "--ensemble"])
+def test_examples_of_float64_need_a_network_of_float64(precision, key, capsys):
+    given = [key, "float64" if key == "--data.dtype" else "[{data.dtype: [float32, float64]}]"]
+    given += ["--data.steps", 4, "--trainer.precision", precision]
+    text = refused(capsys, "--config", "teachers/mlp_classification", *given)
+    assert text.startswith(f"data.dtype: float64 is not possible with trainer.precision: {precision}, in")
+    assert "MLP does not take it" in text
+    assert "allowed: float32, or trainer.precision: 64-true" in text
+    assert ("member 1 of the ensemble: data.dtype: float64" in text) == (key == "--ensemble")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import struct
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from sgdlit.foundations.errors import in_words
 from sgdlit.runs.charts import Charts, layout
 
 RECORDED = "--trainer.logger=logging_runs.Recorder"
@@ -287,3 +289,24 @@ def test_events_are_in_the_file_when_a_checkpoint_counts_on_them(tmp_path):
     logger.bring_to_the_file()
     assert charts(folder) == {"a": {0: 1, 1: 2, 2: 3}}
     logger.finalize("success")
+
+
+def test_an_event_file_that_cannot_be_written_is_named(tmp_path):
+    logger = Charts(tmp_path / "run" / "version_0", {})
+    logger.log_metrics({"a": 1.0}, 0)
+    logger.bring_to_the_file()
+    (path,) = (tmp_path / "run" / "version_0").glob("events.*")
+
+    def write() -> None:
+        logger.log_metrics({"a": 2.0}, 1)
+        logger.bring_to_the_file()
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, before[1]))
+    try:
+        with pytest.raises(OSError, match="events not written") as refused:
+            write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert in_words(refused.value) == f"{path}: events not written (File too large)"
+    logger.finalize("failed")

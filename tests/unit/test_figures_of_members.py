@@ -88,6 +88,25 @@ def test_a_spectrum_that_was_reported_once_is_no_panel(tmp_path):
     assert [ax.get_title() for ax in axes] == ["Matrix sensing", ""]  # and the colour bar
 
 
+@pytest.mark.parametrize("ranks", [(1, 2), (2, 1)])
+def test_targets_of_different_ranks_have_as_many_singular_values(tmp_path, ranks):
+    points = [{"data.r": rank} for rank in ranks]
+    rows = []
+    for k, rank in enumerate(ranks):
+        for step in (0, 10):
+            row = {"step": step, "member": k, "sensing/samples": step, "sensing/relative_error": 0.5}
+            for i in range(1, rank + 1):
+                row |= {f"sensing/singular_value_{i}": 3.0, f"sensing/target_singular_value_{i}": 2 * i}
+            rows.append(row)
+    write_members(tmp_path, "finished", 10, [Outcome(point, "finished", 10, {}) for point in points])
+    (tmp_path / CONFIG).write_text(yaml.safe_dump({"ensemble": [{"data.r": list(ranks)}]}))
+    write_table(tmp_path / METRICS, rows)
+    _, right = sensing.draw(load_run(tmp_path)).axes
+    drawn = [(list(line.get_ydata()), line.get_linestyle()) for line in right.lines if len(line.get_xdata())]
+    large = [([1.5, 1.5], "-"), ([0.75, 0.75], "--")]
+    assert drawn[:3] == [found for rank in ranks for found in large[:rank]]
+
+
 def test_a_leap_moves_no_running_median():
     values = np.arange(12.0)
     values[5] = 1e9

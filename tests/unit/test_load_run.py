@@ -1,6 +1,7 @@
 """``load_run`` on folders that are written by hand: values, columns, and what is refused."""
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,30 @@ def test_a_column_that_only_dropped_rows_had_is_dropped_with_them(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,a,b\n1,0.5,\n2,,\n3,,0.25\n")
     assert MetricsFile(tmp_path, keep=2).columns == ["step", "a"]
     assert (tmp_path / "metrics.csv").read_text() == "step,a\n1,0.5\n2,\n"
+
+
+@pytest.mark.parametrize("added", [True, False])
+@pytest.mark.parametrize("room", [0, 3])
+def test_a_row_without_room_leaves_the_table_as_it_was(tmp_path, added, room):
+    from sgdlit.runs.metrics_file import MetricsFile
+
+    path, text = tmp_path / "metrics.csv", "step,a,b\n0,0.125,0.25\n1,0.5,\n"
+    table = MetricsFile(tmp_path)
+    table.log_metrics({"a": 0.125, "b": 0.25}, 0)
+    table.add_metrics({"a": 0.5}, 1)
+    assert path.read_text() == text
+    before, seal = resource.getrlimit(resource.RLIMIT_FSIZE), table.seal
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(text) + room, before[1]))
+    try:
+        with pytest.raises(OSError, match="not written") as refused:
+            (table.add_metrics if added else table.log_metrics)({"b": 1 / 3}, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refused.value.filename == str(path)
+    assert (path.read_text(), table.rows, table.seal) == (text, 2, seal)
+    table.add_metrics({"b": 1 / 3}, 1)  # there is room again
+    table.finalize("success")
+    assert path.read_text() == text[:-1] + f"{1 / 3}\n"
 
 
 ENSEMBLE = "ensemble: [{model.optimizer.lr: [1.0, 2.0]}]\n"

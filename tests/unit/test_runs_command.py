@@ -59,6 +59,14 @@ def test_a_damaged_run_is_listed_as_such(logs, tmp_path, capsys):
     assert "unreadable" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("state", ["running", "failed"])
+def test_an_ensemble_that_has_not_ended_is_listed_with_its_state(logs, tmp_path, state, capsys):
+    (tmp_path / logs[2] / "status.json").write_text(json.dumps({"state": state, "step": 3}))
+    assert main(["runs", "--name", "c/", "--state", state]) == 0
+    _, line = capsys.readouterr().out.splitlines()
+    assert line.split()[:5] == ["c/version_0", state, "3", "2", "members"]
+
+
 def test_what_differs_between_runs_is_shown(logs, capsys):
     assert main(["runs", "compare", logs[0], logs[1]]) == 0
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
