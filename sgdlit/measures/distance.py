@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from sgdlit.measures.mean_gradient import by_layer
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
-from sgdlit.measures.rows import Rows
+from sgdlit.measures.rows import Rows, parameters_as_rows
 
 
 def distance(one: Parameters, other: Parameters) -> float:
@@ -27,7 +27,7 @@ class Distance(Measure):
     needs = ("parameters", "initial_parameters")
 
     def take(self, run: RunAtStep, member: int) -> Values:
-        rows, here = run.parameters_as_rows
+        rows, here = run.once(parameters_as_rows)
         apart = rows.squares(rows.of(run.initial_parameters).sub_(here))
         found = {"measure/distance_from_start": _length(apart.values())}
         for layer, own in by_layer(run.network, apart).items():

@@ -22,7 +22,6 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import ExampleGradients
 from sgdlit.measures.example_sums import ExampleSums
 from sgdlit.measures.mean_gradient import MeanGradient
-from sgdlit.measures.rows import Rows
 from sgdlit.measures.undisturbed import Mode
 from sgdlit.measures.work import Sizes, Works, work_of_needs
 from sgdlit.models.sensing import BilinearForm
@@ -163,12 +162,6 @@ class RunAtStep:
     def parameters(self) -> Parameters:
         """θ, by name, without a graph; not a copy."""
         return {name: p.detach() for name, p in self.network.named_parameters()}
-
-    @cached_property
-    def parameters_as_rows(self) -> tuple[Rows, Tensor]:
-        """θ as rows of numbers, and which they are."""
-        rows = Rows(self.parameters)
-        return rows, rows.of(self.parameters)
 
     @cached_property
     def _mean_gradient(self) -> MeanGradient:

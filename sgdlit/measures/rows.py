@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgdlit.measures.measure import RunAtStep
 from sgdlit.measures.undisturbed import HALF
 
 _WIDTH = 512  # numbers whose products are summed in their own precision
@@ -48,3 +49,9 @@ class Rows:
     def _sums(self, of_rows: Tensor) -> dict[str, float]:
         found = np.add.reduceat(of_rows.double().cpu().numpy(), self._starts)
         return dict(zip(self.numbers, found.tolist(), strict=True))
+
+
+def parameters_as_rows(run: RunAtStep) -> tuple[Rows, Tensor]:
+    """θ as rows of numbers, and which they are; ask for it by ``run.once``."""
+    rows = Rows(run.parameters)
+    return rows, rows.of(run.parameters)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sgdlit.measures.mean_gradient import by_layer
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
-from sgdlit.measures.rows import Rows
+from sgdlit.measures.rows import Rows, parameters_as_rows
 
 
 def update(before: Parameters, after: Parameters) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ class UpdateNorm(Measure):
     def take(self, run: RunAtStep, member: int) -> Values:
         if not run.previous_parameters:
             return {}
-        rows, here = run.parameters_as_rows
+        rows, here = run.once(parameters_as_rows)
         before, *earlier = (rows.of(parameters) for parameters in run.previous_parameters)
         last = here - before
         both = _products(rows, last, before.sub_(earlier[0])) if earlier else {}
