@@ -19,6 +19,7 @@ from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from sgdlit.foundations.errors import in_words
+from sgdlit.runs import event_file
 from sgdlit.runs.charts import Charts, layout
 
 RECORDED = "--trainer.logger=logging_runs.Recorder"
@@ -288,6 +289,17 @@ def test_events_are_in_the_file_when_a_checkpoint_counts_on_them(tmp_path):
         logger.log_metrics({"a": 1.0 + step}, step)
     logger.bring_to_the_file()
     assert charts(folder) == {"a": {0: 1, 1: 2, 2: 3}}
+    logger.finalize("success")
+
+
+def test_an_event_brings_those_before_it_to_the_file_after_a_second(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(event_file.time, "monotonic", lambda: clock[0])
+    logger = Charts(tmp_path / "run" / "version_0", {})
+    for step, now in ((0, 0.0), (1, 0.9), (2, 1.1), (3, 1.2)):
+        clock[0] = now
+        logger.log_metrics({"a": 1.0 + step}, step)
+    assert charts(tmp_path / "run" / "version_0") == {"a": {0: 1, 1: 2, 2: 3}}
     logger.finalize("success")
 
 

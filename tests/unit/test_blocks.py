@@ -88,14 +88,15 @@ class Inside(At):
 
 
 def test_a_call_goes_on_after_what_acts_inside_of_it():
-    callbacks = [Inside(12, 14, 20), At(18), Inside(14)]
+    callbacks = [Inside(12, 14, 17, 20), At(18), Inside(14)]
     run = trainer(10, callbacks=callbacks)
     assert due_steps.steps_until_due(run, due_steps.events(callbacks)) == 8
     block, inside = Block(10, 8, []), due_steps.inside_calls(callbacks)
     assert [(part.start, part.end) for part in block.cut(due_steps.due_in(block, inside))] == [
         (10, 12),
         (12, 14),
-        (14, 18),
+        (14, 17),
+        (17, 18),
     ]
 
 

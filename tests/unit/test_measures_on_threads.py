@@ -2,12 +2,16 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
+from fit_runs import Runs
+from measured_runs import with_measures
 
 from sgdlit.measures.example_gradients import example_gradients
 from sgdlit.measures.products import HessianProducts
 from sgdlit.models import MLP
 from sgdlit.objectives import CrossEntropy
+from sgdlit.training import taking
 
 
 def test_threads_that_look_at_networks_do_not_see_each_other_draw():
@@ -29,3 +33,20 @@ def test_threads_that_look_at_networks_do_not_see_each_other_draw():
         for done in [pool.submit(products), pool.submit(examples)]:
             done.result()
     assert torch.equal(torch.default_generator.get_state(), before)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_members_whose_networks_may_draw_are_measured_one_after_another(tmp_path, monkeypatch, mode):
+    asked = []
+
+    class Watched(taking.SideBySide):
+        def map(self, work, things, at_once=True):
+            asked.append(at_once)
+            return super().map(work, things, at_once)
+
+    monkeypatch.setattr(taking, "SideBySide", Watched)
+    runs = Runs(tmp_path)
+    arguments = with_measures(runs, ["GradientNorm"], mode=mode)
+    seeds = "--ensemble=[{seed_everything: [0, 1]}]"
+    assert runs.fit("run", *arguments, seeds, "--trainer.max_steps=1") == 0
+    assert set(asked) == {mode == "eval"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fake_trainer import attach
 
-from sgdlit.data.batches import Block
+from sgdlit.data.batches import ALIGNMENT, Block
 from sgdlit.data.depletion import Depletion
 from sgdlit.data.finite.shapes import Shapes
 from sgdlit.data.gradient_noise import GradientNoise
@@ -80,6 +80,15 @@ def test_each_example_of_runs_side_by_side_is_drawn_once():
         )
     assert drawn == [16] * 6
     assert not any(own._pages for own in batches), "nothing is kept twice"
+
+
+def test_batches_of_a_page_begin_where_batches_made_alone_do():
+    """Products of matrices round by their place in memory, and calls may be cut anywhere."""
+    members = [XOR(**(SIZES | {"seed": seed, "batch_size": 5}), d=5, i=1, j=2) for seed in range(3)]
+    batches = [member.batches(torch.device("cpu")) for member in members]
+    for inputs, _ in Block(0, 6, batches).steps(slice(0, 3)):
+        assert inputs.numel() * inputs.element_size() % ALIGNMENT != 0, "the next one would not be aligned"
+        assert inputs.data_ptr() % ALIGNMENT == 0
 
 
 def test_threads_do_not_change_the_labels():
