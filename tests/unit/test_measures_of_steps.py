@@ -70,13 +70,13 @@ def runs(tmp_path) -> Runs:
 def shown(monkeypatch) -> list[int]:
     """One entry for each step that showed its values."""
     found: list[int] = []
-    take = MicroBatchNoise.take_of_step
+    take = MicroBatchNoise.take_of_factors
 
     def counted(self, factors, data):
         found.append(len(factors))
         return take(self, factors, data)
 
-    monkeypatch.setattr(MicroBatchNoise, "take_of_step", counted)
+    monkeypatch.setattr(MicroBatchNoise, "take_of_factors", counted)
     return found
 
 
