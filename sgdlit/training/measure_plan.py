@@ -154,14 +154,14 @@ def plan_of(
     shown = _shown(measures, members, data[0], engine) if shows else None
     some = _sizes(view, members[0], data[0], shown)
     free = not any(
-        _work(measures[i], views[i], replace(some, step=step)) for step, those, _ in occasions for i in those
+        _work(measures[i], views[i], _at(some, step)) for step, those, _ in occasions for i in those
     )
     prices = [Prices() if free else prices_of_member(*both) for both in zip(members, data, strict=True)]
     for member, own_data, own_prices in zip(members, data, prices, strict=True):
         kinds[_sizes(view, member, own_data, shown), own_prices] += 1
     for (sizes, of_kind), number in kinds.items():
         for step, those, times in occasions:
-            for i, price in _paid(measures, views, those, replace(sizes, step=step), of_kind):
+            for i, price in _paid(measures, views, those, _at(sizes, step), of_kind):
                 paid[i] += number * times * price
     lines = [
         PlannedMeasure(measure, own, len(when), _looked_at(measure, own, data[0]), price)
@@ -271,6 +271,11 @@ def _outputs(member: Member, data: KeyedData) -> int:
             found = None
         _OUTPUTS[key] = found.numel() if isinstance(found, Tensor) else 1
     return _OUTPUTS[key]
+
+
+def _at(sizes: Sizes, step: int) -> Sizes:
+    """Those at a step; before the first one nothing has been shown."""
+    return replace(sizes, step=step, shown=sizes.shown if step else None)
 
 
 def _looked_at(measure: Measure, view: View, data: KeyedData) -> int:
