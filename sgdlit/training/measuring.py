@@ -277,8 +277,7 @@ class Measures(Callback):
     def before_call(self, module: LightningModule, shows: Callable[[], Kind | None]) -> None:
         wanted = any(measure.found_in_a_step for measure in self.measures)
         alone = not self._runs(module).several  # ranks of an ensemble write their rows together
-        agree = self._taking is not None and self._taking.gradients_agree
-        self.choice.see_steps(shows() if wanted and alone and agree else None)
+        self.choice.see_steps(shows() if wanted and alone else None)
 
     def shown_steps(self, block: Block) -> list[int]:
         return [step for step in self.choice.shown_in(block) if step != self._ended_at]
