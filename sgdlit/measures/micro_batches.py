@@ -100,7 +100,8 @@ def noise_of_first(
 
     What is left for the second part is h₂ = (Bh̄ − bh₁)/(B − b), so that the estimates of
     :func:`sgdlit.measures.gradient_noise.noise_of_parts` are Ŝ² = bB/(B − b)·‖h₁ − h̄‖² and
-    Ĝ² = ‖h̄‖² − (1 − B/N)Ŝ²/B. How precise they are hardly depends on b: a small first part costs less.
+    Ĝ² = ‖h̄‖² − (1 − B/N)Ŝ²/B. For normal gradients Ŝ² has the same
+    distribution for every b, ‖n‖² of a normal n with the examples' covariance: a small first part costs less.
 
     Args:
         network: see :func:`noise_of_batch`.
