@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_above_zero, require_counts
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key, normal
 from sgdlit.measures.estimate import Estimate, mean_of
@@ -111,11 +112,8 @@ def worst_case_sharpness(
 
 
 def _checked(batches: Iterable[Batch], radius: float, **counts: int) -> list[Batch]:
-    if not 0 < radius < float("inf"):
-        raise UserError(f"radius: {radius} is not possible; allowed: a positive number")
-    for name, count in counts.items():
-        if count < 1:
-            raise UserError(f"{name}: {count} is not possible; allowed: 1 or more")
+    require_above_zero(radius=radius)
+    require_counts(**counts)
     return gathered(batches)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.philox import Key, derive_key, permutation
 from sgdlit.measures.curvature import CurvatureMeasure
 from sgdlit.measures.estimate import Estimate, mean_of, ratio_of_means
@@ -70,6 +71,7 @@ def drawn_minibatches(batches: Iterable[Batch], size: int, count: int, key: Key)
         count: how many minibatches.
         key: decides them.
     """
+    require_counts(size=size, count=count)
     inputs, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
     for k in range(count):
         chosen = permutation(key, len(inputs), k)[:size].to(inputs.device)

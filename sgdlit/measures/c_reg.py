@@ -65,6 +65,12 @@ def expected_c_reg(
         population: N; infinite for a stream.
     """
     noise = noise_of_parts(norms, torch.ones(len(norms)), squared_norm_of_mean, population)
+    batch_sizes = list(batch_sizes)
+    for size in batch_sizes:
+        if not 1 <= size <= population:
+            raise UserError(
+                f"batch_sizes: {size} is not possible; allowed: 1 to {population:g}, the examples"
+            )
     weights = {size: 1 / size - 1 / population for size in batch_sizes}
     return CRegParts(
         c_reg_of(noise.squared_gradient),

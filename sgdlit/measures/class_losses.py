@@ -9,7 +9,7 @@ from torch import nn
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.from_scripts import LossOfEach, of_each
+from sgdlit.measures.from_scripts import LossOfEach, noticed, of_each
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import preserved
 from sgdlit.measures.work import Sizes, Work, Works
@@ -29,7 +29,7 @@ def class_losses(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch])
     sums: dict[int, float] = defaultdict(float)
     counts: dict[int, int] = defaultdict(int)
     with preserved(network), torch.no_grad():
-        for inputs, targets in batches:
+        for inputs, targets in noticed(batches):
             each = loss.per_example(network(inputs), targets).double()
             for label in targets.unique():
                 own = targets == label

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import each_batch, inner_products
-from sgdlit.measures.from_scripts import LossOfEach
+from sgdlit.measures.from_scripts import LossOfEach, gathered
 from sgdlit.measures.mean_gradient import require_examples
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
@@ -72,7 +73,8 @@ def gradient_gram(network: nn.Module, loss: LossOfEach, batches: Iterable[Batch]
         UserError: what :func:`sgdlit.measures.example_gradients.example_gradients` refuses; more gradients
             than can be held.
     """
-    batches = list(batches)
+    require_counts(repeats=repeats)
+    batches = gathered(batches)
     require_examples(sum(len(inputs) for inputs, _ in batches))
     blocks: list[_Block] = []
     try:

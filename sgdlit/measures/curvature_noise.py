@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.measures.curvature import ProbedMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import Estimate, mean_of, signs
 from sgdlit.measures.example_gradients import refuse_company
@@ -65,6 +66,7 @@ def curvature_noise_of(
     hessian: HessianProducts, loss: LossOfEach, probes: int = 12, seed: int = 0, step: int = 0
 ) -> CurvatureNoise:
     """The same, of products with a Hessian."""
+    require_counts(probes=probes)
     loss = of_each(loss)
     refuse_coupled_examples(hessian.network)
     with preserved(hessian.network) as network:

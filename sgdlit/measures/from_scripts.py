@@ -1,7 +1,7 @@
 """Losses and loaders as people have them, for functions that are called in a script."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType
 
 from torch import Tensor
@@ -112,7 +112,16 @@ def _name(function: LossOfEach) -> str:
 
 
 def noticed(batches: Iterable[Batch]) -> Iterable[Batch]:
-    """The batches as they are. Of a loader that shuffles it is said, once, what that means for measures."""
+    """The batches as they are. Of a loader that shuffles it is said, once, what that means for measures.
+
+    Raises:
+        UserError: one batch, or one tensor, stands there in place of several batches.
+    """
+    if isinstance(batches, Tensor) or (
+        isinstance(batches, Sequence) and any(isinstance(part, Tensor) for part in batches)
+    ):
+        what = "a tensor" if isinstance(batches, Tensor) else f"a {type(batches).__name__} of tensors"
+        raise UserError(f"batches: {what} is not possible; allowed: [(inputs, targets)], a list of pairs")
     shuffles = isinstance(batches, DataLoader) and isinstance(batches.sampler, RandomSampler)
     if isinstance(batches, DataLoader) and shuffles and batches not in _noticed:
         _noticed.add(batches)

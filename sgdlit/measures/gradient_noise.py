@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_population, require_shares, require_some
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
 from sgdlit.measures.example_gradients import example_gradients
 from sgdlit.measures.from_scripts import LossOfEach, gathered, of_each
@@ -52,6 +53,8 @@ def noise_of_parts(
     """
     sizes = torch.as_tensor(sizes, dtype=torch.float64, device=squared_norms.device)
     examples = float(sizes.sum())
+    require_some("squared_norms", squared_norms, 2)
+    require_population(population, examples)
     between = float((sizes * squared_norms.double()).sum()) - examples * squared_norm_of_mean
     trace = between / (len(sizes) - 1)
     return Noise(trace, squared_norm_of_mean - (1 - examples / population) * trace / examples)
@@ -72,6 +75,8 @@ def noise_of_examples(
         population: N, see :func:`noise_of_parts`.
         level: coverage.
     """
+    require_some("norms", norms, 3)
+    require_shares(level=level)
     n, norms, products = len(norms), norms.double().cpu(), products.double().cpu()
     found = noise_of_parts(norms, torch.ones(n), squared_norm_of_mean, population)
     # The same of the n − 1 examples that each leaves.

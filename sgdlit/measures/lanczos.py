@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgdlit.foundations.arguments import require_counts, require_not_negative
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key, normal
 from sgdlit.measures.work import DRAWN, Work
@@ -162,6 +163,8 @@ def lanczos(
     Raises:
         UserError: a count that is not possible.
     """
+    require_counts(most=most)
+    require_not_negative(tolerance=tolerance)
     if not 1 <= count <= len(start):
         raise UserError(f"count: {count} is not possible; allowed: 1 to {len(start)}, the parameters")
     krylov = Krylov(matrix, start, most)

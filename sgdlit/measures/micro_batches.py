@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.orders import LearnedOrder
+from sgdlit.foundations.arguments import require_population, require_shares
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
 from sgdlit.measures.example_gradients import ExampleGradients, example_gradients, gradients_of_step
@@ -114,6 +115,7 @@ def noise_of_first(
     of_first = gradient_of_batch(network, loss, (inputs, targets))
     apart = torch._foreach_sub([of_first[name] for name in gradient], list(gradient.values()))
     size = len(batch[0])
+    require_population(population, size)
     trace = first * size / (size - first) * squared_norm(dict(zip(gradient, apart, strict=True)))
     return Noise(trace, squared_norm(gradient) - (1 - size / population) * trace / size)
 
@@ -173,6 +175,7 @@ def noise_of_steps(
     Raises:
         UserError: fewer than three blocks.
     """
+    require_shares(level=level)
     pairs = np.stack([np.asarray(traces, np.float64), np.asarray(squares, np.float64)], 1)
     count = len(pairs) // block if block >= 1 else 0
     if count < 3:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.measures.covariance_spectrum import covariance_eigenvalues, gradient_gram, spectrum_of
 from sgdlit.measures.curvature import ProbedMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.curvature_noise import curvature_noise_of
@@ -57,6 +58,7 @@ def noise_alignment(
     Raises:
         UserError: see :func:`sgdlit.measures.covariance_spectrum.gradient_gram`.
     """
+    require_counts(probes=probes)
     loss, batches = of_each(loss), gathered(batches)
     spectrum = covariance_eigenvalues(gradient_gram(network, loss, batches))
     return _of(HessianProducts(network, loss, batches), loss, float(spectrum.norm()), probes, seed, 0)

@@ -67,12 +67,16 @@ def measures_by_name(names: Iterable[str]) -> list[str]:
 def _by_name(name: str) -> str:
     if name in get_args(PresetName) or "." in name:
         return name
-    known = [entry.name for entry in catalogue.entries()]
+    entries = catalogue.entries()
+    known = [entry.name for entry in entries]
     spelled = {_plain(one): one for one in known}
     if _plain(name) in spelled:
         return _path(spelled[_plain(name)])
     allowed = [*get_args(PresetName), *known]
-    near = did_you_mean(_plain(name), [_plain(one) for one in allowed])
+    logs = [entry.name for entry in entries if f"measure/{name}" in entry.logged]
+    near = (
+        f"; did you mean {logs[0]}?" if logs else did_you_mean(_plain(name), [_plain(one) for one in allowed])
+    )
     for one in allowed:
         near = near.replace(f" {_plain(one)}?", f" {one}?")
     raise UserError(with_allowed(f"measures: there is none called {name!r}{near}", allowed))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.philox import derive_key, normal
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, require_positive
 
@@ -23,6 +24,7 @@ def random_projections(parameters: Parameters, count: int = 16, seed: int = 0) -
         count: q.
         seed: of the directions.
     """
+    require_counts(count=count)
     flat = torch.cat([p.detach().reshape(-1) for p in parameters.values()]).double().cpu()
     key = derive_key(seed, "random projections")
     rows = [torch.dot(normal(key, torch.tensor(0), len(flat), k, torch.float64), flat) for k in range(count)]

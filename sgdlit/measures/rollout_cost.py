@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.teachers import LinearTeacher
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 
@@ -16,6 +17,7 @@ def rollout_cost(factor: Tensor, horizon: int = 60) -> Tensor:
 
     Source: Block et al. 2023, arXiv 2310.11428.
     """
+    require_counts(horizon=horizon)
     powers = torch.arange(horizon, device=factor.device)
     return factor.abs().unsqueeze(-1).pow(powers).sum(-1)
 

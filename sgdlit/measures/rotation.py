@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.arguments import require_above_zero, require_not_negative
 from sgdlit.measures.from_scripts import LossOfEach, of_each
 from sgdlit.measures.mean_gradient import trained_parameters
 from sgdlit.measures.measure import Measure, RunAtStep, Values
@@ -47,6 +48,8 @@ def scale_invariant_weights(
         factor: c.
         tolerance: relative.
     """
+    require_above_zero(factor=factor)
+    require_not_negative(tolerance=tolerance)
     loss, (inputs, targets) = of_each(loss), batch
     found = []
     with preserved(network) as looked_at, torch.no_grad():

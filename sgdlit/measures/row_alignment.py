@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.features import activations, last_layer
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
@@ -53,6 +54,7 @@ def row_alignment(rows: Tensor, blocks: Tensor, count: int) -> Tensor:
         blocks: symmetric, ``[..., k, d, d]``.
         count: of the eigenvectors.
     """
+    require_counts(count=count)
     top = torch.linalg.eigh(blocks).eigenvectors[..., -count:]
     along = (top.mT @ rows.unsqueeze(-1)).squeeze(-1)
     return torch.linalg.vector_norm(along, dim=-1) / torch.linalg.vector_norm(rows, dim=-1)

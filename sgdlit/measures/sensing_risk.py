@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from sgdlit.foundations.arguments import require_not_negative
 from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.relative_error import SensingMeasure, length, missed
 
@@ -17,6 +18,7 @@ def sensing_risk(matrix: Tensor, target: Tensor, label_noise: float = 0.0) -> Te
         target: T (d, d).
         label_noise: σ.
     """
+    require_not_negative(label_noise=label_noise)
     return 0.5 * (length(matrix - target).square() + label_noise**2)
 
 

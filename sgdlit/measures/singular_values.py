@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.arguments import require_counts, require_not_negative
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.measures.lanczos import lanczos, start_vector
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
@@ -20,6 +21,7 @@ _SHARE = 16  # so much of it are the values that are few, and the products that 
 
 def singular_values(matrix: Tensor, count: int | None = None) -> Tensor:
     """The ``count`` largest singular values of a matrix (m, n), from the largest down; None for all."""
+    require_counts(count=count)
     exact = matrix if matrix.dtype in (torch.float32, torch.float64) else matrix.float()
     return torch.linalg.svdvals(exact)[:count]
 
@@ -67,6 +69,7 @@ def effective_rank(values: Tensor) -> Tensor:
 
 def numerical_rank(values: Tensor, tolerance: float) -> int:
     """The number of singular values ``[r]`` above ``tolerance`` times the largest."""
+    require_not_negative(tolerance=tolerance)
     return int((values > tolerance * values.max()).sum())
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import mean_of
 from sgdlit.measures.lanczos import Krylov, start_vector, work_of_lanczos
@@ -84,6 +85,7 @@ def spectral_density_of(
     matrix: Products, steps: int = 40, starts: int = 10, seed: int = 0, step: int = 0
 ) -> Spectrum:
     """The same, of products with any second derivative of a network."""
+    require_counts(steps=steps, starts=starts)
     like = matrix.flat(matrix.parameters).detach()
     m = min(steps, matrix.size)
     nodes, weights = np.zeros((starts, m)), np.zeros((starts, m))

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.arguments import require_not_negative
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.models.diagonal import DiagonalLinear
@@ -12,6 +13,7 @@ from sgdlit.models.diagonal import DiagonalLinear
 
 def support_size(coefficients: Tensor, threshold: float = 1e-3) -> int:
     """‖β‖₀ up to a threshold: #{i: |β_i| > τ} of the coefficients β, of any shape."""
+    require_not_negative(threshold=threshold)
     return int((coefficients.detach().abs() > threshold).sum())
 
 

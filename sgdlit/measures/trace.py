@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.measures.curvature import ProbedMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import Estimate, mean_of, signs
 from sgdlit.measures.mean_gradient import by_layer, trained_parameters
@@ -61,6 +62,7 @@ def trace(
 
 def trace_of(matrix: Products, probes: int = 12, seed: int = 0, step: int = 0) -> TraceEstimate:
     """The same, of products with any second derivative of a network."""
+    require_counts(probes=probes)
     like = matrix.flat(matrix.parameters).detach()
     blocks, squares = [], []
     for number in range(probes):

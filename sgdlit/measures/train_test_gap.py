@@ -9,6 +9,7 @@ from torch import nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.arguments import require_population
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.from_scripts import LossOfEach, noticed, of_each
 from sgdlit.measures.mean_gradient import has_examples, require_examples
@@ -71,6 +72,7 @@ def gap_of(
 ) -> Gap:
     """The same from mean, variance and number of the losses of training and of test examples."""
     (here, own, n), (there, other, m) = training, test
+    require_population(population, n)
     error = math.sqrt((1 - n / population) * own / n + other / m)
     gap = there - here
     return Gap(gap, gap - _NORMAL * error, gap + _NORMAL * error)

@@ -78,10 +78,10 @@ class MetricsFile(Logger):
         """At the end of the file, which stays as it was where there is no room."""
         new = [name for name in row if name not in self.columns]
         table = self._file
-        if new or table is None:
-            self.columns += new
-            table = self._open_again()
         try:
+            if new or table is None:
+                self.columns += new
+                table = self._open_again()
             _put(table, self._line(row), self._line(self._last) if in_place_of_last else b"")
         except OSError as error:
             why = f"row of step {row['step']} not written ({error.strerror})"

@@ -90,5 +90,6 @@ def summary(members: Sequence[Outcome]) -> str:
         values = [m.reached[name] for m in others if name in m.reached]
         mean = sum(values) / len(values)
         spread = math.sqrt(sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1))
-        parts.append(f"{name} {mean:.4g} ± {spread:.2g}")
+        among = f"± {spread:.2g}" if len(values) > 1 else "(one member)"
+        parts.append(f"{name} {mean:.4g} {among}")
     return ", ".join(parts)

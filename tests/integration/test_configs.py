@@ -28,13 +28,20 @@ FEWER = ["--data.train_size=2048"]  # than the official files hold
 PICTURES = ["--data.train_size=64", "--data.test_size=20"]
 TWO_SEEDS = ["--ensemble", "[{seed_everything: [0, 1]}]"]
 SMALLER = {
-    "shapes.yaml": [WORLDS],
-    "gsm.yaml": FEWER,
-    "large_batches.yaml": FEWER,
+    "deep_bootstrap/shapes.yaml": [WORLDS],
+    "list/gsm.yaml": FEWER,
+    "list/large_batches.yaml": FEWER,
+    "list/gaussian_clone.yaml": ["--data.batch_size=8"],
     "quick.yaml": PICTURES,
-    "sgd.yaml": TWO_SEEDS,
+    "reference.yaml": ["--data.train_size=640"],
+    "edge_of_stability/adam.yaml": TWO_SEEDS,
+    "edge_of_stability/sgd.yaml": TWO_SEEDS,
+    "noisy_quadratic/noise_scale.yaml": TWO_SEEDS,
+    "paper/f6a_fashion_mlp.yaml": ["--model.network.widths=[784,256,256,256,10]"],
+    "matrix_sensing/transformer.yaml": ["--data.batch_size=16"],
 }
-"""What makes data of a config smaller; 78 000 images of shapes are drawn otherwise."""
+"""What makes a config's step smaller: fewer examples or members, or narrower layers; 78 000 images of shapes
+are drawn otherwise."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +69,7 @@ def test_config_takes_a_step(config, tiny_data, tmp_path, monkeypatch):
     for package in ("dog", "pytorch_optimizer"):  # of the extra "optimizers"
         if f"class_path: {package}." in config.read_text():
             pytest.importorskip(package)
-    smaller = SMALLER.get(config.name, []) if "ensemble" in config.read_text() else []
+    smaller = SMALLER.get(config.relative_to(REPOSITORY / "configs").as_posix(), [])
     assert run([config], tiny_data, *smaller) == 0
     folder = next(tmp_path.glob("logs/*/version_0"))
     assert (folder / "checkpoints" / "resume.ckpt").is_file()

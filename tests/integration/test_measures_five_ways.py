@@ -3,6 +3,7 @@ a kill, and on two ranks (test_measures_two_ranks.py). The truth is always the f
 disturbs."""
 
 import json
+from typing import Any
 
 import pytest
 from fit_runs import PATIENCE, Runs, differences, processes
@@ -24,6 +25,12 @@ SECOND = (
     "projection_3",
 )
 LOOP = ["--model.engine=loop"]  # the one engine whose numbers do not depend on how many members there are
+
+
+def besides(*less: str) -> list[Any]:
+    """All networks, with those marked as slow that hold nothing that another one does not hold too: "wrn" has
+    buffers, "dropout" draws; "mlp" and "transformer" have parameters alone."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in less)) for name in NETWORKS]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +65,7 @@ def test_afterwards(runs, whole, name):
     assert apart(found, whole[name]) == []
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", besides("transformer"))
 def test_as_a_member_of_an_ensemble(runs, whole, name):
     both = ["--ensemble=[{seed_everything: [3, 0]}]", *SNAPSHOTS]
     assert (
@@ -72,7 +79,7 @@ def test_as_a_member_of_an_ensemble(runs, whole, name):
     assert apart(found_before(folder, 0), during(folder, 0)) == []
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", besides("transformer", "mlp"))
 def test_after_a_kill(runs, whole, name):
     """Killed after 5 updates, while those after 4 are what the last checkpoint has."""
     kill = {"steps": [5], "number": 9, "mark": str(runs.folder / f"{name}_mark")}

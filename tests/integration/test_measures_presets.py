@@ -223,7 +223,12 @@ def test_what_is_not_possible_is_said_before_a_folder_is_made(runs, capsys, give
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("sharpnes", "did you mean Sharpness?"), ("ful", "did you mean full?"), ("", "none called ''")],
+    [
+        ("sharpnes", "did you mean Sharpness?"),
+        ("noise_scale", "did you mean GradientNoise?"),  # which logs a value of this name
+        ("ful", "did you mean full?"),
+        ("", "none called ''"),
+    ],
 )
 def test_a_name_that_there_is_not(runs, capsys, name, words):
     assert runs.fit("wrong", "--measures", name) == 2

@@ -14,6 +14,7 @@ for module in pkgutil.iter_modules(room.__path__):
 OPTIMIZERS = sorted(f"{cls.__module__}.{cls.__name__}" for cls in RuleOptimizer.__subclasses__()
                     if cls.__module__.startswith("sgdlit."))  # fmt: skip
 MORE = {"SWATS": ["--model.optimizer.switch_step=9"]}
+STOPS = {"SWATS": [7, 12]}  # before it switches, and after
 TOGETHER = "--ensemble=[{seed_everything: [0, 1]}, {model.optimizer.lr: [0.001, 0.01]}]"
 
 
@@ -25,13 +26,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 KFAC = "sgdlit.algorithms.kfac.KFAC"  # looks into its network, and has no rule for stacked runs
 
 
-def stopped_twice(runs: Runs, tag: str, arguments: list[str]) -> list[str]:
-    """How a run that was stopped at steps 7 and 12, and resumed, differs from the uninterrupted one."""
+def stopped(runs: Runs, tag: str, arguments: list[str], steps: list[int]) -> list[str]:
+    """How a run that was stopped at steps, first at 7, and resumed, differs from the uninterrupted one."""
     assert runs.fit(f"{tag}_straight", *arguments) == 0
-    stop = ["--trainer.callbacks=fit_runs.SignalAt", "--trainer.callbacks.steps=[7, 12]"]
+    stop = ["--trainer.callbacks=fit_runs.SignalAt", f"--trainer.callbacks.steps={steps}"]
     assert runs.fit(f"{tag}_stopped", *arguments, *stop) == 128 + 15
     assert runs.status(f"{tag}_stopped")["step"] == 7
-    assert [runs.resume(f"{tag}_stopped") for _ in range(2)] == [128 + 15, 0]
+    codes = [runs.resume(f"{tag}_stopped") for _ in steps]
+    assert codes == [*[128 + 15] * (len(steps) - 1), 0]
     return run_differences(runs, f"{tag}_straight", f"{tag}_stopped")
 
 
@@ -40,11 +42,11 @@ def stopped_twice(runs: Runs, tag: str, arguments: list[str]) -> list[str]:
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(runs, optimizer, extra):
     name = optimizer.rsplit(".", 1)[1]
     arguments = [f"--model.optimizer={name}", "--model.optimizer.lr=0.01", *MORE.get(name, []), *extra]
-    assert stopped_twice(runs, f"{name}{len(extra)}", arguments) == []
+    assert stopped(runs, f"{name}{len(extra)}", arguments, STOPS.get(name, [7])) == []
 
 
 def test_kfac_goes_on_as_well(runs):
     """Stopped between two updates of its factors, whose inverses are made again."""
     settings = {"lr": 0.01, "momentum": 0.9, "every": 5}
     own = [f"--model.optimizer.{name}={value}" for name, value in settings.items()]
-    assert stopped_twice(runs, "kfac", [f"--model.optimizer={KFAC}", *own]) == []
+    assert stopped(runs, "kfac", [f"--model.optimizer={KFAC}", *own], [7, 12]) == []

@@ -32,7 +32,7 @@ def adam(kind=torch.optim.Adam, **settings):
 
 
 def shapes(seed=0, **values):
-    data = {"train_size": 40, "test_size": 2, "batch_size": 4, "seed": seed, "data_seed": 0}
+    data = {"train_size": 40, "test_size": 2, "batch_size": 4, "seed": seed, "data_seed": 0, "pool": 2}
     return Shapes(**data | values)
 
 
@@ -58,7 +58,7 @@ def vectors(seed=0, **values):
 
 HALF = {"loss": "half_squared_error"}
 MLP_RUN = {"network": lambda: MLP([6, 7, 3])}
-WRN_RUN = {"network": lambda: WideResNet(10, 1)}
+WRN_RUN = {"network": lambda: WideResNet(10, 1, image_size=16)}
 DEEP = {"network": lambda: DeepLinear([6, 5, 5, 4]), **HALF}
 SENSING = {"network": lambda: BilinearForm(DeepLinear([6, 7, 5, 6])), "optimizer": sgd(0.002), **HALF}
 TWO = SENSING | {"network": lambda: BilinearForm(DeepLinear([6, 7, 6]))}

@@ -95,7 +95,7 @@ def test_an_ensemble_has_a_member_column_and_points(folder):
     assert (folder / "members.csv").read_text() == (
         "member,model.optimizer.lr,state,step,test/highest_accuracy\n0,1.0,finished,20,0.5\n1,2.0,diverged,7,\n"
     )
-    assert summary(run.members) == "2 members, 1 diverged, test/highest_accuracy 0.5 ± 0"
+    assert summary(run.members) == "2 members, 1 diverged, test/highest_accuracy 0.5 (one member)"
 
 
 def test_a_run_that_has_only_begun(folder):
@@ -162,6 +162,25 @@ def test_a_column_that_only_dropped_rows_had_is_dropped_with_them(tmp_path):
     (tmp_path / "metrics.csv").write_text("step,a,b\n1,0.5,\n2,,\n3,,0.25\n")
     assert MetricsFile(tmp_path, keep=2).columns == ["step", "a"]
     assert (tmp_path / "metrics.csv").read_text() == "step,a\n1,0.5\n2,\n"
+
+
+def test_a_table_that_gets_a_column_without_room_is_named(tmp_path):
+    from sgdlit.runs.metrics_file import MetricsFile
+
+    table = MetricsFile(tmp_path)
+    table.log_metrics({"a": 0.125}, 0)
+    text, before = table.path.read_text(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(text), before[1]))
+    try:
+        with pytest.raises(OSError, match="row of step 1 not written") as refused:
+            table.log_metrics({"b": 0.25}, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refused.value.filename == str(table.path)
+    assert table.path.read_text() == text
+    table.log_metrics({"b": 0.25}, 1)  # there is room again
+    table.finalize("success")
+    assert table.path.read_text() == "step,a,b\n0,0.125,\n1,,0.25\n"
 
 
 @pytest.mark.parametrize("added", [True, False])

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import sgdlit.measures
 from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.philox import derive_key
 from sgdlit.measures import (
     HessianProducts,
     batch_sharpness,
@@ -138,6 +139,8 @@ def _with_loss(name: str, loss: Any) -> Any:
         "targets": seen[1],
         "optimizer": optimizer,
         "kept": 2,
+        "first": 2,
+        "gradient": {name: torch.zeros_like(p) for name, p in net.named_parameters()},
         "batch_sizes": [4],
         "batch_size": 4,
         "update": torch.ones(sum(p.numel() for p in net.parameters()), dtype=torch.float64),
@@ -198,3 +201,70 @@ def test_the_operator_is_that_of_scipy_too():
     torch.testing.assert_close(hessian @ vectors, dense @ vectors, rtol=1e-10, atol=1e-12)
     (largest,) = scipy.sparse.linalg.eigsh(hessian.to_scipy(), 1, which="LA", return_eigenvectors=False)
     assert largest == pytest.approx(float(torch.linalg.eigvalsh(dense)[-1]), rel=1e-8)
+
+
+NET = nn.Linear(3, 2).double()
+PAIR = (torch.arange(12.0, dtype=torch.float64).reshape(4, 3).sin(), torch.tensor([0, 1, 1, 0]))
+NORMS, MATRIX = torch.tensor([1.0, 2.0, 3.0]), torch.eye(3, dtype=torch.float64)
+ROWS = torch.ones(2, 3), torch.eye(3).expand(2, 3, 3)
+
+
+def of(name: str, **given: Any) -> Any:
+    """A call of a function of the folder with the network, a loss and one batch."""
+    return lambda: getattr(sgdlit.measures, name)(NET, CrossEntropy(), [PAIR], **given)
+
+
+def with_numbers(name: str, *given: Any, **more: Any) -> Any:
+    return lambda: getattr(sgdlit.measures, name)(*given, **more)
+
+
+SENSELESS: dict[str, Any] = {
+    r"population: 3 .* 4 examples .*: 4 or more": of("gradient_noise", population=3),
+    r"population: nan .* 4 or more": of("gradient_noise", population=float("nan")),
+    r"population: 2 .* 4 or more": of("c_reg_parts", batch_sizes=[2], population=2),
+    r"population: 1 .* 4 or more": lambda: train_test_gap(NET, CrossEntropy(), [PAIR], [PAIR], 1),
+    r"population: 1 .* 6 or more": with_numbers("noise_of_parts", NORMS, [2, 2, 2], 1.0, 1),
+    r"batch_sizes: 9 .* 1 to 4": of("c_reg_parts", batch_sizes=[9]),
+    r"batch_sizes: 0 .* 1 to 4": of("c_reg_parts", batch_sizes=[0]),
+    r"squared_norms: 1 are not enough": with_numbers("noise_of_parts", NORMS[:1], [2], 1.0, 9),
+    r"norms: 2 are not": with_numbers("noise_of_examples", NORMS[:2], NORMS[:2], 1.0, 9),
+    r"level: 2 .* below 1": with_numbers("noise_of_examples", NORMS, NORMS, 1.0, 9, level=2),
+    r"level: 0 .* below 1": with_numbers("noise_of_steps", [1.0] * 9, [1.0] * 9, level=0),
+    r"probes: 0 .* 1, 2, 3": of("trace", probes=0),
+    r"probes: 2\.5 ": of("trace", probes=2.5),
+    r"probes: -1 ": of("curvature_noise", probes=-1),
+    r"^probes: 0 ": of("noise_alignment", probes=0),
+    r"steps: 0 ": of("spectral_density", steps=0),
+    r"starts: 0 ": of("spectral_density", starts=0),
+    r"tolerance: -1 .* 0 or more": of("sharpness", tolerance=-1),
+    r"tolerance: nan ": of("gauss_newton_sharpness", tolerance=float("nan")),
+    r"count: 0 .* 1 to 8": of("sharpness", count=0),
+    r"radius: 0 .* positive": of("average_sharpness", radius=0),
+    r"draws: 0 ": of("average_sharpness", draws=0),
+    r"repeats: 0 ": of("gradient_gram", repeats=0),
+    r"factor: 0 ": lambda: sgdlit.measures.scale_invariant_weights(NET, CrossEntropy(), PAIR, factor=0),
+    r"size: 0 ": lambda: list(sgdlit.measures.drawn_minibatches([PAIR], 0, 1, derive_key(0, "of a test"))),
+    r"^count: 0 ": with_numbers("random_projections", {"w": NORMS}, 0),
+    r"horizon: 0 ": with_numbers("rollout_cost", NORMS, 0),
+    r"count: -2 ": with_numbers("row_alignment", *ROWS, -2),
+    r"count: -1 ": with_numbers("singular_values", MATRIX, -1),
+    r"^tolerance: -1 ": with_numbers("numerical_rank", NORMS, -1),
+    r"threshold: -1 ": with_numbers("support_size", NORMS, -1),
+    r"label_noise: -1 ": with_numbers("sensing_risk", MATRIX, MATRIX, -1),
+}
+"""What is said, and the call of which it is said."""
+
+
+@pytest.mark.parametrize("said", SENSELESS)
+def test_numbers_without_sense_are_refused_in_words(said):
+    with pytest.raises(UserError, match=said):
+        SENSELESS[said]()
+
+
+@pytest.mark.parametrize(
+    "name", ["trace", "gradient_noise", "gradient_norm", "example_norms", "class_losses"]
+)
+@pytest.mark.parametrize("batches", [PAIR, list(PAIR), PAIR[0]], ids=["pair", "list", "inputs"])
+def test_one_batch_is_no_list_of_batches(name, batches):
+    with pytest.raises(UserError, match=r"^batches: a .*allowed: \[\(inputs, targets\)\]"):
+        getattr(sgdlit.measures, name)(NET, CrossEntropy(), batches)
