@@ -48,7 +48,7 @@ SMALL_MLP = Case("MLP 768-256x2-10, B=32", lambda: MLP([768, 256, 256, 10]), (3,
 SMALL_WRN = Case("WRN-10-1, B=32", lambda: WideResNet(10, 1), (3, 32, 32), 32, True, 260)
 TINY_MLP = Case("MLP 768-8-10, B=32", lambda: MLP([768, 8, 10]), (3, 16, 16), 32, False, 1500)
 EVERY = 20  # steps between two measures of noise
-_PARTS = "2 parts of half a batch"
+_FIRST = 8  # examples of a part beside the step's own gradient
 _LOOKED_AT = 500  # examples
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -198,15 +198,18 @@ def in_a_run(case: Case, most: float, rounds: int) -> list[Row]:
 
     The limit of those of noise is the step and the arithmetic alone: one gradient, in one pass, of the
     examples that are looked at. Single examples of linear layers need none: the step's own pass shows them.
-    The target is that of the cheapest form.
+    Where the loop takes the steps, these show the gradient of the batch. The target is that of the cheapest
+    form.
     """
-    half, linear = case.batch_size // 2, linear_layers(case.make()) is not None
-    of_parts, of_each = (f"noise of {what}, every {EVERY}th step" for what in (_PARTS, "single examples"))
+    whole, linear = case.batch_size, linear_layers(case.make()) is not None
+    of_part, of_each = (
+        f"noise of {what}, every {EVERY}th step" for what in (f"{_FIRST} examples and all", "single examples")
+    )
     given: dict[str, tuple[list[Measure], int, int]] = {
         "fit without measures": ([], 1, 0),
-        f"noise of 4 parts of a batch, every {EVERY}th step": ([MicroBatchNoise()], EVERY, 2 * half),
-        of_parts: ([MicroBatchNoise(parts=2, batch_size=half)], EVERY, half),
-        of_each: ([MicroBatchNoise(parts=None)], EVERY, 0 if linear else 2 * half),
+        f"noise of 4 parts of a batch, every {EVERY}th step": ([MicroBatchNoise()], EVERY, whole),
+        of_part: ([MicroBatchNoise(parts=2, first=_FIRST)], EVERY, _FIRST + (whole if linear else 0)),
+        of_each: ([MicroBatchNoise(parts=None)], EVERY, 0 if linear else whole),
         "distance and updates, every 10th step": ([Distance(), UpdateNorm()], 10, 0),
     }
     work = {
@@ -215,7 +218,7 @@ def in_a_run(case: Case, most: float, rounds: int) -> list[Row]:
     found = medians(work, rounds)
     rows = relative_to_first(found, f"measures in fit, {case.name}")
     targets = [None, None, None if linear else 1.03, 1.03 if linear else None, most]
-    alone = {examples: seconds_of_gradient(case, examples) for examples in (half, 2 * half)}
+    alone = {examples: seconds_of_gradient(case, examples) for examples in (_FIRST, whole, _FIRST + whole)}
     return [
         row._replace(target=target, limit=rows[0].seconds + alone[seen] / EVERY if seen else None)
         for row, target, (_, _, seen) in zip(rows, targets, given.values(), strict=True)

@@ -22,6 +22,11 @@ def aligned(part: Tensor) -> Tensor:
     return part.clone() if part.numel() * part.element_size() % ALIGNMENT else part
 
 
+def begins_aligned(batch: Batch) -> bool:
+    """Whether the next batch like this one in a stack begins where a batch that is made alone does."""
+    return batch[0].numel() * batch[0].element_size() % ALIGNMENT == 0
+
+
 class Batches(ABC):
     """What each step of a run sees: inputs and targets as a pure function of the step.
 

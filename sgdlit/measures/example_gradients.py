@@ -259,13 +259,13 @@ def _of_linear_layers(found: Mapping[str, Factors], wanted: _Wanted) -> ExampleG
 def inner_products(one: Mapping[str, Factors], other: Mapping[str, Factors]) -> Tensor:
     """∇C_i·∇C_j = Σ_layers (δ_i·ε_j)(a_i·b_j + 1) of examples that have one position: float64 ``[n, n']``."""
     parts = []
-    for name, (layer, *own) in one.items():
-        a, delta = (factor.flatten(0, 1) for factor in own)
+    for name, (layer, a, delta) in one.items():
+        a, delta = a.flatten(0, 1), delta.flatten(0, 1)
         b, epsilon = (a, delta) if other is one else (factor.flatten(0, 1) for factor in other[name][1:])
         product = delta @ epsilon.T
         if layer.weight.requires_grad:
-            of_weight = a @ b.T
-            product *= of_weight if layer.bias is None or not layer.bias.requires_grad else of_weight.add_(1)
+            with_bias = layer.bias is not None and layer.bias.requires_grad
+            product *= torch.addmm(product.new_ones(()), a, b.T) if with_bias else a @ b.T
         parts.append(product)
     return parts[0].double() if len(parts) == 1 else torch.stack(parts).sum(0, dtype=torch.float64)
 

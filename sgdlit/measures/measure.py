@@ -27,6 +27,7 @@ from sgdlit.measures.work import Sizes, Works, work_of_needs
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import Loss
 from sgdlit.objectives.layer_factors import Factors
+from sgdlit.objectives.step_shown import Kind
 
 T = TypeVar("T")
 Values = dict[str, float]
@@ -292,12 +293,21 @@ class Measure(ABC):
         return bool({"example_norms", "example_products"} & set(self.needs))
 
     @property
-    def looks_at_a_step(self) -> bool:
-        """Whether ``take_of_step`` finds the values in a step's own backward pass."""
-        return False
+    def found_in_a_step(self) -> Kind | None:
+        """What a step's own backward pass has to show for the values to be found there; None for never."""
+        return None
 
-    def take_of_step(self, factors: Mapping[str, Factors], data: KeyedData) -> Values:
-        """The values, to the last bit those of ``take``, from what the next step shows.
+    def take_of_gradient(self, run: RunAtStep, gradient: Mapping[str, Tensor]) -> Values:
+        """The values, to the last bit those of ``take``, where the next step shows its ``gradient``.
+
+        Args:
+            run: as the step sees it, with the batch that it sees.
+            gradient: of the mean cost of that batch, by the parameter's name.
+        """
+        return {}
+
+    def take_of_factors(self, factors: Mapping[str, Factors], data: KeyedData) -> Values:
+        """The values, to the last bit those of ``take``, where the next step shows factors.
 
         Args:
             factors: of every layer of the network, by name, of the mean cost of the step's batch.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
@@ -27,6 +27,7 @@ from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
 from sgdlit.objectives.layer_factors import Factors
+from sgdlit.objectives.step_shown import Kind
 
 
 def noise_of_batch(
@@ -36,6 +37,7 @@ def noise_of_batch(
     parts: int | None = 4,
     population: float = math.inf,
     checked: bool = False,
+    first: int | None = None,
 ) -> Noise:
     """Ŝ² and Ĝ² of one batch from the gradients of its parts, see
     :func:`sgdlit.measures.gradient_noise.noise_of_parts`.
@@ -51,6 +53,7 @@ def noise_of_batch(
         parts: c, 2 or more and at most b; they differ by at most one example. None for single examples, for
             which the loss must have values of its own.
         population: N, from which the examples were drawn without replacement.
+        first: examples of the first of two ``parts``, see :func:`noise_of_first`; by default they are equal.
         checked: see :func:`sgdlit.measures.example_gradients.example_gradients`.
 
     Raises:
@@ -64,6 +67,15 @@ def noise_of_batch(
         raise UserError(f"parts: {parts} is not possible for a batch of {len(inputs)}; allowed: 2 or more")
     loss = of_mean(loss)
     refuse_not_finite(network)
+    if first is not None:
+        if parts != 2 or not 0 < first < len(inputs):
+            raise UserError(
+                f"first: {first} is not possible with parts: {parts} of a batch of {len(inputs)}; allowed: 1 "
+                f"to {len(inputs) - 1} with parts: 2"
+            )
+        return noise_of_first(
+            network, loss, batch, first, gradient_of_batch(network, loss, batch), population
+        )
     norms, sizes = [], [len(x) for x in inputs.tensor_split(parts)]
     with preserved(network) as looked_at, torch.enable_grad():
         parameters = trained_parameters(looked_at)
@@ -73,6 +85,45 @@ def noise_of_batch(
             norms.append(squared_norm(dict(zip(parameters, found, strict=True))))
             torch._foreach_add_(list(mean.values()), found, alpha=len(x) / len(inputs))
     return noise_of_parts(torch.tensor(norms, dtype=torch.float64), sizes, squared_norm(mean), population)
+
+
+def noise_of_first(
+    network: nn.Module,
+    loss: MeanLoss,
+    batch: Batch,
+    first: int,
+    gradient: Mapping[str, Tensor],
+    population: float = math.inf,
+) -> Noise:
+    """Ŝ² and Ĝ² of one batch in two parts, from the gradient h₁ of its first b examples and h̄ of all B.
+
+    What is left for the second part is h₂ = (Bh̄ − bh₁)/(B − b), so that the estimates of
+    :func:`sgdlit.measures.gradient_noise.noise_of_parts` are Ŝ² = bB/(B − b)·‖h₁ − h̄‖² and
+    Ĝ² = ‖h̄‖² − (1 − B/N)Ŝ²/B. For normal gradients Ŝ² has the same
+    distribution for every b, ‖n‖² of a normal n with the examples' covariance: a small first part costs less.
+
+    Args:
+        network: see :func:`noise_of_batch`.
+        loss: its mean over a part, or one of each example.
+        batch: inputs ``[B, ...]`` and targets ``[B, ...]``.
+        first: b, above 0 and below B.
+        gradient: h̄, of all B examples, by the parameter's name.
+        population: N, see :func:`noise_of_batch`.
+    """
+    inputs, targets = (part[:first] for part in batch)
+    of_first = gradient_of_batch(network, loss, (inputs, targets))
+    apart = torch._foreach_sub([of_first[name] for name in gradient], list(gradient.values()))
+    size = len(batch[0])
+    trace = first * size / (size - first) * squared_norm(dict(zip(gradient, apart, strict=True)))
+    return Noise(trace, squared_norm(gradient) - (1 - size / population) * trace / size)
+
+
+def gradient_of_batch(network: nn.Module, loss: MeanLoss, batch: Batch) -> dict[str, Tensor]:
+    """The gradient of the mean cost of one batch, by the parameter's name, in the network's precision."""
+    with preserved(network) as looked_at, torch.enable_grad():
+        parameters = trained_parameters(looked_at)
+        cost = of_mean(loss)(outputs_of(looked_at, batch[0]), batch[1]).mean()
+        return dict(zip(parameters, gradient_of(cost, list(parameters.values())), strict=True))
 
 
 def _noise_of_examples(
@@ -144,6 +195,8 @@ class MicroBatchNoise(Measure):
     Args:
         parts: c, in how many parts the batch is cut; None for single examples.
         batch_size: how many of its examples are looked at, the first ones; None for all.
+        first: of two parts of a whole batch, how many examples are in the first one; by default half of them.
+            A step whose own gradient is there leaves only these to look at, see :func:`noise_of_first`.
         cadence: see :class:`Measure`.
     """
 
@@ -152,17 +205,28 @@ class MicroBatchNoise(Measure):
     price = "B, in c passes; of single examples less (linear layers), and nothing where the step shows them"
     logged = ("measure/step_covariance_trace", "measure/step_squared_gradient")
     needs = ("step_batch",)
-    small = ({}, {"parts": 3, "batch_size": 7}, {"parts": None})
+    small = ({}, {"parts": 3, "batch_size": 7}, {"parts": None}, {"parts": 2, "first": 2})
 
-    def __init__(self, parts: int | None = 4, batch_size: int | None = None, **cadence: Any) -> None:
+    def __init__(
+        self,
+        parts: int | None = 4,
+        batch_size: int | None = None,
+        first: int | None = None,
+        **cadence: Any,
+    ) -> None:
         super().__init__(**cadence)
-        require_positive("MicroBatchNoise", parts=parts, batch_size=batch_size)
+        require_positive("MicroBatchNoise", parts=parts, batch_size=batch_size, first=first)
+        if first is not None and (parts != 2 or batch_size is not None):
+            raise UserError(
+                f"MicroBatchNoise.first: {first} is not possible with parts: {parts} and batch_size: "
+                f"{batch_size}; allowed: with parts: 2 of whole batches"
+            )
         if parts is not None and (parts < 2 or (batch_size is not None and batch_size < parts)):
             raise UserError(
                 f"MicroBatchNoise.parts: {parts} is not possible for batch_size: {batch_size}; allowed: 2 to "
                 "batch_size"
             )
-        self.parts, self.batch_size = parts, batch_size
+        self.parts, self.batch_size, self.first = parts, batch_size, first
         self._checked: set[int] = set()  # members whose network was looked at, and was not refused
 
     @property
@@ -181,7 +245,11 @@ class MicroBatchNoise(Measure):
 
     def work(self, sizes: Sizes) -> Works:
         size = min(self.batch_size or sizes.batch_size, sizes.batch_size)
-        if size < (self.parts or 2) or (self.looks_at_a_step and sizes.shown):
+        shown = sizes.shown is not None and sizes.shown == self.found_in_a_step
+        if self.first is not None and self.first < size:
+            whole = {} if shown else {(self, "whole"): Work(gradients=size, together=size)}
+            return whole | {self: Work(gradients=self.first, together=self.first)}
+        if size < self._fewest or shown:
             return {}
         if self.parts is None:
             return {self: Work(work_of_company(size).forwards, example_gradients=size, together=size)}
@@ -189,20 +257,36 @@ class MicroBatchNoise(Measure):
 
     def take(self, run: RunAtStep, member: int) -> Values:
         inputs, targets = (part[: self.batch_size] for part in run.step_batch)
-        if len(inputs) < (self.parts or 2):
+        if len(inputs) < self._fewest:
             return {}
-        checked = member in self._checked
-        population = population_of(run.data)
-        found = noise_of_batch(run.network, run.loss, (inputs, targets), self.parts, population, checked)
+        checked, population = member in self._checked, population_of(run.data)
+        found = noise_of_batch(
+            run.network, run.loss, (inputs, targets), self.parts, population, checked, self.first
+        )
         self._checked.add(member)
         return _values(found)
 
     @property
-    def looks_at_a_step(self) -> bool:
-        return self.parts is None and self.batch_size is None
+    def _fewest(self) -> int:
+        """Examples of the smallest batch that has so many parts."""
+        return (self.parts or 2) if self.first is None else self.first + 1
 
-    def take_of_step(self, factors: Mapping[str, Factors], data: KeyedData) -> Values:
+    @property
+    def found_in_a_step(self) -> Kind | None:
+        if self.first is not None:
+            return "gradient"
+        return "factors" if self.parts is None and self.batch_size is None else None
+
+    def take_of_factors(self, factors: Mapping[str, Factors], data: KeyedData) -> Values:
         return _values(noise_of_step(factors, population_of(data)))
+
+    def take_of_gradient(self, run: RunAtStep, gradient: Mapping[str, Tensor]) -> Values:
+        if self.first is None or len(run.step_batch[0]) < self._fewest:
+            return {}
+        population = population_of(run.data)
+        return _values(
+            noise_of_first(run.network, run.loss, run.step_batch, self.first, gradient, population)
+        )
 
 
 def _values(found: Noise) -> Values:

@@ -8,6 +8,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sgdlit.objectives.step_shown import Kind
+
 
 class Work(NamedTuple):
     """Numbers of passes, each of one example.
@@ -55,7 +57,7 @@ class Sizes:
         matrices: how many of the trained tensors are matrices or convolutions.
         normalized: whether there is BatchNorm.
         outputs: C, of one example.
-        shown: whether a step shows inputs and slopes of all layers, so that what they make costs no pass.
+        shown: what a step shows by itself, so that it costs no pass; None for nothing.
     """
 
     step: int
@@ -68,7 +70,7 @@ class Sizes:
     matrices: int = 0
     normalized: bool = False
     outputs: int = 1
-    shown: bool = False
+    shown: Kind | None = None
 
 
 def work_of_needs(needs: Iterable[str], sizes: Sizes) -> Works:

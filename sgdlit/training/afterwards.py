@@ -144,7 +144,7 @@ class Afterwards:
         members = [self.module.members[k] for k in self.members]
         data = [data_of(self.datamodule)[k] for k in self.members]
         steps = max(self.stored.all[-1], 2)
-        plan = plan_of(self.measures.measures, view, members, data, steps, self.module.engine)
+        plan = plan_of(self.measures.measures, view, members, data, steps, self.module.engine, shows=False)
         return {
             type(line.measure).__name__: line.gradients / line.times / plan.per_step for line in plan.lines
         }

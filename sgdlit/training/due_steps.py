@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import (
 from torch import Tensor
 
 from sgdlit.data.batches import Block
-from sgdlit.objectives.layer_factors import Factors
+from sgdlit.objectives.step_shown import Kind, Shown
 from sgdlit.training.clock import steps_to_lightnings_next
 
 _PER_BATCH = ("on_train_batch_start", "on_train_batch_end")
@@ -45,8 +45,8 @@ class ActsEveryNSteps(Protocol):
 class ActsInsideCalls(SaysWhenDue, Protocol):
     """A callback that acts when it is due also where the call goes on afterwards."""
 
-    def before_call(self, module: LightningModule, shows: Callable[[], bool]) -> None:
-        """A call begins; ``shows`` says whether its steps can show the factors of layers."""
+    def before_call(self, module: LightningModule, shows: Callable[[], Kind | None]) -> None:
+        """A call begins; ``shows`` says what its steps can show."""
 
     def after_steps(
         self, trainer: Trainer, module: LightningModule, costs: Tensor, block: Block, ends_call: bool
@@ -67,11 +67,11 @@ class ActsInsideCalls(SaysWhenDue, Protocol):
     def look(self, step: int, module: LightningModule) -> None:
         """See the parameters after so many updates. The clock and the optimizer are elsewhere."""
 
-    def factor_steps(self, block: Block) -> Collection[int]:
-        """Numbers of updates before steps of a block of which ``see_factors`` is to be told."""
+    def shown_steps(self, block: Block) -> Collection[int]:
+        """Numbers of updates before steps of a block of which ``see_step`` is to be told."""
 
-    def see_factors(self, step: int, module: LightningModule, factors: dict[str, Factors]) -> None:
-        """See what the own backward pass of the step after so many updates shows, by the layer's name."""
+    def see_step(self, step: int, module: LightningModule, shown: Shown) -> None:
+        """See what the own backward pass of the step after so many updates shows."""
 
 
 Event = Callable[[Trainer], int | None]

@@ -16,6 +16,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.measures.measure import OF_EXAMPLES, Measure
 from sgdlit.measures.presets import PresetName, preset
 from sgdlit.measures.undisturbed import refuse_coupled_examples, undisturbed
+from sgdlit.objectives.step_shown import Kind
 from sgdlit.training.measure_views import View
 
 
@@ -97,9 +98,9 @@ class MeasureChoice:
 
     # What steps show by themselves
 
-    def see_steps(self, able: bool) -> None:
-        """From here on, steps show what measures find in their backward passes, if they are ``able`` to."""
-        self._of_steps = [one for one in self.measures if one.looks_at_a_step] if able else []
+    def see_steps(self, kind: Kind | None) -> None:
+        """From here on, steps show this much to the measures that are found in it; None for nothing."""
+        self._of_steps = [one for one in self.measures if kind is not None and one.found_in_a_step == kind]
 
     @property
     def _between_steps(self) -> list[Measure]:

@@ -22,6 +22,7 @@ from sgdlit.measures.prices import Prices, prices_of
 from sgdlit.measures.undisturbed import Mode, has_batchnorm, outputs_of, undisturbed
 from sgdlit.measures.work import Sizes, Works, not_yet_done
 from sgdlit.objectives.layer_factors import linear_layers
+from sgdlit.objectives.step_shown import Kind
 from sgdlit.training.measure_views import Count, View
 
 _COUNTED: dict[str, Prices] = {}  # by what decides them
@@ -116,6 +117,7 @@ def plan_of(
     data: Sequence[KeyedData],
     steps: int,
     engine: EngineName = "auto",
+    shows: bool = True,
 ) -> Plan:
     """The plan of a run.
 
@@ -133,6 +135,7 @@ def plan_of(
         data: of each.
         steps: of the run, 1 or more.
         engine: what takes the steps.
+        shows: whether measures are taken in calls of many steps, which can show what they find.
     """
     views = [view.of(measure) for measure in measures]
     due = [own.steps(steps) for own in views]
@@ -148,17 +151,17 @@ def plan_of(
             together[those] += 1
     occasions = [(step, those, 1) for step, those in early.items()]
     occasions += [(_EARLY, those, times) for those, times in together.items()]
-    shows = len(members) == 1 and engine in ("auto", "stacked", "compiled") and _shows(members[0])
-    some = _sizes(view, members[0], data[0], shows)
+    shown = _shown(measures, members, data[0], engine) if shows else None
+    some = _sizes(view, members[0], data[0], shown)
     free = not any(
-        _work(measures[i], views[i], replace(some, step=step)) for step, those, _ in occasions for i in those
+        _work(measures[i], views[i], _at(some, step)) for step, those, _ in occasions for i in those
     )
     prices = [Prices() if free else prices_of_member(*both) for both in zip(members, data, strict=True)]
     for member, own_data, own_prices in zip(members, data, prices, strict=True):
-        kinds[_sizes(view, member, own_data, shows), own_prices] += 1
+        kinds[_sizes(view, member, own_data, shown), own_prices] += 1
     for (sizes, of_kind), number in kinds.items():
         for step, those, times in occasions:
-            for i, price in _paid(measures, views, those, replace(sizes, step=step), of_kind):
+            for i, price in _paid(measures, views, those, _at(sizes, step), of_kind):
                 paid[i] += number * times * price
     lines = [
         PlannedMeasure(measure, own, len(when), _looked_at(measure, own, data[0]), price)
@@ -222,13 +225,22 @@ def _work(measure: Measure, view: View, sizes: Sizes) -> Works:
     return measure.work(replace(sizes, examples=view.count(sizes.training) or 0))
 
 
-def _shows(member: Member) -> bool:
-    """Whether a step shows what single examples do to each layer, as far as that can be said before."""
+def _shown(
+    measures: Sequence[Measure], members: Sequence[Member], data: KeyedData, engine: EngineName
+) -> Kind | None:
+    """What steps show to measures that ask for it, as far as that can be said before."""
+    asked, member = {measure.found_in_a_step for measure in measures} - {None}, members[0]
+    if not asked or len(members) > 1 or member.is_penalized:
+        return None
+    taker = _engine_of(members, data) if engine == "auto" else engine
     on_host = all(p.device.type == "cpu" for p in member.network.parameters())
-    return on_host and not member.is_penalized and linear_layers(member.network) is not None
+    if taker in ("stacked", "compiled") and on_host and linear_layers(member.network) is not None:
+        return "factors"
+    whole = member.transform is None and member.gradient_factor(data.batch_size) == 1
+    return "gradient" if taker == "loop" and whole else None
 
 
-def _sizes(view: View, member: Member, data: KeyedData, shows: bool) -> Sizes:
+def _sizes(view: View, member: Member, data: KeyedData, shown: Kind | None) -> Sizes:
     """What the work of a measure depends on, at step 0."""
     trained = trained_parameters(member.network).values()
     training = data.training_size
@@ -243,7 +255,7 @@ def _sizes(view: View, member: Member, data: KeyedData, shows: bool) -> Sizes:
         matrices=sum(p.dim() > 1 for p in trained),
         normalized=has_batchnorm(member.network),
         outputs=_outputs(member, data),
-        shown=shows,
+        shown=shown,
     )
 
 
@@ -259,6 +271,11 @@ def _outputs(member: Member, data: KeyedData) -> int:
             found = None
         _OUTPUTS[key] = found.numel() if isinstance(found, Tensor) else 1
     return _OUTPUTS[key]
+
+
+def _at(sizes: Sizes, step: int) -> Sizes:
+    """Those at a step; before the first one nothing has been shown."""
+    return replace(sizes, step=step, shown=sizes.shown if step else None)
 
 
 def _looked_at(measure: Measure, view: View, data: KeyedData) -> int:

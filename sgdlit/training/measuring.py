@@ -1,7 +1,7 @@
 """The one callback that takes measures: at which steps, of which members, on which rank, and logged where."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from sgdlit.measures.presets import PresetName
 from sgdlit.measures.relative_squared_error import squared_sums
 from sgdlit.measures.undisturbed import Mode
 from sgdlit.objectives.layer_factors import Factors
+from sgdlit.objectives.step_shown import Kind, Shown, StepGradient
 from sgdlit.training.arrays_of_run import ArraysOfRun
 from sgdlit.training.clock import planned_steps, step_is_complete
 from sgdlit.training.looked_back import LookedBack
@@ -103,7 +104,7 @@ class Measures(Callback):
         self._own: OwnModule | None = None  # in the place of a module that is no Training
         self._chosen: list[Tensor] = []  # indices of examples, by member
         self.looked_back = LookedBack()
-        self._shown: dict[int, dict[str, Factors]] = {}  # what steps have shown, by updates before
+        self._shown: dict[int, Mapping[str, Factors]] = {}  # what steps have shown, by updates before
         self._taking: Taking | None = None  # once training has begun
 
     @property
@@ -142,8 +143,9 @@ class Measures(Callback):
             self._accept_own(trainer, module)
             return
         self.accept(trainer, module, datamodule)
-        engine = "loop" if module.single_steps is not None else module.engine
-        self._look_ahead(trainer, module.members, data_of(datamodule), engine)
+        shows = module.single_steps is None
+        engine = module.engine if shows else "loop"
+        self._look_ahead(trainer, module.members, data_of(datamodule), engine, shows)
 
     def accept(self, trainer: Trainer | AsOneProcess, module: Training, datamodule: Any) -> None:
         """Leave out what a preset has and cannot be taken of a run, and choose the examples.
@@ -175,6 +177,7 @@ class Measures(Callback):
         members: Sequence[Member],
         data: Sequence[KeyedData],
         engine: EngineName = "loop",
+        shows: bool = False,
     ) -> None:
         """What the measures will cost.
 
@@ -191,7 +194,7 @@ class Measures(Callback):
             return
 
         def again(measures: Sequence[Measure], view: View) -> Plan:
-            return plan_of(measures, view, members, data, int(steps), engine)
+            return plan_of(measures, view, members, data, int(steps), engine, shows)
 
         plan, before = again(self.measures, self.view), self._plan
         self._plan = plan
@@ -271,21 +274,37 @@ class Measures(Callback):
         if step_is_complete(trainer):
             self._measure(trainer, self._runs(pl_module))
 
-    def before_call(self, module: LightningModule, shows: Callable[[], bool]) -> None:
-        wanted = any(measure.looks_at_a_step for measure in self.measures)
+    def before_call(self, module: LightningModule, shows: Callable[[], Kind | None]) -> None:
+        wanted = any(measure.found_in_a_step for measure in self.measures)
         alone = not self._runs(module).several  # ranks of an ensemble write their rows together
-        self.choice.see_steps(wanted and alone and shows())
+        self.choice.see_steps(shows() if wanted and alone else None)
 
-    def factor_steps(self, block: Block) -> list[int]:
+    def shown_steps(self, block: Block) -> list[int]:
         return [step for step in self.choice.shown_in(block) if step != self._ended_at]
 
-    def see_factors(self, step: int, module: LightningModule, factors: dict[str, Factors]) -> None:
-        self._shown[step] = factors
+    def see_step(self, step: int, module: LightningModule, shown: Shown) -> None:
+        assert isinstance(module, Training), "no other module shows any"
+        if isinstance(shown, StepGradient):
+            self._take_of_gradient(step, module, shown)
+            return
+        self._shown[step] = shown
         if len(self._shown) == _SHOWN_AT_ONCE:
-            assert isinstance(module, Training), "no other module shows any"
-            self._take_of_steps(module)
+            self._take_of_factors(module)
 
-    def _take_of_steps(self, module: Training) -> None:
+    def _take_of_gradient(self, step: int, module: Training, shown: StepGradient) -> None:
+        """One row, before the step changes the parameters."""
+        assert self._taking is not None, "on_train_start comes first"
+        self.time.begin("measures", module.device)
+        due = self.choice.of_step(step)
+        self._log_finite(module, step, self._taking.of_gradient(module.trainer, module, step, shown, due))
+        self.time.end()
+
+    def _log_finite(self, module: Training, step: int, row: Row) -> None:
+        (k,) = module.here()
+        if all(map(math.isfinite, row.values())):
+            module.log_rows({k: row}, step=step)
+
+    def _take_of_factors(self, module: Training) -> None:
         """One row for each step that has shown its factors; several at a time take less than one by one."""
         assert self._taking is not None, "on_train_start comes first"
         shown, self._shown = self._shown, {}
@@ -296,10 +315,9 @@ class Measures(Callback):
         rows: dict[int, Row] = {step: {} for step in shown}
         for step, factors in shown.items():
             for measure in self.choice.of_step(step):
-                rows[step] |= measure.take_of_step(factors, data[k])
+                rows[step] |= measure.take_of_factors(factors, data[k])
         for step, row in rows.items():
-            if all(map(math.isfinite, row.values())):
-                module.log_rows({k: row}, step=step)
+            self._log_finite(module, step, row)
         self.time.end()
 
     def after_steps(
@@ -307,7 +325,7 @@ class Measures(Callback):
     ) -> None:
         assert isinstance(module, Training), "no other module takes many steps"
         self._note_block(module, costs, block)
-        self._take_of_steps(module)
+        self._take_of_factors(module)
         if not ends_call:
             self._measure(trainer, module)
 

@@ -33,8 +33,8 @@ from sgdlit.data.members import MembersData, data_of
 from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.console import say
 from sgdlit.objectives import ConstantStrength, ExactPenalty, Objective, Strength, loss_by_name
-from sgdlit.objectives.layer_factors import Factors
 from sgdlit.objectives.penalty import length
+from sgdlit.objectives.step_shown import Shown
 from sgdlit.training import checks, due_steps, rows
 from sgdlit.training.blocks import BlockPlan, StepsPerCall, check_steps_per_call, single_steps_because
 from sgdlit.training.clock import advance_clock, share_clock
@@ -323,7 +323,7 @@ class Training(LightningModule):
             self._log_observation(engines, block)
         inside, found = due_steps.inside_calls(self.trainer.callbacks), []
         for callback in inside:
-            callback.before_call(self, lambda: engines.hands_out_factors(block))
+            callback.before_call(self, lambda: engines.shows(block))
         for part in block.cut(due_steps.due_in(block, inside)):
             found.append(self._take_part(engines, part, inside, part.end == block.end))
         losses = _Losses(*(torch.cat(own) for own in zip(*found, strict=True)))
@@ -341,18 +341,18 @@ class Training(LightningModule):
     ) -> _Losses:
         """The steps of a part of a block, and what callbacks do after them."""
         looks = {callback: callback.looks_at(part) for callback in inside}
-        shown = {callback: callback.factor_steps(part) for callback in inside}
+        shown = {callback: callback.shown_steps(part) for callback in inside}
 
         def look(step: int) -> None:
             for callback in (c for c, steps in looks.items() if step in steps):
                 callback.look(step, self)
 
-        def factors(step: int, found: dict[str, Factors]) -> None:
+        def see(step: int, found: Shown) -> None:
             for callback in (c for c, steps in shown.items() if step in steps):
-                callback.see_factors(step, self, found)
+                callback.see_step(step, self, found)
 
-        steps, factor_steps = ({s for each in c.values() for s in each} for c in (looks, shown))
-        found = engines.run(part, Look(steps, look, factor_steps, factors))
+        steps, shown_steps = ({s for each in c.values() for s in each} for c in (looks, shown))
+        found = engines.run(part, Look(steps, look, shown_steps, see))
         losses = _Losses(self._of_all(found.loss), self._of_all(found.cost))
         advance_clock(self.trainer, len(part), ends_call)
         with self._block_plan.left_out():

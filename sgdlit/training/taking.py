@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -16,7 +16,9 @@ from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess
 from sgdlit.foundations.side_by_side import SideBySide
 from sgdlit.measures.measure import OF_EXAMPLES, OF_PARAMETERS, Examples, Measure, RunAtStep
+from sgdlit.measures.micro_batches import gradient_of_batch
 from sgdlit.measures.undisturbed import Mode, is_finite, undisturbed
+from sgdlit.objectives.step_shown import StepGradient
 from sgdlit.training.arrays_of_run import NamedArrays
 from sgdlit.training.looked_back import LookedBack
 from sgdlit.training.measure_choice import MeasureChoice, needs_of
@@ -50,6 +52,8 @@ class Taking:
     ) -> None:
         self.choice, self.chosen, self.looked_back = choice, chosen, looked_back
         self._seen: dict[int, Batches] = {}  # by steps, of members whose measures look at these
+        self.gradients_agree = True  # whether those of steps are those that measures would find
+        self._compared: set[Mode] = set()
         self.data = [copy.copy(own) for own in data]
         for own in self.data:
             own.trainer = AsOneProcess(trainer)
@@ -95,6 +99,36 @@ class Taking:
                     with _looking_at(run, those, view.mode):
                         compute_what_is_asked(run.network, run.loss, run.examples)
 
+    def of_gradient(
+        self,
+        trainer: Trainer,
+        module: Training,
+        step: int,
+        shown: StepGradient,
+        due: Sequence[Measure],
+    ) -> Row:
+        """What some measures find in the gradient of a step that the only run takes after so many updates.
+
+        The first one is compared with a gradient that is found apart. Where bits differ, as with dropout in
+        the step and none in the measure, measures find their own from there on.
+        """
+        row: Row = {}
+        with torch.inference_mode(False):
+            for view, those, needs in self._groups(due):
+                run = self._run_at_step(trainer, module, 0, needs, view, (step, shown.batch))
+                with _looking_at(run, those, view.mode):
+                    able = _able(run, those)
+                    if able and view.mode not in self._compared:
+                        self._compared.add(view.mode)
+                        self.gradients_agree &= _has_bits_of_one_apart(run, shown.gradient)
+                    for measure in able:
+                        row |= (
+                            measure.take_of_gradient(run, shown.gradient)
+                            if self.gradients_agree
+                            else measure.take(run, 0)
+                        )
+        return row
+
     def _groups(self, due: Sequence[Measure]) -> list[tuple[View, list[Measure], set[str]]]:
         """Measures that are taken together, and what they need."""
         return [(view, those, needs_of(those)) for view, those in self.choice.by_view(due)]
@@ -118,10 +152,14 @@ class Taking:
         k: int,
         needs: set[str],
         view: View,
+        seen: tuple[int, Batch] | None = None,
     ) -> RunAtStep:
-        """Member k as it is, with whole sets of data whatever the number of ranks."""
-        member, step, device = module.members[k], trainer.global_step, module.device
-        data = self.data[k]
+        """Member k as it is, with whole sets of data whatever the number of ranks.
+
+        Inside of a call the number of updates and the next step's batch are those ``seen`` there.
+        """
+        member, device, data = module.members[k], module.device, self.data[k]
+        step = trainer.global_step if seen is None else seen[0]
 
         def batches(split: str, batch_size: int | None) -> Any:
             loader = data.evaluation_loader(split, batch_size)
@@ -138,8 +176,10 @@ class Taking:
             examples = Examples(chosen, len(indices), view.chunk_size, population)
 
         def of_step() -> Batch:
-            seen = self._seen.setdefault(k, data.batches(device))
-            return as_trained(seen.batch(step, slice(0, seen.size(step))), trainer, member)
+            if seen is not None:
+                return seen[1]
+            batches = self._seen.setdefault(k, data.batches(device))
+            return as_trained(batches.batch(step, slice(0, batches.size(step))), trainer, member)
 
         initial = self.looked_back.initial
         return RunAtStep(
@@ -178,6 +218,12 @@ def _looking_at(run: RunAtStep, those: Sequence[Measure], mode: Mode) -> Abstrac
     if OF_PARAMETERS.issuperset(run.needs) and all(measure.needs for measure in those):
         return nullcontext()
     return undisturbed(run.network, mode, run.data.seed, run.step)
+
+
+def _has_bits_of_one_apart(run: RunAtStep, gradient: Mapping[str, Tensor]) -> bool:
+    apart = gradient_of_batch(run.network, run.loss, run.step_batch)
+    pairs = ((apart[name], g) for name, g in gradient.items())
+    return all(own.dtype == g.dtype and torch.equal(own, g) for own, g in pairs)
 
 
 def as_trained(batch: Batch, trainer: Trainer | AsOneProcess, member: Member) -> Batch:

@@ -12,6 +12,7 @@ from sgdlit.algorithms.engines.captured import CapturedStep
 from sgdlit.algorithms.engines.group import likely_engine
 from sgdlit.algorithms.engines.stacked import StackedEngine
 from sgdlit.algorithms.mixing import LocalSGD
+from sgdlit.algorithms.transforms.coordinate_clip import CoordinateClip
 from sgdlit.data.batches import Block
 from sgdlit.data.finite.shapes import Shapes
 from sgdlit.data.sensing import MatrixSensing
@@ -298,15 +299,15 @@ def test_what_takes_a_run_is_known_before_it_begins(name, count):
     assert likely_engine(members, inputs[0], targets[0]) == engines.name
 
 
-@pytest.mark.parametrize("mixes", [False, True])
+@pytest.mark.parametrize(("count", "mixes"), [(1, False), (2, False), (2, True)])
 @pytest.mark.parametrize("engine", ["stacked", "loop", "rank_one"])
-def test_a_look_inside_of_a_block_sees_the_parameters_of_its_step_and_changes_nothing(engine, mixes):
+def test_a_look_inside_of_a_block_sees_the_parameters_of_its_step_and_changes_nothing(engine, count, mixes):
     """Against blocks of one step."""
     run, make = (DEEP, vectors) if engine == "rank_one" else (MLP_RUN, teacher)
-    data = [batches(make(seed)) for seed in range(2)]
+    data = [batches(make(seed)) for seed in range(count)]
 
     def runs():
-        members = [member(seed=seed, optimizer=sgd(0.1), **run) for seed in range(2)]
+        members = [member(seed=seed, optimizer=sgd(0.1), **run) for seed in range(count)]
         return members, EngineGroup(members, engine, machine(), mixing=LocalSGD(every=3) if mixes else None)
 
     (members, engines), seen = runs(), {}
@@ -319,6 +320,48 @@ def test_a_look_inside_of_a_block_sees_the_parameters_of_its_step_and_changes_no
         engines.run(Block(step, 1, data))
         if step + 1 in seen:
             assert all(map(torch.equal, seen[step + 1], [parameters(one) for one in others]))
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.LBFGS])
+def test_the_loop_shows_the_gradient_before_the_update(make):
+    """Against autograd, at the parameters to which blocks of one step lead; LBFGS evaluates several times."""
+    data = [batches(teacher())]
+
+    def run():
+        one = member(optimizer=lambda parameters: make(parameters, lr=0.1), **MLP_RUN)
+        return one, EngineGroup([one], "loop", machine())
+
+    (one, engines), seen = run(), {}
+
+    def look(step, shown):
+        assert step not in seen
+        seen[step] = torch.cat([g.flatten() for g in shown.gradient.values()]), shown.batch[0]
+
+    assert engines.shows(Block(0, 6, data)) == "gradient"
+    engines.run(Block(0, 6, data), Look(shown_steps=(0, 2, 5), shown=look))
+    assert sorted(seen) == [0, 2, 5]
+    one, engines = run()
+    for step in range(6):
+        inputs, targets = next(engines.engines[0].batches(Block(step, 1, data))) if step else (None, None)
+        if step in (2, 5):
+            cost = one.loss(one.network(inputs[0]), targets[0])
+            expected = torch.autograd.grad(cost, list(one.network.parameters()))
+            assert torch.equal(seen[step][0], torch.cat([g.flatten() for g in expected]))
+            assert torch.equal(seen[step][1], inputs[0])
+        engines.run(Block(step, 1, data))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"reg_strength": LinearRampStrength(0.0, 0.1, 5, begin=3)},
+        {"reduction": "sum"},
+        {"transform": CoordinateClip(0.1)},
+    ],
+)
+def test_the_loop_shows_no_gradient_that_is_another(given):
+    engines = EngineGroup([member(**MLP_RUN, **given)], "loop", machine())
+    assert engines.shows(Block(0, 2, [batches(teacher())])) is None
 
 
 def test_groups_of_members_change_nothing():

@@ -26,6 +26,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.measures.curvature import CurvatureMeasure, top_of
 from sgdlit.measures.lanczos import expected_products, work_of_lanczos
 from sgdlit.measures.measure import AtSteps, Examples, LogSpaced, Measure, RunAtStep
+from sgdlit.measures.micro_batches import MicroBatchNoise
 from sgdlit.measures.presets import PRESETS, measures_by_name, preset
 from sgdlit.measures.prices import OPERATION, Pass, Prices, prices_of
 from sgdlit.measures.sharpness import Sharpness
@@ -342,6 +343,20 @@ def test_a_plan_by_hand():
     assert found.table()[1].split() == ["Trace", "every", "10", "steps", "11", "20", in_steps, *in_all]
     args = [Trace(probes=3)], VIEW, *([one] for one in run())
     assert planned_share(*args, 100) == found.share
+
+
+def test_a_gradient_that_the_loop_shows_is_paid_by_nobody():
+    """Of 100 steps the first is measured before any was shown."""
+    (member, data), noise = run(), MicroBatchNoise(parts=2, first=1)
+
+    def paid(**given: Any) -> float:
+        return plan_of([noise], VIEW, [member], [data], 100, **given).lines[0].gradients
+
+    whole, shown = paid(engine="loop", shows=False), paid(engine="loop")
+    assert whole == paid(engine="stacked")
+    times = len(VIEW.steps(100))
+    of_batch = prices().of(Work(gradients=4, together=4), 20, 8)
+    assert whole - shown == pytest.approx((times - 1) * of_batch)
 
 
 def test_two_measures_pay_for_what_they_share_once():

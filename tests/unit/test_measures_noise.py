@@ -37,6 +37,7 @@ from sgdlit.measures import (
     train_test_gap,
 )
 from sgdlit.measures.example_gradients import example_gradients
+from sgdlit.measures.micro_batches import MicroBatchNoise
 from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.objectives import CrossEntropy, HalfSquaredError, loss_by_name
 from sgdlit.objectives.layer_factors import linear_layers
@@ -431,13 +432,29 @@ def test_the_parts_of_a_batch_are_those_of_the_formula(sizes):
     assert tuple(ragged) == pytest.approx(tuple(expected), rel=1e-12)
 
 
-@pytest.mark.parametrize("parts", [2, 3, None])
-def test_the_noise_of_one_batch_is_unbiased(parts):
+def test_a_first_part_and_the_batch_make_the_two_parts():
+    network, x, y, g = least_squares()
+    for first in (1, 2, 5):
+        found = noise_of_batch(network, SQUARED, (x, y), 2, population=9, first=first)
+        sizes = [first, 6 - first]
+        means = torch.stack([part.mean(0) for part in g.split(sizes)])
+        expected = noise_of_parts(means.square().sum(1), sizes, float(g.mean(0).square().sum()), 9)
+        assert tuple(found) == pytest.approx(tuple(expected), rel=1e-11)
+    for parts, first in ((2, 6), (2, 0), (3, 2)):
+        with pytest.raises(UserError, match=f"first: {first} is not possible with parts: {parts}"):
+            noise_of_batch(network, SQUARED, (x, y), parts, first=first)
+    for arguments in ({"parts": 2, "first": 3, "batch_size": 6}, {"first": 3}, {"parts": None, "first": 3}):
+        with pytest.raises(UserError, match=r"MicroBatchNoise\.first: 3 is not possible with parts"):
+            MicroBatchNoise(**arguments)
+
+
+@pytest.mark.parametrize(("parts", "first"), [(2, None), (2, 1), (2, 2), (3, None), (None, None)])
+def test_the_noise_of_one_batch_is_unbiased(parts, first):
     """Over all ordered samples of 3 of 6."""
     network, x, y, g = least_squares()
     chosen = torch.cartesian_prod(*[torch.arange(6)] * 3)
     chosen = chosen[[len(set(row)) == 3 for row in chosen.tolist()]]
-    found = [noise_of_batch(network, SQUARED, (x[s], y[s]), parts, population=6) for s in chosen]
+    found = [noise_of_batch(network, SQUARED, (x[s], y[s]), parts, 6, first=first) for s in chosen]
     mean = torch.tensor(found, dtype=torch.float64).mean(0)
     assert mean[0].item() == pytest.approx(trace(g).item(), rel=1e-11)
     assert mean[1].item() == pytest.approx(g.mean(0).square().sum().item(), rel=1e-11)

@@ -1,5 +1,6 @@
 """Measures that a step's own backward pass shows: to the last bit the numbers of a pass apart."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,9 +12,11 @@ from torch import nn
 from sgdlit.data.grab import GraB
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.micro_batches import MicroBatchNoise
+from sgdlit.measures.work import Sizes
 
 NOISE = [{"class_path": "MicroBatchNoise", "init_args": {"parts": None}}]
 TRACE, SQUARE = "measure/step_covariance_trace", "measure/step_squared_gradient"
+FIRST = [{"class_path": "MicroBatchNoise", "init_args": {"parts": 2, "first": 3}}]
 STACKED = "--model.engine=stacked"
 
 
@@ -70,13 +73,27 @@ def runs(tmp_path) -> Runs:
 def shown(monkeypatch) -> list[int]:
     """One entry for each step that showed its values."""
     found: list[int] = []
-    take = MicroBatchNoise.take_of_step
+    take = MicroBatchNoise.take_of_factors
 
     def counted(self, factors, data):
         found.append(len(factors))
         return take(self, factors, data)
 
-    monkeypatch.setattr(MicroBatchNoise, "take_of_step", counted)
+    monkeypatch.setattr(MicroBatchNoise, "take_of_factors", counted)
+    return found
+
+
+@pytest.fixture
+def gradients(monkeypatch) -> list[int]:
+    """One entry for each step whose gradient showed its values."""
+    found: list[int] = []
+    take = MicroBatchNoise.take_of_gradient
+
+    def counted(self, run, gradient):
+        found.append(run.step)
+        return take(self, run, gradient)
+
+    monkeypatch.setattr(MicroBatchNoise, "take_of_gradient", counted)
     return found
 
 
@@ -100,6 +117,28 @@ def test_steps_show_the_noise_of_their_batches(runs, shown):
         of_mean = found[step, SQUARE] + (1 - 10 / 60) * found[step, TRACE] / 10
         assert of_mean == pytest.approx(norm**2, rel=1e-4)
     noise(runs, "plain", STACKED, "--trainer.log_every_n_steps=4", every=100)
+    for part in ("state_dict", "optimizer_states", "global_step"):
+        assert not differences(runs.checkpoint("run")[part], runs.checkpoint("plain")[part])
+
+
+def test_steps_of_the_loop_show_their_gradients(runs, gradients):
+    """The same against passes apart, of a network with convolutions."""
+    network = "--model.network=measured_runs.OnSmallPictures"
+    arguments = [*with_measures(runs, FIRST, every_n_steps=2), network, "--trainer.log_every_n_steps=2"]
+    assert runs.fit("run", *arguments, "--trainer.max_steps=6", *SNAPSHOTS) == 0
+    found = during(runs.path("run"))
+    assert sorted({step for step, _ in found}) == [0, 2, 4, 6]
+    assert gradients == [2, 4]  # before the first step and after the last one it finds its own
+    again = afterwards(runs.path("run"), measures=FIRST)
+    assert {step for step, _ in again} == {0, 4, 6}
+    assert apart(again, {key: value for key, value in found.items() if key[0] != 2}) == []
+    norms = {int(row["step"]): float(row["train/gradient_norm"]) for row in runs.rows("run")
+             if row["train/gradient_norm"]}  # fmt: skip
+    for step, norm in norms.items():
+        of_mean = found[step, SQUARE] + (1 - 10 / 60) * found[step, TRACE] / 10
+        assert of_mean == pytest.approx(norm**2, rel=1e-4)
+    arguments = [*with_measures(runs, FIRST, every_n_steps=100), network, "--trainer.log_every_n_steps=2"]
+    assert runs.fit("plain", *arguments, "--trainer.max_steps=6") == 0
     for part in ("state_dict", "optimizer_states", "global_step"):
         assert not differences(runs.checkpoint("run")[part], runs.checkpoint("plain")[part])
 
@@ -156,6 +195,44 @@ def test_where_steps_do_not_show_it_a_pass_apart_finds_the_noise(runs, shown, mo
 
 
 @pytest.mark.slow
+def test_neither_calls_nor_a_resume_change_what_gradients_show(runs, gradients):
+    given = [*with_measures(runs, FIRST, every_n_steps=4), "--model.engine=loop"]
+    assert runs.fit("whole", *given, "--trainer.max_steps=20") == 0
+    whole = during(runs.path("whole"))
+    assert gradients == [4, 8, 12, 16]
+    assert runs.fit("short", *given, "--trainer.max_steps=20", "--model.steps_per_call=3") == 0
+    assert during(runs.path("short")) == whole
+    del gradients[:]
+    assert runs.fit("part", *given, "--trainer.max_steps=12") == 0
+    assert runs.resume("part", "--trainer.max_steps=20") == 0
+    assert gradients == [4, 8, 16]
+    assert during(runs.path("part")) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--model.reg_strength=0.1"],
+        ["--model.reduction=sum"],
+        ["--model.network=measured_runs.Dropping"],
+        ["--ensemble=[{seed_everything: [3, 0]}]"],
+        [STACKED],
+    ],
+)
+def test_where_no_gradient_is_shown_the_measure_finds_its_own(runs, gradients, more):
+    member = 1 if "ensemble" in more[-1] else None
+    arguments = [*with_measures(runs, FIRST, every_n_steps=2), "--model.engine=loop", *more]
+    assert runs.fit("run", *arguments, "--trainer.max_steps=9", *SNAPSHOTS) == 0
+    found = during(runs.path("run"), member)
+    assert sorted({step for step, _ in found}) == [0, 2, 4, 6, 8, 9]
+    assert not gradients
+    again = afterwards(runs.path("run"), measures=FIRST, member=member)
+    kept = {step for step, _ in again}
+    assert apart(again, {key: value for key, value in found.items() if key[0] in kept}) == []
+
+
+@pytest.mark.slow
 def test_a_run_that_diverges_shows_no_noise_that_is_not_finite(runs, shown):
     found = noise(runs, "run", STACKED, "--model.optimizer.lr=1e30", every=1)
     assert found
@@ -165,3 +242,13 @@ def test_a_run_that_diverges_shows_no_noise_that_is_not_finite(runs, shown):
 def test_an_order_that_learns_has_no_next_batch_to_look_at():
     with pytest.raises(UserError, match="MicroBatchNoise: GraB follows from the gradients"):
         MicroBatchNoise().check(nn.Linear(1, 1), SimpleNamespace(order=GraB()))
+
+
+def test_a_shown_gradient_leaves_the_first_part_to_pay():
+    noise = MicroBatchNoise(parts=2, first=8)
+    paid = {}
+    for shown in (None, "factors", "gradient"):
+        sizes = Sizes(1, 500, 500, batch_size=32, training=500, test=0, parameters=10, shown=shown)
+        paid[shown] = sum(work.gradients for work in noise.work(sizes).values())
+    assert paid == {None: 40, "factors": 40, "gradient": 8}
+    assert MicroBatchNoise(parts=2, first=8).work(replace(sizes, batch_size=8)) == {}

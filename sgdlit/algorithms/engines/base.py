@@ -13,8 +13,8 @@ from sgdlit.algorithms.member import Member
 from sgdlit.algorithms.network_draws import draws_of_step
 from sgdlit.data.batches import Batch, Block
 from sgdlit.objectives import frozen_statistics
-from sgdlit.objectives.layer_factors import Factors
 from sgdlit.objectives.penalty import length
+from sgdlit.objectives.step_shown import Kind, Shown
 
 
 class Precision(Protocol):
@@ -68,15 +68,14 @@ class Look(NamedTuple):
     Attributes:
         steps: numbers of updates after which ``call`` is called.
         call: with that number; it sees the parameters, and no more.
-        factor_steps: numbers of updates before steps that ``factors`` looks at, where the engines hand these
-            out.
-        factors: called with that number and what the step's own backward pass shows, by the layer's name.
+        shown_steps: numbers of updates before steps that ``shown`` looks at, where the engines show any.
+        shown: called with that number and what the step's own backward pass shows.
     """
 
     steps: Collection[int] = ()
     call: Callable[[int], None] = lambda _: None
-    factor_steps: Collection[int] = ()
-    factors: Callable[[int, dict[str, Factors]], None] = lambda *_: None
+    shown_steps: Collection[int] = ()
+    shown: Callable[[int, Shown], None] = lambda *_: None
 
 
 NO_LOOK = Look()
@@ -114,9 +113,9 @@ class Engine(ABC):
     def run(self, block: Block) -> Losses:
         """Update the parameters ``len(block)`` times."""
 
-    def hands_out_factors(self, block: Block) -> bool:
-        """Whether its steps, from those of a block on, can show inputs and slopes of all layers."""
-        return False
+    def shows(self, block: Block) -> Kind | None:
+        """What its steps, from those of a block on, can show."""
+        return None
 
     def run_looking(self, block: Block, look: Look) -> Losses:
         """As ``run``, with a look after some of the updates: here, the block is cut there."""

@@ -24,6 +24,7 @@ from sgdlit.data.batches import Block
 from sgdlit.foundations import native
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.side_by_side import SideBySide
+from sgdlit.objectives.step_shown import Kind
 
 if TYPE_CHECKING:
     from sgdlit.algorithms.mixing import Mixing
@@ -125,7 +126,7 @@ class EngineGroup:
             mixing.begin(networks)
             ends = {*mixing.due_in(block), *look.steps}
             return in_parts(block, ends, self._run, look, lambda step: mixing.after(step, networks))
-        if not look.steps and not look.factor_steps:
+        if not look.steps and not look.shown_steps:
             return self._run(block)
         self._side_by_side(block)  # chooses the engines
         if len(self.engines) == 1:
@@ -140,10 +141,11 @@ class EngineGroup:
         parts = side_by_side.map(lambda engine: engine.run(block), self.engines, at_once)
         return Losses(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
-    def hands_out_factors(self, block: Block) -> bool:
-        """Whether ``Look.factors`` is called, from a block on."""
+    def shows(self, block: Block) -> Kind | None:
+        """What ``Look.shown`` is called with, from a block on; None where it is not."""
         self._side_by_side(block)
-        return self.mixing is None and len(self.engines) == 1 and self.engines[0].hands_out_factors(block)
+        alone = self.mixing is None and len(self.engines) == 1
+        return self.engines[0].shows(block) if alone else None
 
     def observe(self, block: Block) -> Observation:
         """What the members are like before the block: ``[members]`` each."""

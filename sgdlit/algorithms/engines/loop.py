@@ -1,35 +1,62 @@
 """The plain loop: one run, step by step, with its own network, objective and optimizer, whatever they are."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from sgdlit.algorithms.engines.base import Engine, Losses
-from sgdlit.data.batches import Block
+from sgdlit.algorithms.engines.base import NO_LOOK, Engine, Look, Losses
+from sgdlit.data.batches import Block, begins_aligned
+from sgdlit.objectives.step_shown import Kind, StepGradient
 
 
 class LoopEngine(Engine):
     """Takes the steps of one run as a PyTorch loop by hand would."""
 
     draws = True
+    _shows: Kind | None = None
+    _is_asked = False  # whether anybody has asked what it shows
 
     def run(self, block: Block) -> Losses:
-        steps = enumerate(self.batches(block), block.start)
-        costs, losses = zip(*(self.step(step, *batch) for step, batch in steps), strict=True)
+        return self.run_looking(block, NO_LOOK)
+
+    def run_looking(self, block: Block, look: Look) -> Losses:
+        found = []
+        for step, batch in enumerate(self.batches(block), block.start):
+            found.append(self.step(step, *batch, look.shown if step in look.shown_steps else None))
+            if step + 1 in look.steps:
+                look.call(step + 1)
         self.members[0].optimizer.zero_grad()  # a run that waits for its turn needs no gradient
+        costs, losses = zip(*found, strict=True)
         return Losses(torch.stack(costs).unsqueeze(1), torch.stack(losses).unsqueeze(1))
 
-    def step(self, step: int, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """One update; C and the modified loss before it."""
+    def step(
+        self,
+        step: int,
+        inputs: Tensor,
+        targets: Tensor,
+        shown: Callable[[int, StepGradient], None] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One update; C and the modified loss before it.
+
+        Args:
+            step: updates made.
+            inputs: ``[1, B, ...]``.
+            targets: ``[1, B, ...]``.
+            shown: called with ``step`` and the gradient at the parameters before the update.
+        """
         member = self.members[0]
         inputs, targets = member.in_memory_format(inputs[0]), targets[0]
         optimizer = member.optimizer
-        found = []
+        found: list[tuple[Tensor, Tensor]] = []
 
         def closure() -> Tensor:
             optimizer.zero_grad()
             evaluation = member.evaluate(inputs, targets, step)
             loss = member.gradient_factor(len(inputs)) * evaluation.loss
             loss.backward()
+            if shown is not None and not found:
+                shown(step, StepGradient(self._gradient(), (inputs, targets)))
             found.append((evaluation.cost, evaluation.loss.detach()))
             return loss
 
@@ -38,3 +65,16 @@ class LoopEngine(Engine):
         if member.scheduler is not None:
             member.scheduler.step()
         return found[0]
+
+    def _gradient(self) -> dict[str, Tensor]:
+        trained = ((n, p) for n, p in self.members[0].network.named_parameters() if p.requires_grad)
+        return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in trained}
+
+    def shows(self, block: Block) -> Kind | None:
+        """The gradient, where it is that of the mean cost: nothing is added to it or done to it."""
+        if not self._is_asked:
+            member, size = self.members[0], block.members[0].batch_size
+            plain = not member.is_penalized and member.transform is None and member.gradient_factor(size) == 1
+            self._shows = "gradient" if plain and begins_aligned(next(self.batches(block.first))) else None
+            self._is_asked = True
+        return self._shows

@@ -18,7 +18,7 @@ from sgdlit.algorithms.engines.base import NO_LOOK, Engine, Look, Losses, Machin
 from sgdlit.algorithms.engines.captured import CapturedStep
 from sgdlit.algorithms.engines.recording import contiguous_products, updates_by_products
 from sgdlit.algorithms.member import Member
-from sgdlit.data.batches import ALIGNMENT, Batch, Block
+from sgdlit.data.batches import Batch, Block, begins_aligned
 from sgdlit.objectives.layer_factors import (
     Factors,
     NoPlainLayers,
@@ -29,6 +29,7 @@ from sgdlit.objectives.layer_factors import (
     recorded,
 )
 from sgdlit.objectives.penalty import costs_of, modified_gradient, modified_value, squared_lengths
+from sgdlit.objectives.step_shown import Kind
 
 Step = Callable[..., tuple[Tensor, ...]]
 """(parameters, rest, state, inputs, targets, hyperparameters) -> (C, modified loss), and factors of layers.
@@ -88,11 +89,11 @@ class StackedEngine(Engine):
             steps = zip(self.batches(block), hyperparameters, penalized, strict=True)
             for step, (batch, own, is_penalized) in enumerate(steps, block.start + 1):
                 values = (self.parameters, self.rest, self.state, *batch, own)
-                shows = step - 1 in look.factor_steps
+                shows = step - 1 in look.shown_steps
                 cost, loss, *factors = self.play(is_penalized, batch, values, shows)(*values)
                 found.append((cost, loss))
                 if shows:
-                    look.factors(step - 1, self._by_layer(factors))
+                    look.shown(step - 1, self._by_layer(factors))
                 if step in look.steps:
                     look.call(step)
         rules.write_step(self.rule, [member.optimizer for member in self.members], block.end)
@@ -134,21 +135,25 @@ class StackedEngine(Engine):
         penalized = (table[:, self.hyperparameter_names.index("reg_strength")] > 0).any(1).tolist()
         return (table if self.stacked else table[..., 0]).to(self.parameters[0]), penalized
 
-    def hands_out_factors(self, block: Block) -> bool:
-        """Where all that is trained are linear layers of one run, and no step is penalized.
+    def shows(self, block: Block) -> Kind | None:
+        """Factors, where all that is trained are linear layers of one run, and no step is penalized.
 
         Batches begin at multiples of 64 bytes, as one that is made alone does: products round by their place.
         """
         if self._shows is None:
             each = [member.next_hyperparameters(self.rule, block.start) for member in self.members]
             (own, _), batch = self.table(each), next(self.batches(block))
-            aligned = batch[0].numel() * batch[0].element_size() % ALIGNMENT == 0
-            fit = bool(self.layers) and aligned and not self.first.is_penalized and self._explain(*batch)
+            fit = (
+                bool(self.layers)
+                and begins_aligned(batch)
+                and not self.first.is_penalized
+                and self._explain(*batch)
+            )
             if fit:
                 values = (self.parameters, self.rest, self.state, *batch, own[0])
                 self.play(False, batch, values, shows=True)  # is recorded here
             self._shows = fit
-        return self._shows
+        return "factors" if self._shows else None
 
     def _explain(self, inputs: Tensor, targets: Tensor) -> bool:
         """Whether the gradient of a batch is what the factors of the layers make of it."""
