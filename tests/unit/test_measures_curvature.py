@@ -432,6 +432,20 @@ def test_a_warm_start_needs_fewer_products_and_does_not_miss_what_has_grown():
     assert lanczos(crossed, warm, 2).values.tolist() == pytest.approx([12, 10], rel=2e-3)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_an_eigenvalue_that_the_start_hardly_sees_is_not_missed(count):
+    """The last of them, close to the one that follows; the start has a tenth and a hundredth of its share."""
+    spectrum = [10.0, 8.0, 7.0, 6.9, *torch.linspace(-1, 5, 196).tolist()]
+    matrix = symmetric(spectrum)
+    last = torch.linalg.eigh(matrix)[1][:, -count]
+    for seed in range(5):
+        random = start_vector(matrix[0], seed, "test", 0)
+        for share in (0.1, 0.01):
+            found = lanczos(matrix, random - (1 - share) * torch.dot(random, last) * last, count)
+            assert found.converged
+            assert found.values.tolist() == pytest.approx(spectrum[:count], rel=1e-3)
+
+
 def test_one_eigenvalue_starts_the_same_whatever_an_earlier_step_found():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(64, 4, generator=generator, dtype=torch.float64)
