@@ -18,7 +18,8 @@ from sgdlit.foundations.philox import derive_key, normal
 from sgdlit.measures.work import DRAWN, Work
 
 _ROOM = 16  # vectors that memory is taken for at a time
-_OF_FOLLOWING = 5e-3  # of λ_k, the error of what follows it from which on it is taken to be known
+_OF_FOLLOWING = (2e-2, 5e-3)
+"""Of λ_k, the error of what follows it with which that is taken to be known: of one value, of several."""
 
 
 class Matrix(Protocol):
@@ -148,10 +149,10 @@ def lanczos(
     """The ``count`` largest eigenvalues of a symmetric matrix A ``[P, P]`` (largest, not of largest size).
 
     It ends when min(r, r²/g) ≤ tolerance·|θ| for each of them, with θ the Ritz value, r its residual and g
-    its distance from the nearest other one, at least r; or when the space is invariant. Of several values the
-    one that follows them has to be known too, to the larger of the tolerance and 0.5 % of the last: while
-    it still rises, it can be an eigenvalue that belongs among them and that the start hardly sees. That makes
-    misses rarer and excludes none; one value has no such check.
+    its distance from the nearest other one, at least r; or when the space is invariant. The value that
+    follows has to be known too, to 0.5 % of the last of several and to 2 % of one alone, or to the tolerance
+    where that is more: while it still rises, it can be an eigenvalue that belongs among them and that the
+    start hardly sees. That makes misses rarer and excludes none.
 
     Cost: one product each step, and 4·P·m operations for m vectors; memory P·m.
     Source: Golub & Van Loan, Matrix computations, 10.1–10.3; Parlett, The symmetric eigenvalue problem, 11.7.
@@ -183,8 +184,8 @@ def lanczos(
         top = slice(-1, -count - 1, -1)
         errors, rounding = _errors(values, residuals), 1e-14 * krylov.scale
         fine = bool((errors[top] <= tolerance * np.abs(values[top]) + rounding).all())
-        if count > 1 and len(krylov) > count:
-            known = max(tolerance, _OF_FOLLOWING) * abs(values[-count])
+        if len(krylov) > count:
+            known = max(tolerance, _OF_FOLLOWING[count > 1]) * abs(values[-count])
             fine = fine and bool(errors[-count - 1] <= known + rounding)
         converged = fine and (len(krylov) > count or krylov.ended)
         if converged or krylov.ended or len(krylov) >= most:
@@ -221,7 +222,7 @@ def expected_products(count: int, tolerance: float = 1e-3, size: int | None = No
         tolerance: relative, of each.
         size: P; no more are needed.
     """
-    found = (4.95 if count == 1 else 8.6 + 2.1 * count) + max(0.0, math.log10(1e-3 / tolerance))
+    found = (5.8 if count == 1 else 8.6 + 2.1 * count) + max(0.0, math.log10(1e-3 / tolerance))
     return found if size is None else min(found, float(size))
 
 

@@ -32,7 +32,7 @@ def sharpness(
     They are the largest, not those of largest size; the smallest Ritz value stands beside them. Those of few
     examples are too large in expectation, since λ₁ is a convex function of the Hessian.
 
-    Cost: about 7 products of three, then two gradients of every example for k = 1, 20 for k = 5.
+    Cost: about 8 products of three, then two gradients of every example for k = 1, 19 for k = 5.
     Source: Cohen et al. 2021, 2103.00065; for the algorithm :func:`sgdlit.measures.lanczos.lanczos`.
 
     Args:
@@ -77,7 +77,7 @@ class Sharpness(CurvatureMeasure):
 
     formula = "λ₁ = max vᵀHv/‖v‖², further eigenvalues; ε(λ₁ + weight decay) against 2 and its like"
     answers = "how sharp is the loss, and how close is the step to the edge of stability"
-    price = "(1 + 2 m) n, with about 7 products m for one eigenvalue, 20 for five"
+    price = "(1 + 2 m) n, with about 6 products m for one eigenvalue, 19 for five"
     logged = (
         "measure/sharpness",
         "measure/sharpness_K",
