@@ -133,7 +133,7 @@ def test_a_resumed_run_goes_on_with_the_state_of_dog(runs):
     assert runs.rows("dog") == runs.rows("dog_broken")
 
 
-@pytest.mark.parametrize("grid", [[], [GRID]])
+@pytest.mark.parametrize("grid", [[], pytest.param([GRID], marks=pytest.mark.slow)])
 def test_evaluations_at_log_spaced_steps(runs, grid):
     name = f"spaced_{len(grid)}"
     assert runs.fit(name, *LOG_SPACED, "--trainer.max_steps=30", *grid) == 0

@@ -28,8 +28,8 @@ LOOP = ["--model.engine=loop"]  # the one engine whose numbers do not depend on 
 
 
 def besides(*less: str) -> list[Any]:
-    """All networks, with those marked as slow that hold nothing that another one does not hold too: "wrn" has
-    buffers, "dropout" draws; "mlp" and "transformer" have parameters alone."""
+    """All networks, with those marked as slow that keep nothing that another one does not keep too: "dropout"
+    draws, and the loop takes its members, as those of "wrn"; "mlp" and "transformer" have parameters alone."""
     return [pytest.param(name, marks=[pytest.mark.slow] * (name in less)) for name in NETWORKS]
 
 
@@ -65,7 +65,7 @@ def test_afterwards(runs, whole, name):
     assert apart(found, whole[name]) == []
 
 
-@pytest.mark.parametrize("name", besides("transformer"))
+@pytest.mark.parametrize("name", besides("transformer", "wrn"))
 def test_as_a_member_of_an_ensemble(runs, whole, name):
     both = ["--ensemble=[{seed_everything: [3, 0]}]", *SNAPSHOTS]
     assert (

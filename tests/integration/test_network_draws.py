@@ -76,7 +76,14 @@ def test_every_generator_follows_from_the_seed_inside_and_goes_on_outside():
     assert np.random.get_state()[1].tolist() == before
 
 
-@pytest.mark.parametrize("own", [DROPOUT, COIN, NUMPY], ids=["torch", "python", "numpy"])
+SOURCES = [
+    pytest.param(DROPOUT, id="torch"),
+    pytest.param(COIN, id="python", marks=pytest.mark.slow),  # numpy's generator is kept in the same way
+    pytest.param(NUMPY, id="numpy"),
+]
+
+
+@pytest.mark.parametrize("own", SOURCES)
 @pytest.mark.parametrize(
     "single_steps", [[], ["--trainer.accumulate_grad_batches=2"]], ids=["blocks", "lightning"]
 )
@@ -91,7 +98,7 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(runs, own, single_steps):
     assert run_differences(runs, f"{name}_stopped", name) == []
 
 
-@pytest.mark.parametrize("own", [DROPOUT, COIN, NUMPY], ids=["torch", "python", "numpy"])
+@pytest.mark.parametrize("own", SOURCES)
 def test_neither_cadence_nor_calls_nor_other_members_change_it(runs, own):
     name = f"same{own[0].split('.')[-1]}"
     assert runs.fit(name, *own) == 0

@@ -77,7 +77,7 @@ def test_what_is_not_possible_is_refused():
     network, batches = quadratic()
     with pytest.raises(UserError, match="radius: 0 is not possible"):
         average_sharpness(network, OUTPUT, batches, 0)
-    with pytest.raises(UserError, match="draws: 0 is not possible; allowed: 1 or more"):
+    with pytest.raises(UserError, match="draws: 0 is not possible; allowed: 1, 2, 3 and so on"):
         average_sharpness(network, OUTPUT, batches, draws=0)
     with pytest.raises(UserError, match="steps: 0 is not possible"):
         worst_case_sharpness(network, OUTPUT, batches, steps=0)
