@@ -29,7 +29,7 @@ LOOP = ["--model.engine=loop"]  # the one engine whose numbers do not depend on 
 
 def besides(*less: str) -> list[Any]:
     """All networks, with those marked as slow that keep nothing that another one does not keep too: "dropout"
-    draws, and the loop takes its members, as those of "wrn"; "mlp" and "transformer" have parameters alone."""
+    draws, and the loop takes its members as those of "wrn"; "mlp" and "transformer" keep parameters alone."""
     return [pytest.param(name, marks=[pytest.mark.slow] * (name in less)) for name in NETWORKS]
 
 

@@ -39,7 +39,7 @@ def stopped(runs: Runs, tag: str, arguments: list[str], steps: list[int]) -> lis
 
 
 def alone_and_together() -> list[Any]:
-    """Each optimizer alone, and of two members, of which SWATS with the most state stands for all by default."""
+    """Each optimizer alone, and of two members, of which SWATS, with most state, is the default."""
     stacked = [TOGETHER, "--model.engine=stacked"]
     pairs: list[Any] = []
     for optimizer in OPTIMIZERS:
