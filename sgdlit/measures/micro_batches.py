@@ -242,6 +242,13 @@ class MicroBatchNoise(Measure):
                 f"MicroBatchNoise: {type(data.order).__name__} follows from the gradients that were seen, so "
                 "that the next step's batch is no function of the step; allowed: another order"
             )
+        seen = min(self.batch_size or data.batch_size, data.batch_size)
+        if seen < self._fewest:
+            name, value = ("first", self.first) if self.first is not None else ("parts", self.parts)
+            raise UserError(
+                f"MicroBatchNoise.{name}: {value} is not possible for {seen} examples of a batch of "
+                f"{data.batch_size}; allowed: batches of {self._fewest} or more"
+            )
 
     def begin(self, members: int, device: torch.device) -> None:
         self._checked.clear()

@@ -244,6 +244,18 @@ def test_an_order_that_learns_has_no_next_batch_to_look_at():
         MicroBatchNoise().check(nn.Linear(1, 1), SimpleNamespace(order=GraB()))
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"parts": 2, "first": 8}, r"first: 8 is not possible for 8 examples .*: batches of 9 or more"),
+        ({"parts": 9}, r"parts: 9 is not possible for 8 examples of a batch of 8; allowed: batches of 9"),
+    ],
+)
+def test_a_batch_that_has_not_so_many_parts_is_refused(given, words):
+    with pytest.raises(UserError, match=rf"MicroBatchNoise\.{words}"):
+        MicroBatchNoise(**given).check(nn.Linear(1, 1), SimpleNamespace(order=None, batch_size=8))
+
+
 def test_a_shown_gradient_leaves_the_first_part_to_pay():
     noise = MicroBatchNoise(parts=2, first=8)
     paid = {}
