@@ -104,7 +104,8 @@ def noise_of_first(
     distribution for every b, ‖n‖² of a normal n with the examples' covariance: a small first part costs less.
 
     Args:
-        network: see :func:`noise_of_batch`.
+        network: see :func:`noise_of_batch`. BatchNorm that takes the statistics of the batch, as in mode
+            ``train``, makes h₁ the gradient of another function than h̄, and the estimates meaningless.
         loss: its mean over a part, or one of each example.
         batch: inputs ``[B, ...]`` and targets ``[B, ...]``.
         first: b, above 0 and below B.

@@ -103,6 +103,15 @@ def noise(runs: Runs, name: str, *more: str, every: int = 4, steps: int = 20) ->
     return during(runs.path(name))
 
 
+def hold_to_the_logged_norms(runs: Runs, found: dict) -> None:
+    """Of 10 of 60 examples ‖ĝ‖² = Ĝ² + (1 − 10/60)Ŝ²/10."""
+    norms = {int(row["step"]): float(row["train/gradient_norm"]) for row in runs.rows("run")
+             if row["train/gradient_norm"]}  # fmt: skip
+    for step, norm in norms.items():
+        of_mean = found[step, SQUARE] + (1 - 10 / 60) * found[step, TRACE] / 10
+        assert of_mean == pytest.approx(norm**2, rel=1e-4)
+
+
 def test_steps_show_the_noise_of_their_batches(runs, shown):
     """Against a pass of its own, afterwards; against ‖ĝ‖² as the run logs it; and the run does not notice."""
     found = noise(runs, "run", STACKED, "--trainer.log_every_n_steps=4", *SNAPSHOTS)
@@ -111,11 +120,7 @@ def test_steps_show_the_noise_of_their_batches(runs, shown):
     again = afterwards(runs.path("run"), measures=NOISE)
     assert {step for step, _ in again} == {0, 4, 8, 16, 20}
     assert apart(again, {key: value for key, value in found.items() if key[0] != 12}) == []
-    norms = {int(row["step"]): float(row["train/gradient_norm"]) for row in runs.rows("run")
-             if row["train/gradient_norm"]}  # fmt: skip
-    for step, norm in norms.items():
-        of_mean = found[step, SQUARE] + (1 - 10 / 60) * found[step, TRACE] / 10
-        assert of_mean == pytest.approx(norm**2, rel=1e-4)
+    hold_to_the_logged_norms(runs, found)
     noise(runs, "plain", STACKED, "--trainer.log_every_n_steps=4", every=100)
     for part in ("state_dict", "optimizer_states", "global_step"):
         assert not differences(runs.checkpoint("run")[part], runs.checkpoint("plain")[part])
@@ -132,11 +137,7 @@ def test_steps_of_the_loop_show_their_gradients(runs, gradients):
     again = afterwards(runs.path("run"), measures=FIRST)
     assert {step for step, _ in again} == {0, 4, 6}
     assert apart(again, {key: value for key, value in found.items() if key[0] != 2}) == []
-    norms = {int(row["step"]): float(row["train/gradient_norm"]) for row in runs.rows("run")
-             if row["train/gradient_norm"]}  # fmt: skip
-    for step, norm in norms.items():
-        of_mean = found[step, SQUARE] + (1 - 10 / 60) * found[step, TRACE] / 10
-        assert of_mean == pytest.approx(norm**2, rel=1e-4)
+    hold_to_the_logged_norms(runs, found)
     arguments = [*with_measures(runs, FIRST, every_n_steps=100), network, "--trainer.log_every_n_steps=2"]
     assert runs.fit("plain", *arguments, "--trainer.max_steps=6") == 0
     for part in ("state_dict", "optimizer_states", "global_step"):
