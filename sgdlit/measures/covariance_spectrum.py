@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.example_gradients import each_batch, inner_products
+from sgdlit.measures.example_gradients import each_batch
 from sgdlit.measures.from_scripts import LossOfEach, gathered
 from sgdlit.measures.mean_gradient import require_examples
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
+from sgdlit.objectives.factor_products import inner_products
 from sgdlit.objectives.layer_factors import Factors, NoPlainLayers
 
 _NUMBERS = 2**28  # of gradients that are held

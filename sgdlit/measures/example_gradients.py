@@ -34,6 +34,7 @@ from sgdlit.measures.undisturbed import (
     refuse_not_finite,
 )
 from sgdlit.objectives import Loss
+from sgdlit.objectives.factor_products import norms_of_batch, squares_of
 from sgdlit.objectives.layer_factors import (
     Factors,
     NoPlainLayers,
@@ -232,49 +233,19 @@ def _factors_of(
     return found
 
 
-def gradients_of_step(factors: Mapping[str, Factors]) -> ExampleGradients:
-    """‖∇C_i‖² of the examples of a step, and that of their mean, from what its own backward pass shows."""
-    return _of_linear_layers(factors, _Wanted(None, True))
-
-
 def _of_linear_layers(found: Mapping[str, Factors], wanted: _Wanted) -> ExampleGradients:
     """From the factors of all layers."""
+    if wanted.of_mean and wanted.direction is None:
+        norms = norms_of_batch(found)
+        return ExampleGradients(norms.squared_norms, None, float(norms.of_mean))
     first = next(iter(found.values())).inputs
-    if wanted.of_mean and wanted.direction is None and _are_few(found):
-        gram = inner_products(found, found)
-        return ExampleGradients(gram.diagonal() * len(first) ** 2, None, float(gram.sum()))
     squares = torch.zeros(len(first), dtype=torch.float64, device=first.device)
     products = torch.zeros_like(squares)
     for name, (layer, a, delta) in found.items():
-        squares += _squares(layer, a, delta)
+        squares += squares_of(layer, a, delta)
         if wanted.direction is not None:
             products += _products(layer, name, a, delta, wanted.direction)
-    of_mean = None
-    if wanted.of_mean:
-        of_mean = sum(_square_of_sum(*factors) for factors in found.values())
-        squares *= len(first) ** 2
-    return ExampleGradients(squares, None if wanted.direction is None else products, of_mean)
-
-
-def inner_products(one: Mapping[str, Factors], other: Mapping[str, Factors]) -> Tensor:
-    """∇C_i·∇C_j = Σ_layers (δ_i·ε_j)(a_i·b_j + 1) of examples that have one position: float64 ``[n, n']``."""
-    parts = []
-    for name, (layer, a, delta) in one.items():
-        a, delta = a.flatten(0, 1), delta.flatten(0, 1)
-        b, epsilon = (a, delta) if other is one else (factor.flatten(0, 1) for factor in other[name][1:])
-        product = delta @ epsilon.T
-        if layer.weight.requires_grad:
-            with_bias = layer.bias is not None and layer.bias.requires_grad
-            product *= torch.addmm(product.new_ones(()), a, b.T) if with_bias else a @ b.T
-        parts.append(product)
-    return parts[0].double() if len(parts) == 1 else torch.stack(parts).sum(0, dtype=torch.float64)
-
-
-def _are_few(layers: Mapping[str, Factors]) -> bool:
-    """Whether examples have one position each, and products between them are fewer than the weights."""
-    alone = all(own.inputs.shape[1] == 1 for own in layers.values())
-    ours = sum(len(own.inputs) * sum(own.layer.weight.shape) for own in layers.values())
-    return alone and ours < sum(own.layer.weight.numel() for own in layers.values())
+    return ExampleGradients(squares, None if wanted.direction is None else products)
 
 
 def _trained(layers: Mapping[str, nn.Linear]) -> list[Tensor]:
@@ -290,36 +261,6 @@ def _reached_by(layers: Mapping[str, nn.Linear]) -> list[Tensor]:
     """Parameters on whose way the backward pass meets every layer's outputs, at the least cost: biases."""
     biases = [(layer, layer.bias) for layer in layers.values()]
     return [layer.weight if b is None or not b.requires_grad else b for layer, b in biases]
-
-
-def _squares(layer: nn.Linear, a: Tensor, delta: Tensor) -> Tensor:
-    """‖Σ_t δ_t a_tᵀ‖² = Σ_ts (δ_t·δ_s)(a_t·a_s), plus ‖Σ_t δ_t‖² of the bias: float64 ``[n]``."""
-    if a.shape[1] == 1:
-        of_delta, of_a = (torch.linalg.vector_norm(x, dim=(1, 2)).double().square() for x in (delta, a))
-        of_bias = of_delta
-    else:
-        between_deltas, between_inputs = (torch.einsum("nti,nsi->nts", x, x).double() for x in (delta, a))
-        of_delta, of_a = (
-            (between_deltas * between_inputs).sum((1, 2)),
-            torch.ones_like(between_deltas[:, 0, 0]),
-        )
-        of_bias = torch.linalg.vector_norm(delta.sum(1), dim=1, dtype=torch.float64).square()
-    found = of_delta * of_a if layer.weight.requires_grad else torch.zeros_like(of_delta)
-    return found + of_bias if layer.bias is not None and layer.bias.requires_grad else found
-
-
-def _square_of_sum(layer: nn.Linear, a: Tensor, delta: Tensor) -> float:
-    """‖Σ_i Σ_t δ_it a_itᵀ‖², plus ‖Σ_i Σ_t δ_it‖² of the bias: from products between examples, where they are
-    fewer than the weights."""
-    a, delta = a.flatten(0, 1), delta.flatten(0, 1)
-    found = 0.0
-    if layer.weight.requires_grad and len(a) * sum(layer.weight.shape) < layer.weight.numel():
-        found += float(((delta @ delta.T).double() * (a @ a.T).double()).sum())
-    elif layer.weight.requires_grad:
-        found += float(torch.linalg.vector_norm(delta.T @ a, dtype=torch.float64)) ** 2
-    if layer.bias is not None and layer.bias.requires_grad:
-        found += float(torch.linalg.vector_norm(delta.sum(0), dtype=torch.float64)) ** 2
-    return found
 
 
 def _products(

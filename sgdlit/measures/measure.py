@@ -26,8 +26,7 @@ from sgdlit.measures.undisturbed import Mode
 from sgdlit.measures.work import Sizes, Works, work_of_needs
 from sgdlit.models.sensing import BilinearForm
 from sgdlit.objectives import Loss
-from sgdlit.objectives.layer_factors import Factors
-from sgdlit.objectives.step_shown import Kind
+from sgdlit.objectives.step_shown import Kind, StepNorms
 
 T = TypeVar("T")
 Values = dict[str, float]
@@ -306,11 +305,11 @@ class Measure(ABC):
         """
         return {}
 
-    def take_of_factors(self, factors: Mapping[str, Factors], data: KeyedData) -> Values:
-        """The values, to the last bit those of ``take``, where the next step shows factors.
+    def take_of_norms(self, norms: StepNorms, data: KeyedData) -> Values:
+        """The values, to the last bit those of ``take``, where the next step shows norms.
 
         Args:
-            factors: of every layer of the network, by name, of the mean cost of the step's batch.
+            norms: of the gradients of the examples of the step's batch, and of their mean.
             data: what the run sees.
         """
         return {}

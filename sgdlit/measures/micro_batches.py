@@ -14,7 +14,7 @@ from sgdlit.data.orders import LearnedOrder
 from sgdlit.foundations.arguments import require_population, require_shares
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
-from sgdlit.measures.example_gradients import ExampleGradients, example_gradients, gradients_of_step
+from sgdlit.measures.example_gradients import example_gradients
 from sgdlit.measures.from_scripts import of_each, of_mean
 from sgdlit.measures.gradient_noise import Noise, noise_of_parts
 from sgdlit.measures.mean_gradient import (
@@ -27,8 +27,7 @@ from sgdlit.measures.mean_gradient import (
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
-from sgdlit.objectives.layer_factors import Factors
-from sgdlit.objectives.step_shown import Kind
+from sgdlit.objectives.step_shown import Kind, StepNorms
 
 
 def noise_of_batch(
@@ -134,25 +133,22 @@ def _noise_of_examples(
 ) -> Noise:
     """From single examples and their sum, found in one pass."""
     found = example_gradients(network, of_each(loss), [batch], None, True, checked)
-    require_examples(len(found.squared_norms), 2)
-    return _noise_of(found, population)
+    norms, _, of_mean = found
+    require_examples(len(norms), 2)
+    assert of_mean is not None, "it was asked for"
+    return noise_of_parts(norms, torch.ones(len(norms)), of_mean, population)
 
 
-def noise_of_step(factors: Mapping[str, Factors], population: float = math.inf) -> Noise:
+def noise_of_step(norms: StepNorms, population: float = math.inf) -> Noise:
     """Ŝ² and Ĝ² of a step's batch from its single examples, without a pass of its own.
 
     Args:
-        factors: inputs and slopes of every layer, of the mean cost of the batch: what the step's own backward
-            pass went through.
+        norms: those of the gradients of the examples and of their mean, as the step's own backward pass shows
+            them.
         population: N, see :func:`noise_of_batch`.
     """
-    return _noise_of(gradients_of_step(factors), population)
-
-
-def _noise_of(found: ExampleGradients, population: float) -> Noise:
-    norms, _, of_mean = found
-    assert of_mean is not None, "it was asked for"
-    return noise_of_parts(norms, torch.ones(len(norms)), of_mean, population)
+    squares, of_mean = norms
+    return noise_of_parts(squares, torch.ones(len(squares)), float(of_mean), population)
 
 
 def noise_of_steps(
@@ -286,10 +282,10 @@ class MicroBatchNoise(Measure):
     def found_in_a_step(self) -> Kind | None:
         if self.first is not None:
             return "gradient"
-        return "factors" if self.parts is None and self.batch_size is None else None
+        return "norms" if self.parts is None and self.batch_size is None else None
 
-    def take_of_factors(self, factors: Mapping[str, Factors], data: KeyedData) -> Values:
-        return _values(noise_of_step(factors, population_of(data)))
+    def take_of_norms(self, norms: StepNorms, data: KeyedData) -> Values:
+        return _values(noise_of_step(norms, population_of(data)))
 
     def take_of_gradient(self, run: RunAtStep, gradient: Mapping[str, Tensor]) -> Values:
         if self.first is None or len(run.step_batch[0]) < self._fewest:

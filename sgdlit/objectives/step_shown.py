@@ -1,15 +1,20 @@
 """What the own backward pass of a step shows, to those who look at the step while it is taken."""
 
-from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from sgdlit.data.batches import Batch
-from sgdlit.objectives.layer_factors import Factors
 
-Kind = Literal["factors", "gradient"]
-"""What can be seen: inputs and slopes of every linear layer, or the gradient of the batch."""
+Kind = Literal["norms", "gradient"]
+"""What can be seen: norms of the gradients of single examples, or the gradient of the batch."""
+
+
+class StepNorms(NamedTuple):
+    """‖∇C_i‖² of the n examples of a step's batch, ``[n]``, and ‖∇C‖² of their mean, ``[]``; float64."""
+
+    squared_norms: Tensor
+    of_mean: Tensor
 
 
 class StepGradient(NamedTuple):
@@ -20,5 +25,4 @@ class StepGradient(NamedTuple):
     batch: Batch
 
 
-Shown = Mapping[str, Factors] | StepGradient
-"""Factors by the layer's name, or the gradient."""
+Shown = StepNorms | StepGradient

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from sgdlit.runs.bursts import Bursts
 from sgdlit.runs.event_file import stays_open
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ class Charts(TensorBoardLogger):
         self.hparams.update(settings)
         self._zeros: dict[str, list[int]] = {}  # first and latest step, by name
         self._shown: set[str] = set()
+        self._bursts = Bursts(self._show)
         self._in_order: dict[str, dict[str, list[Any]]] = {}  # the layout that was written last
 
     @property
     def state(self) -> dict[str, Any]:
         """What is known of the numbers so far, for :meth:`restore`."""
+        self._bursts.write_all()
         return {"shown": sorted(self._shown), "zeros": {name: list(at) for name, at in self._zeros.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -52,8 +55,10 @@ class Charts(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self._bursts.add({name: float(value) for name, value in metrics.items()}, step)
+
+    def _show(self, numbers: Mapping[str, float], step: int | None) -> None:
         at = 0 if step is None else step
-        numbers = {name: float(value) for name, value in metrics.items()}
         begun = {name: value for name, value in numbers.items() if name in self._shown or value != 0}
         for name in numbers.keys() - begun.keys():
             self._zeros[name] = [*self._zeros.get(name, [])[:1], at]
@@ -76,12 +81,19 @@ class Charts(TensorBoardLogger):
     @rank_zero_only
     def bring_to_the_file(self) -> None:
         """All events so far: before a checkpoint after which no run writes them again."""
+        self._bursts.write_all()
         if self._shown:
             self.experiment.flush()
 
     @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self._bursts.write_all()
+        super().finalize(status)
+
+    @rank_zero_only
     def end(self, reached: Mapping[str, float]) -> None:
         """Write the line in the table of hyper-parameters, with these metrics of those that have a chart."""
+        self._bursts.write_all()
         self._order()
         writer = self.experiment._get_file_writer()
         for summary in table_line(self.hparams, [name for name in reached if name in self._shown]):

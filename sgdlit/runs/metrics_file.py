@@ -1,4 +1,4 @@
-"""``metrics.csv``: one row per logged step, written as it happens, continued after a resume."""
+"""``metrics.csv``: one row per logged step, written while the run goes on, continued after a resume."""
 
 import csv
 import hashlib
@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.files import read_table, write_table
+from sgdlit.runs.bursts import Bursts
 from sgdlit.runs.folder import CONFIG, METRICS, checkpoint_path
 
 
@@ -23,13 +24,14 @@ class MetricsFile(Logger):
     Lightning's own CSV logger deletes the table of the run that it continues. This one keeps the first
     ``keep`` rows, which were there when the checkpoint was written (``rows`` counts them), and drops the
     later ones, which the resumed run measures again. By its ``seal`` a table is found that says something
-    else than it did.
+    else than it did. Rows that follow each other fast are written some at a time.
     """
 
     def __init__(self, folder: Path, keep: int = 0) -> None:
         super().__init__()
         self.path = folder / METRICS
-        self.columns, self.rows = ["step"], 0
+        self.columns, self._rows = ["step"], 0
+        self._bursts = Bursts(self._append)
         self._before = ""  # digest of all rows but the last
         self._last: Mapping[str, Any] = {}
         self._file: FileIO | None = None  # without a buffer, so that what could not be written is nowhere
@@ -55,19 +57,28 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        row = {"step": step, **{k: v if isinstance(v, int) else float(v) for k, v in metrics.items()}}
+        self._bursts.add({k: v if isinstance(v, int) else float(v) for k, v in metrics.items()}, step)
+
+    def _append(self, numbers: Mapping[str, Any], step: int | None) -> None:
         before = digest_of([self._last], self._before)
-        self._write(row)
+        self._write({"step": step, **numbers})
         self._before = before
-        self.rows += 1
+        self._rows += 1
         self._added = {}
+
+    @property
+    def rows(self) -> int:
+        """How many the file has; those that waited are written first."""
+        self._bursts.write_all()
+        return self._rows
 
     @rank_zero_only
     def add_metrics(self, metrics: dict[str, float], step: int) -> None:
         """As ``log_metrics``, into the last row if that was added at this step and has none of these."""
+        self._bursts.write_all()
         last = self._added
         if last.get("step") != step or last.keys() & metrics.keys():
-            self.log_metrics(metrics, step)
+            self._append(metrics, step)
             self._added = {"step": step, **metrics}
             return
         row = {**last, **metrics}
@@ -96,12 +107,14 @@ class MetricsFile(Logger):
     @rank_zero_only
     def keep_through_a_loss_of_power(self) -> None:
         """Bring all rows to the disk: before a checkpoint that counts on them."""
+        self._bursts.write_all()
         if self._file is not None:
             os.fsync(self._file.fileno())
 
     @property
     def seal(self) -> dict[str, Any]:
         """What a checkpoint keeps of the rows, to know them again: see :func:`check_table`."""
+        self._bursts.write_all()
         return {"digest": self._before, "last": fields_of(self._last)}
 
     def _open_again(self) -> FileIO:
@@ -119,7 +132,10 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        self._close()
+        try:
+            self._bursts.write_all()
+        finally:
+            self._close()
 
     @rank_zero_only
     def _keep(self, count: int) -> None:
@@ -127,7 +143,7 @@ class MetricsFile(Logger):
         named = list(rows[0]) if rows else self.columns
         # A column that only dropped rows had is not there yet.
         self.columns = [name for name in named if name == "step" or any(row[name] for row in rows)]
-        self.rows = len(rows)
+        self._rows = len(rows)
         self._before, self._last = digest_of(rows[:-1]), rows[-1] if rows else {}
         write_table(self.path, rows, self.columns)
 

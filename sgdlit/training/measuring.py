@@ -1,7 +1,7 @@
 """The one callback that takes measures: at which steps, of which members, on which rank, and logged where."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,8 +18,7 @@ from sgdlit.measures.measure import Cadence, Measure, check_cadence, require_pos
 from sgdlit.measures.presets import PresetName
 from sgdlit.measures.relative_squared_error import squared_sums
 from sgdlit.measures.undisturbed import Mode
-from sgdlit.objectives.layer_factors import Factors
-from sgdlit.objectives.step_shown import Kind, Shown, StepGradient
+from sgdlit.objectives.step_shown import Kind, Shown, StepGradient, StepNorms
 from sgdlit.training.arrays_of_run import ArraysOfRun
 from sgdlit.training.clock import planned_steps, step_is_complete
 from sgdlit.training.looked_back import LookedBack
@@ -32,8 +31,6 @@ from sgdlit.training.module import Training
 from sgdlit.training.own_module import OwnModule, check_own_module, in_words, left_out
 from sgdlit.training.rows import Row, over_ranks
 from sgdlit.training.taking import Taking
-
-_SHOWN_AT_ONCE = 8  # steps whose factors are held
 
 
 class Measures(Callback):
@@ -104,7 +101,7 @@ class Measures(Callback):
         self._own: OwnModule | None = None  # in the place of a module that is no Training
         self._chosen: list[Tensor] = []  # indices of examples, by member
         self.looked_back = LookedBack()
-        self._shown: dict[int, Mapping[str, Factors]] = {}  # what steps have shown, by updates before
+        self._shown: dict[int, StepNorms] = {}  # what steps have shown, by updates before
         self._taking: Taking | None = None  # once training has begun
 
     @property
@@ -286,10 +283,8 @@ class Measures(Callback):
         assert isinstance(module, Training), "no other module shows any"
         if isinstance(shown, StepGradient):
             self._take_of_gradient(step, module, shown)
-            return
-        self._shown[step] = shown
-        if len(self._shown) == _SHOWN_AT_ONCE:
-            self._take_of_factors(module)
+        else:
+            self._shown[step] = shown
 
     def _take_of_gradient(self, step: int, module: Training, shown: StepGradient) -> None:
         """One row, before the step changes the parameters."""
@@ -304,8 +299,8 @@ class Measures(Callback):
         if all(map(math.isfinite, row.values())):
             module.log_rows({k: row}, step=step)
 
-    def _take_of_factors(self, module: Training) -> None:
-        """One row for each step that has shown its factors; several at a time take less than one by one."""
+    def _take_of_norms(self, module: Training) -> None:
+        """One row for each step that has shown its norms; several at a time take less than one by one."""
         assert self._taking is not None, "on_train_start comes first"
         shown, self._shown = self._shown, {}
         if not shown:
@@ -313,9 +308,9 @@ class Measures(Callback):
         self.time.begin("measures", module.device)
         (k,), data = module.here(), self._taking.data
         rows: dict[int, Row] = {step: {} for step in shown}
-        for step, factors in shown.items():
+        for step, norms in shown.items():
             for measure in self.choice.of_step(step):
-                rows[step] |= measure.take_of_factors(factors, data[k])
+                rows[step] |= measure.take_of_norms(norms, data[k])
         for step, row in rows.items():
             self._log_finite(module, step, row)
         self.time.end()
@@ -325,7 +320,7 @@ class Measures(Callback):
     ) -> None:
         assert isinstance(module, Training), "no other module takes many steps"
         self._note_block(module, costs, block)
-        self._take_of_factors(module)
+        self._take_of_norms(module)
         if not ends_call:
             self._measure(trainer, module)
 

@@ -169,11 +169,12 @@ def test_a_table_that_gets_a_column_without_room_is_named(tmp_path):
 
     table = MetricsFile(tmp_path)
     table.log_metrics({"a": 0.125}, 0)
+    table.log_metrics({"b": 0.25}, 1)  # waits
     text, before = table.path.read_text(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(text), before[1]))
     try:
         with pytest.raises(OSError, match="row of step 1 not written") as refused:
-            table.log_metrics({"b": 0.25}, 1)
+            table.finalize("failed")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert refused.value.filename == str(table.path)
@@ -181,6 +182,11 @@ def test_a_table_that_gets_a_column_without_room_is_named(tmp_path):
     table.log_metrics({"b": 0.25}, 1)  # there is room again
     table.finalize("success")
     assert table.path.read_text() == "step,a,b\n0,0.125,\n1,,0.25\n"
+
+
+def write(table, row, added):
+    (table.add_metrics if added else table.log_metrics)(row, 1)
+    table.keep_through_a_loss_of_power()
 
 
 @pytest.mark.parametrize("added", [True, False])
@@ -197,7 +203,7 @@ def test_a_row_without_room_leaves_the_table_as_it_was(tmp_path, added, room):
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(text) + room, before[1]))
     try:
         with pytest.raises(OSError, match="not written") as refused:
-            (table.add_metrics if added else table.log_metrics)({"b": 1 / 3}, 1)
+            write(table, {"b": 1 / 3}, added)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert refused.value.filename == str(path)
@@ -205,6 +211,23 @@ def test_a_row_without_room_leaves_the_table_as_it_was(tmp_path, added, room):
     table.add_metrics({"b": 1 / 3}, 1)  # there is room again
     table.finalize("success")
     assert path.read_text() == text[:-1] + f"{1 / 3}\n"
+
+
+def test_rows_of_a_fifth_of_a_second_are_written_together(tmp_path, monkeypatch):
+    from sgdlit.runs import bursts
+    from sgdlit.runs.metrics_file import MetricsFile
+
+    clock = [0.0]
+    monkeypatch.setattr(bursts.time, "monotonic", lambda: clock[0])
+    table, found = MetricsFile(tmp_path), []
+    for step, now in enumerate((0.0, 0.1, 0.15, 0.3, 5.0, 5.1)):
+        clock[0] = now
+        table.log_metrics({"a": now}, step)
+        found.append(len(table.path.read_text().splitlines()) - 1)
+    assert found == [1, 1, 1, 4, 5, 5]
+    assert table.rows == 6
+    assert len(table.path.read_text().splitlines()) == 7
+    table.finalize("success")
 
 
 ENSEMBLE = "ensemble: [{model.optimizer.lr: [1.0, 2.0]}]\n"

@@ -73,13 +73,13 @@ def runs(tmp_path) -> Runs:
 def shown(monkeypatch) -> list[int]:
     """One entry for each step that showed its values."""
     found: list[int] = []
-    take = MicroBatchNoise.take_of_factors
+    take = MicroBatchNoise.take_of_norms
 
-    def counted(self, factors, data):
-        found.append(len(factors))
-        return take(self, factors, data)
+    def counted(self, norms, data):
+        found.append(len(norms.squared_norms))
+        return take(self, norms, data)
 
-    monkeypatch.setattr(MicroBatchNoise, "take_of_factors", counted)
+    monkeypatch.setattr(MicroBatchNoise, "take_of_norms", counted)
     return found
 
 
@@ -260,8 +260,8 @@ def test_a_batch_that_has_not_so_many_parts_is_refused(given, words):
 def test_a_shown_gradient_leaves_the_first_part_to_pay():
     noise = MicroBatchNoise(parts=2, first=8)
     paid = {}
-    for shown in (None, "factors", "gradient"):
+    for shown in (None, "norms", "gradient"):
         sizes = Sizes(1, 500, 500, batch_size=32, training=500, test=0, parameters=10, shown=shown)
         paid[shown] = sum(work.gradients for work in noise.work(sizes).values())
-    assert paid == {None: 40, "factors": 40, "gradient": 8}
+    assert paid == {None: 40, "norms": 40, "gradient": 8}
     assert MicroBatchNoise(parts=2, first=8).work(replace(sizes, batch_size=8)) == {}

@@ -19,6 +19,7 @@ from sgdlit.algorithms.engines.captured import CapturedStep
 from sgdlit.algorithms.engines.recording import contiguous_products, updates_by_products
 from sgdlit.algorithms.member import Member
 from sgdlit.data.batches import Batch, Block, begins_aligned
+from sgdlit.objectives.factor_products import norms_of_batch
 from sgdlit.objectives.layer_factors import (
     Factors,
     NoPlainLayers,
@@ -29,10 +30,10 @@ from sgdlit.objectives.layer_factors import (
     recorded,
 )
 from sgdlit.objectives.penalty import costs_of, modified_gradient, modified_value, squared_lengths
-from sgdlit.objectives.step_shown import Kind
+from sgdlit.objectives.step_shown import Kind, StepNorms
 
 Step = Callable[..., tuple[Tensor, ...]]
-"""(parameters, rest, state, inputs, targets, hyperparameters) -> (C, modified loss), and factors of layers.
+"""(parameters, rest, state, inputs, targets, hyperparameters) -> (C, modified loss), and norms.
 
 It changes parameters and state. ``hyperparameters`` are ``[names, K]`` or ``[names]``, in the order of
 :attr:`StackedEngine.hyperparameter_names`.
@@ -76,7 +77,7 @@ class StackedEngine(Engine):
         self.plays: dict[Any, Step] = {}
         plain = not self.stacked and not machine.mixed and machine.device.type == "cpu"
         self.layers = (linear_layers(self.first.network) if plain else None) or {}
-        self._shows: bool | None = None  # whether a step shows what these have as factors
+        self._shows: bool | None = None  # whether a step shows norms by these
 
     def run(self, block: Block) -> Losses:
         return self.run_looking(block, NO_LOOK)
@@ -90,10 +91,10 @@ class StackedEngine(Engine):
             for step, (batch, own, is_penalized) in enumerate(steps, block.start + 1):
                 values = (self.parameters, self.rest, self.state, *batch, own)
                 shows = step - 1 in look.shown_steps
-                cost, loss, *factors = self.play(is_penalized, batch, values, shows)(*values)
+                cost, loss, *norms = self.play(is_penalized, batch, values, shows)(*values)
                 found.append((cost, loss))
                 if shows:
-                    look.shown(step - 1, self._by_layer(factors))
+                    look.shown(step - 1, StepNorms(*norms))
                 if step in look.steps:
                     look.call(step)
         rules.write_step(self.rule, [member.optimizer for member in self.members], block.end)
@@ -136,7 +137,7 @@ class StackedEngine(Engine):
         return (table if self.stacked else table[..., 0]).to(self.parameters[0]), penalized
 
     def shows(self, block: Block) -> Kind | None:
-        """Factors, where all that is trained are linear layers of one run, and no step is penalized.
+        """Norms, where all that is trained are linear layers of one run, and no step is penalized.
 
         Batches begin at multiples of 64 bytes, as one that is made alone does: products round by their place.
         """
@@ -153,7 +154,7 @@ class StackedEngine(Engine):
                 values = (self.parameters, self.rest, self.state, *batch, own[0])
                 self.play(False, batch, values, shows=True)  # is recorded here
             self._shows = fit
-        return "factors" if self._shows else None
+        return "norms" if self._shows else None
 
     def _explain(self, inputs: Tensor, targets: Tensor) -> bool:
         """Whether the gradient of a batch is what the factors of the layers make of it."""
@@ -214,7 +215,7 @@ class StackedEngine(Engine):
     def step(self, penalized: bool, factor: int, shows: bool = False) -> Step:
         """The step as a pure function but for the parameters and the state, which it changes in place.
 
-        Where it ``shows`` them it returns inputs and slopes of each layer after the losses.
+        Where it ``shows`` them it returns the norms of the gradients of examples after the losses.
         """
         costs = costs_of(self.first.network, self.first.loss, self.stacked)
         size, names, rule = self.first.objective.penalty_batch_size, self.names, self.rule
@@ -228,12 +229,13 @@ class StackedEngine(Engine):
             strength = given["reg_strength"] if penalized else None
             with recorded(layers, len(inputs)) as seen:
                 gradient, cost, squared, _ = modified_gradient(costs, values, inputs, targets, strength, size)
+            norms = norms_of_batch(self._by_layer(factors_in_order(layers, *seen))) if shows else ()
             if factor != 1:
                 gradient = [factor * g for g in gradient]
             with torch.no_grad():
                 rule.update(parameters, gradient, state, given)
             loss = cost if squared is None else modified_value(cost, squared, strength)
-            return cost, loss, *factors_in_order(layers, *seen)
+            return cost, loss, *norms
 
         return step
 
