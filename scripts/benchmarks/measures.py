@@ -33,7 +33,7 @@ from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.curvature import start_for, to_start_from
 from sgdlit.measures.distance import Distance
 from sgdlit.measures.example_norms import example_norms
-from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
+from sgdlit.measures.lanczos import Eigenpairs, Krylov, lanczos, start_vector
 from sgdlit.measures.measure import AtSteps, Measure
 from sgdlit.measures.micro_batches import MicroBatchNoise
 from sgdlit.measures.presets import PresetName
@@ -158,8 +158,13 @@ class Timed:
 def eigenvalues(name: str, steps: int) -> list[Row]:
     """How many products eigenvalues to 1e-3 need: the most over the Hessians after some steps; and how long
     Lanczos's own algebra takes, in time of its products. Starts are cold, or those of a Hessian before; their
-    products with a part of the examples count by their share."""
+    products with a part of the examples count by their share.
+
+    The limit of one eigenvalue is the number of products from the same start after which its value is within
+    1e-3, whether it is known by then or not.
+    """
     counts: dict[str, float] = {}
+    least: dict[str, float] = {}
     seconds: dict[str, float] = {}
     own: list[float] = []
     old: dict[int, Tensor] = {}
@@ -173,18 +178,47 @@ def eigenvalues(name: str, steps: int) -> list[Row]:
             if k in old:
                 starts["warm"] = partial(start_for, random=cold, count=k, old=old[k])
             for how, make in starts.items():
-                found, spent, share = timed_lanczos(hessian, make(hessian), k)
+                start = make(hessian)
+                found, spent, share = timed_lanczos(hessian, start, k)
                 key = f"top {k}, {how}"
-                whole = found.products + (hessian.products_of_part if k == 1 else 0)
+                of_start = hessian.products_of_part if k == 1 else 0
+                whole = found.products + of_start
+                if k == 1:
+                    least[key] = max(least.get(key, 0), products_until_near(hessian, start, 1e-3) + of_start)
                 counts[key] = max(counts.get(key, 0), whole if found.converged else 10**6)
                 seconds[key] = max(seconds.get(key, 0.0), spent)
                 own.append(share)
                 old[k] = to_start_from(found)
     group = f"products for eigenvalues, {name}, {len(inputs)} examples"
     most = {"top 1, cold": 8, "top 1, warm": 5, "top 5, cold": 22, "top 5, warm": 22}
-    rows = [Row(group, key, seconds[key], counts[key], most[key]) for key in counts]
+    rows = [
+        Row(
+            group,
+            key,
+            seconds[key],
+            counts[key],
+            most[key],
+            _share(least.get(key), counts[key], seconds[key]),
+        )
+        for key in counts
+    ]
     share = sum(own) / len(own)
     return [*rows, Row(group, "Lanczos's own algebra over its products", share, share, 0.05)]
+
+
+def _share(least: float | None, count: float, seconds: float) -> float | None:
+    """The time of the least number of products."""
+    return None if least is None else seconds * least / count
+
+
+def products_until_near(matrix: Products, start: Tensor, tolerance: float) -> int:
+    """Products after which the largest Ritz value is near the eigenvalue."""
+    eigenvalue = float(lanczos(matrix, start, 1, 1e-6).values[0])
+    krylov = Krylov(matrix, start, 100)
+    krylov.extend()
+    while krylov.ritz()[0][-1] < (1 - tolerance) * eigenvalue:
+        krylov.extend()
+    return len(krylov)
 
 
 def timed_lanczos(hessian: HessianProducts, start: Tensor, count: int) -> tuple[Eigenpairs, float, float]:
