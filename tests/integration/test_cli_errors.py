@@ -341,6 +341,15 @@ def test_a_run_without_a_step_and_a_cadence_of_nothing(key, capsys):
     assert text.startswith(f"trainer.{key}: 0 is not allowed; allowed: 1 or more")
 
 
+@pytest.mark.parametrize(
+    "option", ["devices=x", "max_time=x", "num_nodes=0", "limit_val_batches=1.5", "limit_val_batches=-1"]
+)
+def test_an_option_of_the_trainer_that_it_cannot_be_is_named(option, capsys):
+    key, _, value = option.partition("=")
+    text = refused(capsys, "--config", "cifar.yaml", f"--trainer.{option}")
+    assert text.startswith(f"trainer.{key}: {value} is not allowed")
+
+
 def test_the_last_of_several_configs_is_blamed(capsys):
     Path("overlay.yaml").write_text("data: {init_args: {batch_size: many}}\n")
     text = refused(capsys, "--config", "cifar.yaml", "--config", "overlay.yaml")
