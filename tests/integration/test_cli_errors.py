@@ -131,7 +131,8 @@ WRONG_VALUES = {
     "seed_everything?",
     '--ensemble [{"model.optimizer.lr":["fast"]}]': "model.optimizer.lr: 'fast' is not allowed; allowed: fl",
     "--measures basic,FeatureShare": "measures: FeatureShare needs inputs; allowed: in a config, as one of",
-    "--trainer.accelerator warp": "You selected an invalid accelerator name: `accelerator='warp'`",
+    "--trainer.accelerator warp": "trainer.accelerator: warp is not allowed: You selected an invalid "
+    "accelerator name: `accelerator='warp'`",
     "stray": "stray: not understood; options begin with --",
 }
 
