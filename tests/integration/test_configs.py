@@ -27,6 +27,7 @@ WORLDS = "--ensemble=[{data.shard_size: [256, null], data.evaluate_train: [true,
 FEWER = ["--data.train_size=2048"]  # than the official files hold
 PICTURES = ["--data.train_size=64", "--data.test_size=20"]
 TWO_SEEDS = ["--ensemble", "[{seed_everything: [0, 1]}]"]
+NARROW = ["--data.batch_size=16", "--data.d=64", "--model.network.net.width=64"]
 SMALLER = {
     "deep_bootstrap/shapes.yaml": [WORLDS],
     "list/gsm.yaml": FEWER,
@@ -38,7 +39,8 @@ SMALLER = {
     "edge_of_stability/sgd.yaml": TWO_SEEDS,
     "noisy_quadratic/noise_scale.yaml": TWO_SEEDS,
     "paper/f6a_fashion_mlp.yaml": ["--model.network.widths=[784,256,256,256,10]"],
-    "matrix_sensing/transformer.yaml": ["--data.batch_size=16"],
+    "matrix_sensing/transformer.yaml": NARROW,
+    "list/pretraining.yaml": ["--data.test_size=32"],
 }
 """What makes a config's step smaller: fewer examples or members, or narrower layers; 78 000 images of shapes
 are drawn otherwise."""
