@@ -285,6 +285,8 @@ class MicroBatchNoise(Measure):
         return "norms" if self.parts is None and self.batch_size is None else None
 
     def take_of_norms(self, norms: StepNorms, data: KeyedData) -> Values:
+        if len(norms.squared_norms) < self._fewest:
+            return {}
         return _values(noise_of_step(norms, population_of(data)))
 
     def take_of_gradient(self, run: RunAtStep, gradient: Mapping[str, Tensor]) -> Values:

@@ -158,6 +158,20 @@ def test_an_end_that_was_not_planned_has_every_measure_once(runs, shown):
     assert max(int(row["step"]) for row in rows) == 4
 
 
+@pytest.mark.parametrize(
+    ("engine", "batch_size", "given"),
+    [("stacked", 59, {"parts": None}), ("loop", 56, {"parts": 2, "first": 4})],
+)
+def test_a_short_batch_that_has_not_so_many_parts_shows_nothing(runs, engine, batch_size, given):
+    """Of 60 examples one or four are left for every second step, too few for the measure."""
+    noise = [{"class_path": "MicroBatchNoise", "init_args": given}]
+    arguments = [*with_measures(runs, noise, every_n_steps=1), f"--model.engine={engine}"]
+    arguments += [f"--data.batch_size={batch_size}", "--data.last_batch=short", "--trainer.max_steps=5"]
+    assert runs.fit("run", *arguments, "--trainer.log_every_n_steps=100") == 0
+    assert sorted({step for step, _ in during(runs.path("run"))}) == [0, 2, 4]
+    assert {"1", "3"}.isdisjoint(row["step"] for row in runs.rows("run"))
+
+
 @pytest.mark.slow
 def test_neither_calls_nor_a_resume_change_what_steps_show(runs, shown):
     whole = noise(runs, "whole", STACKED)
