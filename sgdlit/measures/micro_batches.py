@@ -306,5 +306,7 @@ def _values(found: Noise) -> Values:
 
 
 def population_of(data: KeyedData) -> float:
-    """N; infinite for a stream."""
-    return math.inf if data.training_size is None else data.training_size
+    """N; infinite for a stream, and where the order draws with replacement."""
+    if data.training_size is None or data.order.repeats_examples:
+        return math.inf
+    return data.training_size
