@@ -25,7 +25,13 @@ from sgdlit.measures.mean_gradient import (
     trained_parameters,
 )
 from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
-from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
+from sgdlit.measures.undisturbed import (
+    outputs_of,
+    preserved,
+    refuse_coupled_examples,
+    refuse_not_finite,
+    require_tensor,
+)
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
 from sgdlit.objectives.step_shown import Kind, StepNorms
 
@@ -103,14 +109,18 @@ def noise_of_first(
     distribution for every b, ‖n‖² of a normal n with the examples' covariance: a small first part costs less.
 
     Args:
-        network: see :func:`noise_of_batch`. BatchNorm that takes the statistics of the batch, as in mode
-            ``train``, makes h₁ the gradient of another function than h̄, and the estimates meaningless.
+        network: see :func:`noise_of_batch`, without BatchNorm that takes the statistics of the batch, as in
+            mode ``train``: h₁ would be the gradient of another function than h̄.
         loss: its mean over a part, or one of each example.
         batch: inputs ``[B, ...]`` and targets ``[B, ...]``.
         first: b, above 0 and below B.
         gradient: h̄, of all B examples, by the parameter's name.
         population: N, see :func:`noise_of_batch`.
+
+    Raises:
+        UserError: such a BatchNorm; a population below B.
     """
+    refuse_coupled_examples(network)
     inputs, targets = (part[:first] for part in batch)
     of_first = gradient_of_batch(network, loss, (inputs, targets))
     apart = torch._foreach_sub([of_first[name] for name in gradient], list(gradient.values()))
@@ -231,7 +241,8 @@ class MicroBatchNoise(Measure):
 
     @property
     def looks_at_each(self) -> bool:
-        return self.parts is None
+        """So too where one gradient is of a few and the other of all: no example may depend on the others."""
+        return self.parts is None or self.first is not None
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
         if isinstance(data.order, LearnedOrder):

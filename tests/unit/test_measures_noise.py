@@ -368,6 +368,18 @@ def test_single_examples_need_a_gradient_of_their_own():
     assert gradient_norm(network, nn.functional.cross_entropy, [(x, y)])
 
 
+def test_a_first_part_is_of_the_same_function_as_the_batch():
+    """With statistics of the batch the two gradients are of two functions."""
+    network = nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    batch = torch.randn(6, 12), torch.randint(3, (6,))
+    with pytest.raises(UserError, match=r"network\.1: BatchNorm1d takes the statistics of the batch"):
+        noise_of_batch(network, CrossEntropy(), batch, 2, first=2)
+    assert noise_of_batch(network, CrossEntropy(), batch, 2)
+    assert not MicroBatchNoise(parts=2).looks_at_each
+    assert MicroBatchNoise(parts=2, first=2).looks_at_each  # so that a run is refused before it begins
+    assert noise_of_batch(network.eval(), CrossEntropy(), batch, 2, first=2)
+
+
 @pytest.mark.parametrize("measured", [example_norms, gradient_noise, gradient_norm, c_reg])
 def test_nothing_of_the_network_moves(measured):
     torch.manual_seed(0)
