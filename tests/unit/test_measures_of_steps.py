@@ -1,5 +1,6 @@
 """Measures that a step's own backward pass shows: to the last bit the numbers of a pass apart."""
 
+import random
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -62,6 +63,20 @@ class PositionsFirst(nn.Module):
     def forward(self, x):
         each = self.each(x.flatten(1)[:, :780].view(-1, 10, 78).transpose(0, 1)).tanh()
         return self.last(each.transpose(0, 1).flatten(1))
+
+
+class Tossing(Tied):
+    """In training it tosses a coin whether a layer is used, which it is at most steps and in evaluation."""
+
+    def forward(self, x):
+        return super().forward(x if not self.training or random.random() < 0.8 else 2 * x)
+
+
+class Normalized(nn.Sequential):
+    """Its gradient in training, by the statistics of the batch, is not that in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 10))
 
 
 @pytest.fixture
@@ -224,20 +239,27 @@ def test_neither_calls_nor_a_resume_change_what_gradients_show(runs, gradients):
     assert during(runs.path("part")) == whole
 
 
-@pytest.mark.slow
+OTHERS = [
+    "--model.reg_strength=0.1",
+    "--model.reduction=sum",
+    "--model.network=measured_runs.Dropping",
+    "--model.network=test_measures_of_steps.Tossing",
+    "--model.network=test_measures_of_steps.Normalized",
+    "--ensemble=[{seed_everything: [3, 0]}]",
+    STACKED,
+]
+
+
 @pytest.mark.parametrize(
     "more",
     [
-        ["--model.reg_strength=0.1"],
-        ["--model.reduction=sum"],
-        ["--model.network=measured_runs.Dropping"],
-        ["--ensemble=[{seed_everything: [3, 0]}]"],
-        [STACKED],
+        "--trainer.precision=bf16-mixed",
+        *(pytest.param(other, marks=pytest.mark.slow) for other in OTHERS),
     ],
 )
 def test_where_no_gradient_is_shown_the_measure_finds_its_own(runs, gradients, more):
-    member = 1 if "ensemble" in more[-1] else None
-    arguments = [*with_measures(runs, FIRST, every_n_steps=2), "--model.engine=loop", *more]
+    member = 1 if "ensemble" in more else None
+    arguments = [*with_measures(runs, FIRST, every_n_steps=2), "--model.engine=loop", more]
     assert runs.fit("run", *arguments, "--trainer.max_steps=9", *SNAPSHOTS) == 0
     found = during(runs.path("run"), member)
     assert sorted({step for step, _ in found}) == [0, 2, 4, 6, 8, 9]
