@@ -59,9 +59,9 @@ def has_a_state(member: Member, inputs: Tensor) -> bool:
         member.outputs(inputs)
         changed = generators_of(member.network) != before
     for (module, own), values in zip(held, copies, strict=True):
-        for name, value in values.items():
-            changed |= module._buffers[name] is not own[name] or not torch.equal(own[name], value)
-            own[name].copy_(value)
+        for name, buffer in ((name, b) for name, b in own.items() if b is not None):
+            changed |= module._buffers[name] is not buffer or not torch.equal(buffer, values[name])
+            buffer.copy_(values[name])
         module._buffers.update(own)
     return changed
 
