@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from sgdlit.measures.mean_gradient import by_layer
-from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
+from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, layers_of_run
 from sgdlit.measures.rows import Rows, both_as_rows, parameters_as_rows
 
 
@@ -31,6 +31,6 @@ class Distance(Measure):
         apart = Rows.of(run.initial_parameters).minus(run.once(parameters_as_rows))
         (squares,) = apart.by_name(apart.squares())
         found = {"measure/distance_from_start": _length(squares.values())}
-        for layer, own in by_layer(run.network, squares).items():
+        for layer, own in by_layer(run.once(layers_of_run), squares).items():
             found[f"measure/distance_from_start/{layer}"] = _length(own.values())
         return found

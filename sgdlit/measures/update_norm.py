@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sgdlit.measures.mean_gradient import by_layer
-from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
+from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, layers_of_run
 from sgdlit.measures.rows import Rows, both_as_rows, parameters_as_rows
 
 
@@ -83,7 +83,7 @@ class UpdateNorm(Measure):
         found = {"measure/update_norm": length}
         if size:
             found["measure/relative_update_norm"] = length / size
-        layers = by_layer(run.network, squares)
+        layers = by_layer(run.once(layers_of_run), squares)
         found |= {f"measure/update_norm/{layer}": sum(own.values()) ** 0.5 for layer, own in layers.items()}
         if not others:
             return found

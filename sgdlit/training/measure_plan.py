@@ -235,7 +235,7 @@ def _shown(
         return None
     taker = _engine_of(members, data) if engine == "auto" else engine
     on_host = all(p.device.type == "cpu" for p in member.network.parameters())
-    if taker in ("stacked", "compiled") and on_host and linear_layers(member.network) is not None:
+    if taker == "stacked" and on_host and linear_layers(member.network) is not None:
         return "norms"
     whole = member.transform is None and member.gradient_factor(data.batch_size) == 1
     if taker != "loop" or not whole:

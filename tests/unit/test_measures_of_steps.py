@@ -210,6 +210,7 @@ def test_neither_calls_nor_a_resume_change_what_steps_show(runs, shown):
         [STACKED, "--model.network=test_measures_of_steps.BiasBeside"],
         [STACKED, "--model.network=test_measures_of_steps.PositionsFirst"],
         ["--model.engine=loop"],
+        ["--model.engine=compiled"],
         [STACKED, "--ensemble=[{seed_everything: [3, 0]}]"],
     ],
 )

@@ -157,7 +157,7 @@ def test_distances_of_layers_add_up_to_that_of_the_network():
     torch.manual_seed(0)
     network, other = MLP([4, 3, 2]), MLP([4, 3, 2])
     here, there = ({n: p.detach() for n, p in each.named_parameters()} for each in (network, other))
-    of_layers = {layer: distance(own, there) for layer, own in by_layer(network, here).items()}
+    of_layers = {layer: distance(own, there) for layer, own in by_layer(layers_of(network), here).items()}
     assert list(of_layers) == ["layers.1", "layers.3"]
     assert sum(d**2 for d in of_layers.values()) == pytest.approx(distance(here, there) ** 2, rel=1e-6)
     layers = network.layers[1].parameters(), other.layers[1].parameters()
