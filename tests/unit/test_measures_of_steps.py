@@ -1,5 +1,6 @@
 """Measures that a step's own backward pass shows: to the last bit the numbers of a pass apart."""
 
+import random
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -62,6 +63,20 @@ class PositionsFirst(nn.Module):
     def forward(self, x):
         each = self.each(x.flatten(1)[:, :780].view(-1, 10, 78).transpose(0, 1)).tanh()
         return self.last(each.transpose(0, 1).flatten(1))
+
+
+class Tossing(Tied):
+    """In training it tosses a coin whether a layer is used, which it is at most steps and in evaluation."""
+
+    def forward(self, x):
+        return super().forward(x if not self.training or random.random() < 0.8 else 2 * x)
+
+
+class Normalized(nn.Sequential):
+    """Its gradient in training, by the statistics of the batch, is not that in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 10))
 
 
 @pytest.fixture
@@ -158,6 +173,20 @@ def test_an_end_that_was_not_planned_has_every_measure_once(runs, shown):
     assert max(int(row["step"]) for row in rows) == 4
 
 
+@pytest.mark.parametrize(
+    ("engine", "batch_size", "given"),
+    [("stacked", 59, {"parts": None}), ("loop", 56, {"parts": 2, "first": 4})],
+)
+def test_a_short_batch_that_has_not_so_many_parts_shows_nothing(runs, engine, batch_size, given):
+    """Of 60 examples one or four are left for every second step, too few for the measure."""
+    noise = [{"class_path": "MicroBatchNoise", "init_args": given}]
+    arguments = [*with_measures(runs, noise, every_n_steps=1), f"--model.engine={engine}"]
+    arguments += [f"--data.batch_size={batch_size}", "--data.last_batch=short", "--trainer.max_steps=5"]
+    assert runs.fit("run", *arguments, "--trainer.log_every_n_steps=100") == 0
+    assert sorted({step for step, _ in during(runs.path("run"))}) == [0, 2, 4]
+    assert {"1", "3"}.isdisjoint(row["step"] for row in runs.rows("run"))
+
+
 @pytest.mark.slow
 def test_neither_calls_nor_a_resume_change_what_steps_show(runs, shown):
     whole = noise(runs, "whole", STACKED)
@@ -211,20 +240,27 @@ def test_neither_calls_nor_a_resume_change_what_gradients_show(runs, gradients):
     assert during(runs.path("part")) == whole
 
 
-@pytest.mark.slow
+OTHERS = [
+    "--model.reg_strength=0.1",
+    "--model.reduction=sum",
+    "--model.network=measured_runs.Dropping",
+    "--model.network=test_measures_of_steps.Tossing",
+    "--model.network=test_measures_of_steps.Normalized",
+    "--ensemble=[{seed_everything: [3, 0]}]",
+    STACKED,
+]
+
+
 @pytest.mark.parametrize(
     "more",
     [
-        ["--model.reg_strength=0.1"],
-        ["--model.reduction=sum"],
-        ["--model.network=measured_runs.Dropping"],
-        ["--ensemble=[{seed_everything: [3, 0]}]"],
-        [STACKED],
+        "--trainer.precision=bf16-mixed",
+        *(pytest.param(other, marks=pytest.mark.slow) for other in OTHERS),
     ],
 )
 def test_where_no_gradient_is_shown_the_measure_finds_its_own(runs, gradients, more):
-    member = 1 if "ensemble" in more[-1] else None
-    arguments = [*with_measures(runs, FIRST, every_n_steps=2), "--model.engine=loop", *more]
+    member = 1 if "ensemble" in more else None
+    arguments = [*with_measures(runs, FIRST, every_n_steps=2), "--model.engine=loop", more]
     assert runs.fit("run", *arguments, "--trainer.max_steps=9", *SNAPSHOTS) == 0
     found = during(runs.path("run"), member)
     assert sorted({step for step, _ in found}) == [0, 2, 4, 6, 8, 9]
