@@ -17,7 +17,7 @@ from sgdlit.measures.from_scripts import LossOfEach, gathered, of_each
 from sgdlit.measures.mean_gradient import require_examples, trained_parameters
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import preserved, refuse_coupled_examples, refuse_not_finite
-from sgdlit.measures.work import Sizes, Work, Works, work_of_company
+from sgdlit.measures.work import Sizes, Works, work_of_company
 
 MOST = 60
 """Parameters at most: the Hessian of each example is formed, and a matrix of P(P + 1)/2 rows."""
@@ -209,7 +209,7 @@ class LinearStability(Measure):
 
     def work(self, sizes: Sizes) -> Works:
         n = sizes.examples
-        return {self: Work(work_of_company(n).forwards, example_gradients=n, products=sizes.parameters * n)}
+        return {self: work_of_company(n)._replace(example_gradients=n, products=sizes.parameters * n)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         found = example_hessians(run.network, run.loss, run.examples)

@@ -64,6 +64,22 @@ class PositionsFirst(nn.Module):
         return self.last(each.transpose(0, 1).flatten(1))
 
 
+class MovedBack(nn.Module):
+    """A linear layer that sees the examples in another order, of which the first alone is in its place.
+
+    Shapes: input ``[B, 1, 28, 28]``, output ``[B, 10]``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(784, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        h = self.first(x.flatten(1)).tanh()
+        out = self.last(torch.cat([h[:1], h[1:].flip(0)]))
+        return torch.cat([out[:1], out[1:].flip(0)])
+
+
 @pytest.fixture
 def runs(tmp_path) -> Runs:
     return Runs(tmp_path)
@@ -180,6 +196,7 @@ def test_neither_calls_nor_a_resume_change_what_steps_show(runs, shown):
         [STACKED, "--model.network=test_measures_of_steps.Tied"],
         [STACKED, "--model.network=test_measures_of_steps.BiasBeside"],
         [STACKED, "--model.network=test_measures_of_steps.PositionsFirst"],
+        [STACKED, "--model.network=test_measures_of_steps.MovedBack"],
         ["--model.engine=loop"],
         [STACKED, "--ensemble=[{seed_everything: [3, 0]}]"],
     ],
