@@ -3,8 +3,9 @@
 Each row has a target, from the literature and from what was found achievable; see ``docs/measures.md``.
 """
 
+import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
@@ -17,8 +18,8 @@ from benchmarks.common import (
     DEVICE,
     WARM_UP,
     Row,
+    Timing,
     median_of,
-    medians,
     relative_to_first,
     seconds_in_fit,
     seconds_of,
@@ -32,7 +33,7 @@ from sgdlit.foundations.philox import derive_key
 from sgdlit.measures.curvature import start_for, to_start_from
 from sgdlit.measures.distance import Distance
 from sgdlit.measures.example_norms import example_norms
-from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
+from sgdlit.measures.lanczos import Eigenpairs, Krylov, lanczos, start_vector
 from sgdlit.measures.measure import AtSteps, Measure
 from sgdlit.measures.micro_batches import MicroBatchNoise
 from sgdlit.measures.presets import PresetName
@@ -50,6 +51,7 @@ TINY_MLP = Case("MLP 768-8-10, B=32", lambda: MLP([768, 8, 10]), (3, 16, 16), 32
 EVERY = 20  # steps between two measures of noise
 _FIRST = 8  # examples of a part beside the step's own gradient
 _LOOKED_AT = 500  # examples
+_PAIRS = 7  # pieces of a fit with measures, at least, for each round
 Batches = list[tuple[Tensor, Tensor]]
 
 
@@ -87,7 +89,7 @@ def measures(rounds: int, compiled: bool) -> list[Row]:
         rows += eigenvalues(name, steps)
     for case, most in ((SMALL_MLP, 1.06), (SMALL_WRN, 1.01)):
         rows += in_a_run(case, most, rounds)
-    return rows + planned_shares()
+    return rows + planned_shares(rounds)
 
 
 def gradient(network: nn.Module, batches: Batches) -> Callable[[], object]:
@@ -156,8 +158,13 @@ class Timed:
 def eigenvalues(name: str, steps: int) -> list[Row]:
     """How many products eigenvalues to 1e-3 need: the most over the Hessians after some steps; and how long
     Lanczos's own algebra takes, in time of its products. Starts are cold, or those of a Hessian before; their
-    products with a part of the examples count by their share."""
+    products with a part of the examples count by their share.
+
+    The limit of one eigenvalue is the number of products from the same start after which its value is within
+    1e-3, whether it is known by then or not.
+    """
     counts: dict[str, float] = {}
+    least: dict[str, float] = {}
     seconds: dict[str, float] = {}
     own: list[float] = []
     old: dict[int, Tensor] = {}
@@ -171,18 +178,47 @@ def eigenvalues(name: str, steps: int) -> list[Row]:
             if k in old:
                 starts["warm"] = partial(start_for, random=cold, count=k, old=old[k])
             for how, make in starts.items():
-                found, spent, share = timed_lanczos(hessian, make(hessian), k)
+                start = make(hessian)
+                found, spent, share = timed_lanczos(hessian, start, k)
                 key = f"top {k}, {how}"
-                whole = found.products + (hessian.products_of_part if k == 1 else 0)
+                of_start = hessian.products_of_part if k == 1 else 0
+                whole = found.products + of_start
+                if k == 1:
+                    least[key] = max(least.get(key, 0), products_until_near(hessian, start, 1e-3) + of_start)
                 counts[key] = max(counts.get(key, 0), whole if found.converged else 10**6)
                 seconds[key] = max(seconds.get(key, 0.0), spent)
                 own.append(share)
                 old[k] = to_start_from(found)
     group = f"products for eigenvalues, {name}, {len(inputs)} examples"
     most = {"top 1, cold": 8, "top 1, warm": 5, "top 5, cold": 22, "top 5, warm": 22}
-    rows = [Row(group, key, seconds[key], counts[key], most[key]) for key in counts]
+    rows = [
+        Row(
+            group,
+            key,
+            seconds[key],
+            counts[key],
+            most[key],
+            _share(least.get(key), counts[key], seconds[key]),
+        )
+        for key in counts
+    ]
     share = sum(own) / len(own)
     return [*rows, Row(group, "Lanczos's own algebra over its products", share, share, 0.05)]
+
+
+def _share(least: float | None, count: float, seconds: float) -> float | None:
+    """The time of the least number of products."""
+    return None if least is None else seconds * least / count
+
+
+def products_until_near(matrix: Products, start: Tensor, tolerance: float) -> int:
+    """Products after which the largest Ritz value is near the eigenvalue."""
+    eigenvalue = float(lanczos(matrix, start, 1, 1e-6).values[0])
+    krylov = Krylov(matrix, start, 100)
+    krylov.extend()
+    while krylov.ritz()[0][-1] < (1 - tolerance) * eigenvalue:
+        krylov.extend()
+    return len(krylov)
 
 
 def timed_lanczos(hessian: HessianProducts, start: Tensor, count: int) -> tuple[Eigenpairs, float, float]:
@@ -196,6 +232,9 @@ def timed_lanczos(hessian: HessianProducts, start: Tensor, count: int) -> tuple[
 def in_a_run(case: Case, most: float, rounds: int) -> list[Row]:
     """Time of a step in ``fit`` with measures over that without.
 
+    The two are compared in one fit, in which pieces of some steps with measures and without follow each
+    other: between two fits a machine changes its pace.
+
     The limit of those of noise is the step and the arithmetic alone: one gradient, in one pass, of the
     examples that are looked at. Single examples of linear layers need none: the step's own pass shows them.
     Where the loop takes the steps, these show the gradient of the batch. The target is that of the cheapest
@@ -206,23 +245,51 @@ def in_a_run(case: Case, most: float, rounds: int) -> list[Row]:
         f"noise of {what}, every {EVERY}th step" for what in (f"{_FIRST} examples and all", "single examples")
     )
     given: dict[str, tuple[list[Measure], int, int]] = {
-        "fit without measures": ([], 1, 0),
         f"noise of 4 parts of a batch, every {EVERY}th step": ([MicroBatchNoise()], EVERY, whole),
         of_part: ([MicroBatchNoise(parts=2, first=_FIRST)], EVERY, _FIRST + (whole if linear else 0)),
         of_each: ([MicroBatchNoise(parts=None)], EVERY, 0 if linear else whole),
         "distance and updates, every 10th step": ([Distance(), UpdateNorm()], 10, 0),
     }
-    work = {
-        name: lambda m=taken, e=every: fit_seconds(case, m, e) for name, (taken, every, _) in given.items()
-    }
-    found = medians(work, rounds)
-    rows = relative_to_first(found, f"measures in fit, {case.name}")
-    targets = [None, None, None if linear else 1.03, 1.03 if linear else None, most]
+    targets = [None, None if linear else 1.03, 1.03 if linear else None, most]
     alone = {examples: seconds_of_gradient(case, examples) for examples in (_FIRST, whole, _FIRST + whole)}
-    return [
-        row._replace(target=target, limit=rows[0].seconds + alone[seen] / EVERY if seen else None)
-        for row, target, (_, _, seen) in zip(rows, targets, given.values(), strict=True)
-    ]
+    group, rows = f"measures in fit, {case.name}", list[Row]()
+    for target, (name, (taken, every, seen)) in zip(targets, given.items(), strict=True):
+        without, together = seconds_in_pieces(case, taken, every, rounds)
+        rows += [Row(group, "fit without measures", without, 1.0)] if not rows else []
+        limit = without + alone[seen] / EVERY if seen else None
+        rows.append(Row(group, name, together, together.over(without), target, limit))
+    return rows
+
+
+class PieceWatch(Callback):
+    """The time at the end of each piece of some steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.every_n_steps, self.times = steps, list[float]()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step % self.every_n_steps == 0:
+            synchronize()
+            self.times.append(time.perf_counter())
+
+    def seconds(self) -> list[float]:
+        """Of each piece, per step, from the second one on."""
+        pairs = zip(self.times, self.times[1:], strict=False)
+        return [(end - start) / self.every_n_steps for start, end in pairs]
+
+
+def seconds_in_pieces(case: Case, taken: Sequence[Measure], every: int, rounds: int) -> tuple[Timing, Timing]:
+    """Seconds of a step in pieces of a fit without measures, and in those that follow with them."""
+    length = 2 * EVERY
+    pairs = rounds * max(_PAIRS, case.fit_steps // (2 * length))
+    steps = length * (2 * pairs + 1)  # the first piece warms up
+    due = [step for step in range(every, steps + 1, every) if (step - 1) // length % 2 == 0]
+    watch = PieceWatch(length)
+    callback = Measures(list(taken), at=AtSteps(due), examples=_LOOKED_AT)
+    data = RandomImages(case.image, case.batch_size)
+    seconds_in_fit(model_of(case), data, steps, length, (callback, watch))
+    found = watch.seconds()
+    return Timing(found[::2]), Timing(found[1::2])
 
 
 def seconds_of_gradient(case: Case, examples: int) -> float:
@@ -236,10 +303,10 @@ def seconds_of_gradient(case: Case, examples: int) -> float:
     return median_of({"gradient": gradient(network, [batch])}, 5, 5)["gradient"]
 
 
-def planned_shares() -> list[Row]:
+def planned_shares(rounds: int) -> list[Row]:
     """What measures were said to take, in steps, and what they took: the larger over the smaller."""
     return [
-        planned_share_of(case, preset, runs, steps, times)
+        planned_share_of(case, preset, runs, steps, times, rounds)
         for case, preset, runs, steps, times in (
             (SMALL_MLP, "standard", 1, 1500, 6),
             (SMALL_MLP, "full", 1, 700, 1),
@@ -267,8 +334,20 @@ class ShareWatch(Callback):
             self.of_measures = self.measures.time.of_measures - self.of_measures
 
 
-def planned_share_of(case: Case, preset: PresetName, runs: int, steps: int, times: int) -> Row:
-    """Of a preset that is taken a few times in a run of some steps, beside the start, where it warms up."""
+def planned_share_of(case: Case, preset: PresetName, runs: int, steps: int, times: int, rounds: int) -> Row:
+    """Of a preset that is taken a few times in a run of some steps, beside the start, where it warms up; what
+    it took is the median over some runs."""
+    found = [planned_and_taken(case, preset, runs, steps, times) for _ in range(rounds)]
+    planned, took, seconds = (statistics.median(part) for part in zip(*found, strict=True))
+    name = f"{preset}, {runs} run{'s' * (runs > 1)}: planned {planned:.0f} steps, took {took:.0f}"
+    apart = max(planned, took) / max(min(planned, took), 1e-9)
+    return Row(f"price of measures once, {case.name}", name, seconds, apart, 1.2)
+
+
+def planned_and_taken(
+    case: Case, preset: PresetName, runs: int, steps: int, times: int
+) -> tuple[float, float, float]:
+    """Steps that taking a preset once was said to take in one run, and that it took; and its seconds."""
     parts = [model_of(case) for _ in range(runs)]
     data = [Pictures(case.image, case.batch_size) for _ in range(runs)]
     for own in data:
@@ -283,10 +362,7 @@ def planned_share_of(case: Case, preset: PresetName, runs: int, steps: int, time
     seconds_in_fit(model, given, steps, 50, (callback, watch))
     step = (watch.seconds - watch.of_measures) / (steps - 1 - WARM_UP)
     planned = (plans[0].share - plans[1].share) * steps / times
-    took = watch.of_measures / times / step
-    name = f"{preset}, {runs} run{'s' * (runs > 1)}: planned {planned:.0f} steps, took {took:.0f}"
-    apart = max(planned, took) / max(min(planned, took), 1e-9)
-    return Row(f"price of measures once, {case.name}", name, watch.of_measures, apart, 1.2)
+    return planned, watch.of_measures / times / step, watch.of_measures / times
 
 
 class Pictures(RandomImages):
@@ -310,10 +386,3 @@ def model_of(case: Case) -> Training:
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=2.0**-8),
         channels_last=case.channels_last,
     )
-
-
-def fit_seconds(case: Case, taken: Iterable[Measure], every: int) -> float:
-    callback = Measures(list(taken), every_n_steps=every, examples=_LOOKED_AT) if taken else None
-    own: tuple[Callback, ...] = () if callback is None else (callback,)
-    data = RandomImages(case.image, case.batch_size)
-    return seconds_in_fit(model_of(case), data, case.fit_steps, 50, own)

@@ -52,11 +52,20 @@ def readable(message: str, arguments: Sequence[str], options: Mapping[str, Optio
         way_out = f"did you mean --config {stray[1]}?" if known else "options begin with --, as --name mine"
         return f"{stray[1]}: not understood; {way_out}"
     places = Places(read_settings(arguments), options)
-    found = _wrong_name(message, places) or _wrong_value(message, places)
+    found = _ambiguous_name(message, places) or _wrong_name(message, places) or _wrong_value(message, places)
     unknown = re.match(r"(\w+): there is no such option", found or "")
     if found and unknown and any(given.partition("=")[0] == f"--{unknown[1]}" for given in arguments):
         found = re.sub(r"did you mean ", "did you mean --", f"--{found}")
     return found or textwrap.shorten(re.sub("^argument (--)?", "", message), _LONGEST)
+
+
+def _ambiguous_name(message: str, places: Places) -> str | None:
+    """The short name of a class that several libraries have, which are loaded."""
+    found = re.search(r"Multiple subclasses with name (\w+)\..*?: (\S+(?:, \S+)*)\.", message)
+    key = next((key for key, value in places.settings.items() if found and value == found[1]), None)
+    if found is None or key is None:
+        return None
+    return with_allowed(f"{key}: {found[1]!r} is the name of several classes", found[2].split(", "))
 
 
 def _wrong_name(message: str, places: Places) -> str | None:

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 
 from sgdlit.measures.mean_gradient import by_layer
-from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
+from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, layers_of_run
 from sgdlit.measures.rows import Rows, parameters_as_rows
 
 
 def distance(one: Parameters, other: Parameters) -> float:
     """‖θ − θ′‖ of two sets of parameters by name, in θ."""
-    rows = Rows(one)
-    return _length(rows.squares(rows.of(one).sub_(rows.of(other))).values())
+    apart = Rows.of(one).minus(Rows.of({name: other[name] for name in one}))
+    return _length(apart.by_name(apart.squares())[0].values())
 
 
 def _length(squares: Iterable[float]) -> float:
@@ -27,9 +27,9 @@ class Distance(Measure):
     needs = ("parameters", "initial_parameters")
 
     def take(self, run: RunAtStep, member: int) -> Values:
-        rows, here = run.once(parameters_as_rows)
-        apart = rows.squares(rows.of(run.initial_parameters).sub_(here))
-        found = {"measure/distance_from_start": _length(apart.values())}
-        for layer, own in by_layer(run.network, apart).items():
+        apart = Rows.of(run.initial_parameters).minus(run.once(parameters_as_rows))
+        (squares,) = apart.by_name(apart.squares())
+        found = {"measure/distance_from_start": _length(squares.values())}
+        for layer, own in by_layer(run.once(layers_of_run), squares).items():
             found[f"measure/distance_from_start/{layer}"] = _length(own.values())
         return found

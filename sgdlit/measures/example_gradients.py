@@ -27,6 +27,7 @@ from sgdlit.measures.mean_gradient import (
     trained_parameters,
 )
 from sgdlit.measures.undisturbed import (
+    HALF,
     copied_buffers,
     outputs_of,
     preserved,
@@ -328,10 +329,13 @@ def _products(
 def _together(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Iterator[dict[str, Tensor]]:
     """The gradients themselves, ``[b, ...]`` by the parameter's name, of some examples at a time.
 
+    Convolutions of all examples become one of many groups, which takes channel after channel: in another
+    memory format each layer would be copied.
+
     Raises:
         RuntimeError: an operation that ``torch.func.vmap`` does not know.
     """
-    parameters = {name: p.detach() for name, p in trained_parameters(network).items()}
+    parameters = {name: p.detach().contiguous() for name, p in trained_parameters(network).items()}
 
     def cost(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         outputs = functional_call(network, values, (x.unsqueeze(0),))
@@ -341,7 +345,7 @@ def _together(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -
     at_a_time = max(1, _NUMBERS // max(1, sum(p.numel() for p in parameters.values())))
     with copied_buffers(network), plain_attention():  # vmap takes fused attention apart, example by example
         for x, y in zip(inputs.split(at_a_time), targets.split(at_a_time), strict=True):
-            yield each(parameters, x, y)
+            yield each(parameters, x.contiguous(), y)
 
 
 def _one_by_one(
@@ -360,18 +364,30 @@ def _reduced(parts: Iterable[Mapping[str, Tensor]], wanted: _Wanted) -> ExampleG
     found: list[ExampleGradients] = []
     total: dict[str, Tensor] = {}
     for gradients in parts:
-        flat = {name: gradient.detach().reshape(len(gradient), -1) for name, gradient in gradients.items()}
-        norms = [torch.linalg.vector_norm(g, dim=1, dtype=torch.float64) for g in flat.values()]
+        each = {name: gradient.detach() for name, gradient in gradients.items()}
+        squares = torch.stack([_squares_of_each(gradient) for gradient in each.values()]).sum(0)
         products = None
         if wanted.direction is not None:
-            along = [g.double() @ wanted.direction[name].double().flatten() for name, g in flat.items()]
+            along = [
+                g.reshape(len(g), -1).double() @ wanted.direction[name].double().flatten()
+                for name, g in each.items()
+            ]
             products = torch.stack(along).sum(0)
         if wanted.of_mean:
-            total = {name: total[name] + g.sum(0) if total else g.sum(0) for name, g in flat.items()}
-        found.append(ExampleGradients(torch.stack(norms).square().sum(0), products))
+            total = {name: total[name] + g.sum(0) if total else g.sum(0) for name, g in each.items()}
+        found.append(ExampleGradients(squares, products))
     joined = _joined(found)
     of_mean = squared_norm(total) / len(joined.squared_norms) ** 2 if wanted.of_mean else None
     return joined._replace(of_mean=of_mean)
+
+
+def _squares_of_each(gradients: Tensor) -> Tensor:
+    """‖g_i‖² of tensors ``[n, ...]``, float64 ``[n]``: sums over all but the first dimension of each, which
+    are short, in their own precision, at least float32, and sums of these in float64."""
+    numbers = gradients.float() if gradients.dtype in HALF else gradients
+    inner = tuple(range(2, numbers.dim()))
+    rows = torch.linalg.vector_norm(numbers, dim=inner) if inner else numbers
+    return rows.reshape(len(rows), -1).double().square().sum(1)
 
 
 def _joined(parts: list[ExampleGradients]) -> ExampleGradients:

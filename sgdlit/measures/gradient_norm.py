@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from torch import nn
 
 from sgdlit.data.batches import Batch
-from sgdlit.measures.mean_gradient import MeanLoss, mean_gradient, squared_norms_by_layer
-from sgdlit.measures.measure import Measure, RunAtStep, Values
+from sgdlit.measures.mean_gradient import MeanLoss, layers_of, mean_gradient, squared_norms_by_layer
+from sgdlit.measures.measure import Measure, RunAtStep, Values, layers_of_run
 
 
 def gradient_norm(network: nn.Module, loss: MeanLoss, batches: Iterable[Batch]) -> dict[str, float]:
@@ -20,7 +20,7 @@ def gradient_norm(network: nn.Module, loss: MeanLoss, batches: Iterable[Batch]) 
         loss: its mean over a batch, or one of each example.
         batches: inputs ``[b, ...]`` and targets ``[b, ...]``.
     """
-    return squared_norms_by_layer(network, mean_gradient(network, loss, batches).gradient)
+    return squared_norms_by_layer(layers_of(network), mean_gradient(network, loss, batches).gradient)
 
 
 class GradientNorm(Measure):
@@ -33,6 +33,6 @@ class GradientNorm(Measure):
     needs = ("cost", "gradient")
 
     def take(self, run: RunAtStep, member: int) -> Values:
-        of_layers = squared_norms_by_layer(run.network, run.gradient)
+        of_layers = squared_norms_by_layer(run.once(layers_of_run), run.gradient)
         found = {"measure/cost": run.cost, "measure/squared_gradient_norm": sum(of_layers.values())}
         return found | {f"measure/squared_gradient_norm/{layer}": v for layer, v in of_layers.items()}

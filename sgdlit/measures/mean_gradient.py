@@ -144,14 +144,14 @@ def layers_of(network: nn.Module) -> dict[str, str]:
     return {name: found[name] for name, _ in network.named_parameters()}
 
 
-def by_layer(network: nn.Module, vector: Mapping[str, T]) -> dict[str, dict[str, T]]:
+def by_layer(layers: Mapping[str, str], vector: Mapping[str, T]) -> dict[str, dict[str, T]]:
     """What belongs to each layer of what is given by the names of parameters; see :func:`layers_of`."""
-    layers, found = layers_of(network), dict[str, dict[str, T]]()
+    found: dict[str, dict[str, T]] = {}
     for name, part in vector.items():
         found.setdefault(layers[name], {})[name] = part
     return found
 
 
-def squared_norms_by_layer(network: nn.Module, vector: Mapping[str, Tensor]) -> dict[str, float]:
+def squared_norms_by_layer(layers: Mapping[str, str], vector: Mapping[str, Tensor]) -> dict[str, float]:
     """‖v_l‖² of the part of a vector that belongs to each layer; see :func:`layers_of`."""
-    return {layer: squared_norm(part) for layer, part in by_layer(network, vector).items()}
+    return {layer: squared_norm(part) for layer, part in by_layer(layers, vector).items()}

@@ -21,7 +21,7 @@ from sgdlit.data.sensing import MatrixSensing
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import ExampleGradients
 from sgdlit.measures.example_sums import ExampleSums
-from sgdlit.measures.mean_gradient import MeanGradient
+from sgdlit.measures.mean_gradient import MeanGradient, layers_of
 from sgdlit.measures.undisturbed import Mode
 from sgdlit.measures.work import Sizes, Works, work_of_needs
 from sgdlit.models.sensing import BilinearForm
@@ -209,6 +209,11 @@ class RunAtStep:
         """T, ``[d, d]``, of matrix sensing, as the network's matrix is."""
         assert isinstance(self.data, MatrixSensing)
         return self.data.target_like(self.matrix)
+
+
+def layers_of_run(run: RunAtStep) -> dict[str, str]:
+    """The layer of each parameter, by names; ask for it by ``run.once``."""
+    return layers_of(run.network)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Parameters as rows of 512 numbers: sums over each of them, and over all, in few operations."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,46 +14,97 @@ from sgdlit.measures.undisturbed import HALF
 _WIDTH = 512  # numbers whose products are summed in their own precision
 
 
-class Rows:
-    """Which rows hold which parameter, of all tensors of some names and shapes.
+class _Place(NamedTuple):
+    """Where the numbers of a parameter are among those of all rows."""
 
-    A parameter begins a row, and what it leaves of its last one is 0. Sums over a row are in the precision of
-    the numbers, at least float32, and sums of these in float64: of float32 numbers an inner product is exact
-    to 1e-7 of ‖a‖‖b‖.
+    start: int
+    shape: torch.Size
+    strides: tuple[int, ...]
 
-    Args:
-        parameters: by name.
+
+class _Layout(NamedTuple):
+    """Which rows hold which parameter: each begins a row, and what it leaves of its last one is 0."""
+
+    places: dict[str, _Place]
+    free: tuple[slice, ...]  # what stays 0
+    first: np.ndarray  # the first row of each
+    rows: int
+
+
+@lru_cache(maxsize=8)
+def _layout(shapes: tuple[tuple[str, torch.Size], ...]) -> _Layout:
+    numbers = [shape.numel() for _, shape in shapes]
+    first = np.cumsum([0, *(max(1, -(-count // _WIDTH)) for count in numbers)])
+    starts = (_WIDTH * first).tolist()
+    places = {
+        name: _Place(start, shape, torch.empty(shape, device="meta").stride())
+        for (name, shape), start in zip(shapes, starts, strict=False)
+    }
+    ends = [start + count for start, count in zip(starts, numbers, strict=False)]
+    free = (slice(end, after) for end, after in zip(ends, starts[1:], strict=True) if end < after)
+    return _Layout(places, tuple(free), first[:-1], int(first[-1]))
+
+
+class Rows(Mapping[str, Tensor]):
+    """A copy of parameters, or another vector of their names and shapes, that lies as rows in one tensor.
+
+    Sums over a row are in the precision of the numbers, at least float32, and sums of these in float64: of
+    float32 numbers an inner product is exact to 1e-7 of ‖a‖‖b‖.
+
+    Attributes:
+        numbers: ``[rows, 512]``.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
-        self.numbers = {name: p.numel() for name, p in parameters.items()}
-        rows = [max(1, -(-numbers // _WIDTH)) for numbers in self.numbers.values()]
-        self._starts = np.cumsum([0, *rows[:-1]])
-        like = next(iter(parameters.values())).detach()
-        self._dtype = torch.float32 if like.dtype in HALF else like.dtype
-        free = (_WIDTH * count - numbers for count, numbers in zip(rows, self.numbers.values(), strict=True))
-        self._free = [like.new_zeros(numbers, dtype=self._dtype) for numbers in free]
+    def __init__(self, numbers: Tensor, layout: _Layout) -> None:
+        self.numbers, self._layout = numbers, layout
 
-    def of(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """The numbers of some parameters: ``[rows, 512]``, a copy."""
-        parts = (parameters[name].flatten().to(self._dtype) for name in self.numbers)
-        pairs = zip(parts, self._free, strict=True)
-        return torch.cat([part for pair in pairs for part in pair]).view(-1, _WIDTH)
+    @classmethod
+    def of(cls, vector: Mapping[str, Tensor]) -> "Rows":
+        """A copy of a vector given by the names of parameters; itself where it is one already."""
+        if isinstance(vector, Rows):
+            return vector
+        parts = [part.detach() for part in vector.values()]
+        layout = _layout(tuple((name, part.shape) for name, part in vector.items()))
+        numbers = parts[0].new_empty(
+            layout.rows * _WIDTH, dtype=torch.float32 if parts[0].dtype in HALF else None
+        )
+        for free in layout.free:
+            numbers[free] = 0
+        found = cls(numbers.view(-1, _WIDTH), layout)
+        torch._foreach_copy_(list(found.values()), parts)
+        return found
 
-    def inner(self, one: Tensor, other: Tensor) -> dict[str, float]:
-        """⟨a, b⟩ of each parameter, of two vectors as rows."""
-        return self._sums(torch.linalg.vecdot(one, other))
+    def to(self, device: torch.device) -> "Rows":
+        return self if self.numbers.device == device else Rows(self.numbers.to(device), self._layout)
 
-    def squares(self, one: Tensor) -> dict[str, float]:
-        """‖a‖² of each parameter, of a vector as rows."""
-        return self._sums(torch.linalg.vector_norm(one, dim=1).double().square())
+    def __getitem__(self, name: str) -> Tensor:
+        start, shape, strides = self._layout.places[name]
+        return self.numbers.as_strided(shape, strides, start)
 
-    def _sums(self, of_rows: Tensor) -> dict[str, float]:
-        found = np.add.reduceat(of_rows.double().cpu().numpy(), self._starts)
-        return dict(zip(self.numbers, found.tolist(), strict=True))
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layout.places)
+
+    def __len__(self) -> int:
+        return len(self._layout.places)
+
+    def minus(self, other: "Rows") -> "Rows":
+        """Their difference."""
+        return Rows(self.numbers - other.numbers, self._layout)
+
+    def inner(self, other: "Rows") -> Tensor:
+        """⟨a, b⟩ of each row, see :meth:`by_name`."""
+        return torch.linalg.vecdot(self.numbers, other.numbers).double()
+
+    def squares(self) -> Tensor:
+        """‖a‖² of each row, see :meth:`by_name`."""
+        return torch.linalg.vector_norm(self.numbers, dim=1).double().square()
+
+    def by_name(self, *of_rows: Tensor) -> list[dict[str, float]]:
+        """Sums over the rows of each parameter, of some numbers of every row, ``[rows]`` each."""
+        found = np.add.reduceat(torch.stack(of_rows).cpu().numpy(), self._layout.first, axis=1)
+        return [dict(zip(self, sums, strict=True)) for sums in found.tolist()]
 
 
-def parameters_as_rows(run: RunAtStep) -> tuple[Rows, Tensor]:
-    """θ as rows of numbers, and which they are; ask for it by ``run.once``."""
-    rows = Rows(run.parameters)
-    return rows, rows.of(run.parameters)
+def parameters_as_rows(run: RunAtStep) -> Rows:
+    """θ as rows; ask for it by ``run.once``."""
+    return Rows.of(run.parameters)

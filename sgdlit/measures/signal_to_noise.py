@@ -11,7 +11,7 @@ from sgdlit.data.batches import Batch
 from sgdlit.measures.example_gradients import each_batch
 from sgdlit.measures.from_scripts import LossOfEach, gathered
 from sgdlit.measures.mean_gradient import by_layer, mean_gradient, require_examples
-from sgdlit.measures.measure import Measure, RunAtStep, Values
+from sgdlit.measures.measure import Measure, RunAtStep, Values, layers_of_run
 from sgdlit.measures.work import Sizes, Works, work_of_company
 from sgdlit.objectives.layer_factors import Factors, NoPlainLayers
 
@@ -142,7 +142,7 @@ class SignalToNoise(Measure):
         noise = _noise(run.network, run.gradient, _squares(run.network, run.loss, run.examples), n)
         ratios = noise.signal_to_noise(run.examples.population)
         found: Values = {}
-        for layer, own in by_layer(run.network, ratios).items():
+        for layer, own in by_layer(run.once(layers_of_run), ratios).items():
             found |= _means(list(own.values()), f"/{layer}")
         every = _means(list(ratios.values()), "")
         if every:

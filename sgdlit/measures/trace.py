@@ -11,7 +11,7 @@ from sgdlit.foundations.arguments import require_counts
 from sgdlit.measures.curvature import ProbedMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import Estimate, mean_of, signs
 from sgdlit.measures.mean_gradient import by_layer, trained_parameters
-from sgdlit.measures.measure import RunAtStep, Values
+from sgdlit.measures.measure import RunAtStep, Values, layers_of_run
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
 from sgdlit.measures.work import DRAWN, Sizes, Work, Works
 
@@ -113,6 +113,6 @@ class Trace(ProbedMeasure):
         blocks = dict(zip(trained_parameters(run.network), found.by_parameter, strict=True))
         layers = {
             f"measure/trace/{layer}": sum(one.value for one in own.values())
-            for layer, own in by_layer(run.network, blocks).items()
+            for layer, own in by_layer(run.once(layers_of_run), blocks).items()
         }
         return found.trace.under("measure/trace") | norm | rank | layers

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sgdlit.measures.mean_gradient import by_layer
-from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
+from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, layers_of_run
 from sgdlit.measures.rows import Rows, parameters_as_rows
 
 
@@ -31,12 +31,8 @@ class Products(NamedTuple):
 
 def products(one: Parameters, other: Parameters) -> dict[str, Products]:
     """Those of each parameter's part, by name."""
-    rows = Rows(one)
-    return _products(rows, rows.of(one), rows.of(other))
-
-
-def _products(rows: Rows, one: Tensor, other: Tensor) -> dict[str, Products]:
-    inner, first, second = rows.inner(one, other), rows.squares(one), rows.squares(other)
+    a, b = Rows.of(one), Rows.of({name: other[name] for name in one})
+    inner, first, second = a.by_name(a.inner(b), a.squares(), b.squares())
     return {n: Products(inner[n], first[n], second[n]) for n in inner}
 
 
@@ -75,19 +71,24 @@ class UpdateNorm(Measure):
     def take(self, run: RunAtStep, member: int) -> Values:
         if not run.previous_parameters:
             return {}
-        rows, here = run.once(parameters_as_rows)
-        before, *earlier = (rows.of(parameters) for parameters in run.previous_parameters)
-        last = here - before
-        both = _products(rows, last, before.sub_(earlier[0])) if earlier else {}
-        squares = {n: of.first for n, of in both.items()} or rows.squares(last)
-        length, size = (sum(of.values()) ** 0.5 for of in (squares, rows.squares(here)))
+        here = run.once(parameters_as_rows)
+        before, *earlier = map(Rows.of, run.previous_parameters)
+        last = here.minus(before)
+        of_rows = [last.squares(), here.squares()]
+        if earlier:
+            older = before.minus(earlier[0])
+            of_rows += [last.inner(older), older.squares()]
+        squares, own, *others = here.by_name(*of_rows)
+        length, size = (sum(of.values()) ** 0.5 for of in (squares, own))
         found = {"measure/update_norm": length}
         if size:
             found["measure/relative_update_norm"] = length / size
-        layers = by_layer(run.network, squares)
+        layers = by_layer(run.once(layers_of_run), squares)
         found |= {f"measure/update_norm/{layer}": sum(own.values()) ** 0.5 for layer, own in layers.items()}
-        if not both:
+        if not others:
             return found
+        inner, before_squares = others
+        both = {n: Products(inner[n], squares[n], before_squares[n]) for n in inner}
         cosines = {f"/{layer}": _sum(both[n] for n in own).cosine for layer, own in layers.items()}
         cosines[""] = _sum(both.values()).cosine
         return found | {f"measure/cosine_of_updates{at}": c for at, c in cosines.items() if c == c}

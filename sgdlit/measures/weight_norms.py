@@ -2,14 +2,16 @@
 
 from torch import nn
 
-from sgdlit.measures.mean_gradient import squared_norms_by_layer, trained_parameters
+from sgdlit.measures.mean_gradient import layers_of, squared_norms_by_layer, trained_parameters
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 
 
 def weight_norms(network: nn.Module) -> dict[str, float]:
     """‖w_l‖ of the trained parameters of each layer, biases included, in θ; float64 sums."""
     trained = {name: p.detach() for name, p in trained_parameters(network).items()}
-    return {layer: square**0.5 for layer, square in squared_norms_by_layer(network, trained).items()}
+    return {
+        layer: square**0.5 for layer, square in squared_norms_by_layer(layers_of(network), trained).items()
+    }
 
 
 class WeightNorms(Measure):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sgdlit.measures.measure import Parameters
+from sgdlit.measures.rows import Rows
 
 
 class LookedBack:
@@ -27,7 +28,7 @@ class LookedBack:
 
     def to(self, device: torch.device) -> None:
         """Have those of the start on a device."""
-        self.initial = [{name: p.to(device) for name, p in each.items()} for each in self.initial]
+        self.initial = [Rows.of(each).to(device) for each in self.initial]
 
     def keep(self, step: int, networks: Mapping[int, nn.Module]) -> None:
         """Keep the parameters of a step, of some members, and forget what lies further back than the last.
@@ -47,7 +48,7 @@ class LookedBack:
             kept = self.steps.get(step - back, {}).get(member)
             if kept is None:
                 break
-            found.append({name: p.to(device) for name, p in kept.items()})
+            found.append(Rows.of(kept).to(device))
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,4 +62,4 @@ class LookedBack:
 
 
 def _copy(network: nn.Module) -> Parameters:
-    return {name: p.detach().clone() for name, p in network.named_parameters()}
+    return Rows.of(dict(network.named_parameters()))

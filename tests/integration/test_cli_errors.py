@@ -3,12 +3,15 @@
 Every case goes through the command itself; none may leave a traceback behind, or anything on the disk.
 """
 
+import gc
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
+import torch
 from refused_commands import CIFAR10, contents, refused, write_folder
 
 CALLBACK = "  callbacks: [{class_path: lightning.pytorch.callbacks.LearningRateMonitor, init_args: {%s}}]\n"
@@ -263,6 +266,19 @@ def test_of_two_keys_with_one_name_that_with_the_value_is_named(capsys):
     wrong = ["--model.network.widths", "[32,-1,5]"]
     text = refused(capsys, "--config", "teacher.yaml", *wrong)
     assert text.startswith("model.network.widths: [32, -1, 5] is not allowed")
+
+
+def test_a_short_name_of_two_classes(capsys, monkeypatch):
+    other = types.ModuleType("another_library")
+    other.SWATS = type("SWATS", (torch.optim.SGD,), {"__module__": other.__name__})
+    monkeypatch.setitem(sys.modules, other.__name__, other)
+    try:
+        text = refused(capsys, "--config", "cifar.yaml", "--model.optimizer", "SWATS")
+    finally:
+        del other.SWATS
+        gc.collect()  # torch's optimizers know their subclasses as long as there are any
+    assert text.startswith("model.optimizer: 'SWATS' is the name of several classes")
+    assert "sgdlit.algorithms.rules.swats.SWATS" in text
 
 
 def test_sweep_and_figure_without_a_file(capsys):

@@ -55,7 +55,7 @@ def alone_and_together() -> list[Any]:
 @pytest.mark.parametrize(("optimizer", "extra"), alone_and_together())
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(runs, optimizer, extra):
     name = optimizer.rsplit(".", 1)[1]
-    arguments = [f"--model.optimizer={name}", "--model.optimizer.lr=0.01", *MORE.get(name, []), *extra]
+    arguments = [f"--model.optimizer={optimizer}", "--model.optimizer.lr=0.01", *MORE.get(name, []), *extra]
     assert stopped(runs, f"{name}{len(extra)}", arguments, STOPS.get(name, [7])) == []
 
 

@@ -118,9 +118,8 @@ def test_sums_over_parameters_are_exact_whatever_the_number_of_numbers(dtype, di
     shapes = {"small": (3, 2), "large": (700, 300), "one": (), "row": (512,), "none": (0,), "last": (513,)}
     one, other = ({name: torch.randn(shape).to(dtype) for name, shape in shapes.items()} for _ in range(2))
     one["large"] = one["large"].T.contiguous().T
-    rows = Rows(one)
-    a, b = rows.of(one), rows.of(other)
-    inner, squares = rows.inner(a, b), rows.squares(a)
+    a, b = Rows.of(one), Rows.of(other)
+    inner, squares = a.by_name(a.inner(b), a.squares())
     assert list(inner) == list(squares) == list(shapes)
     for name in shapes:
         x, y = (t[name].double().flatten().numpy() for t in (one, other))
@@ -130,15 +129,26 @@ def test_sums_over_parameters_are_exact_whatever_the_number_of_numbers(dtype, di
 
 def test_rows_of_half_precision_are_in_float32():
     half = {"a": torch.randn(600).bfloat16()}
-    rows, exact = Rows(half), half["a"].double()
-    assert rows.squares(rows.of(half))["a"] == pytest.approx(float(exact @ exact), rel=1e-7)
+    rows, exact = Rows.of(half), half["a"].double()
+    (squares,) = rows.by_name(rows.squares())
+    assert squares["a"] == pytest.approx(float(exact @ exact), rel=1e-7)
+
+
+def test_rows_are_a_copy_of_the_parameters():
+    one = {"a": torch.randn(3, 400), "b": torch.tensor(2.0), "c": torch.randn(512)}
+    rows = Rows.of(one)
+    assert list(rows) == list(one)
+    assert all(torch.equal(rows[name], one[name]) for name in one)
+    assert Rows.of(rows) is rows
+    one["a"].zero_()
+    assert rows["a"].all()
 
 
 def test_distances_of_layers_add_up_to_that_of_the_network():
     torch.manual_seed(0)
     network, other = MLP([4, 3, 2]), MLP([4, 3, 2])
     here, there = ({n: p.detach() for n, p in each.named_parameters()} for each in (network, other))
-    of_layers = {layer: distance(own, there) for layer, own in by_layer(network, here).items()}
+    of_layers = {layer: distance(own, there) for layer, own in by_layer(layers_of(network), here).items()}
     assert list(of_layers) == ["layers.1", "layers.3"]
     assert sum(d**2 for d in of_layers.values()) == pytest.approx(distance(here, there) ** 2, rel=1e-6)
     layers = network.layers[1].parameters(), other.layers[1].parameters()
