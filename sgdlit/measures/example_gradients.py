@@ -167,8 +167,9 @@ def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tens
     devices = {p.device for p in network.parameters()}
     with ONE_AT_A_TIME:
         before = snapshot(devices)
+        at = spread(len(inputs))[:ALONE]
+        alone = [loss.per_example(outputs_of(network, inputs[[k]]), targets[[k]]) for k in at]
         company = _company(network, loss, inputs, targets)
-        alone = [loss.per_example(outputs_of(network, inputs[[k]]), targets[[k]]) for k in company.at[:ALONE]]
         drawn = snapshot(devices) != before
     if drawn:
         raise UserError(
@@ -176,7 +177,7 @@ def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tens
             "gradient of its own; allowed: mode: eval, in which nothing is drawn"
         )
     here = f"in a batch of {len(company.at)}"
-    _refuse_other_losses(network, company.at, "alone", torch.cat(alone), here, company.losses)
+    _refuse_other_losses(network, at, "alone", torch.cat(alone), here, company.losses)
     return company
 
 
