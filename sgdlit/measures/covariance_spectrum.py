@@ -14,7 +14,7 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import each_batch
 from sgdlit.measures.from_scripts import LossOfEach, gathered
 from sgdlit.measures.mean_gradient import require_examples
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.work import Sizes, Works, work_of_company
 from sgdlit.objectives.factor_products import inner_products
 from sgdlit.objectives.layer_factors import Factors, NoPlainLayers
@@ -140,7 +140,7 @@ class CovarianceSpectrum(Measure):
 
     def __init__(self, count: int = 5, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive("CovarianceSpectrum", count=count)
+        require_counts("CovarianceSpectrum", count=count)
         self.count = count
 
     @property

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.generators import kept
 from sgdlit.foundations.philox import derive_key, normal
 from sgdlit.measures.from_scripts import LossOfEach, of_each
 from sgdlit.measures.mean_gradient import MeanLoss, has_examples, mean_cost, require_examples
-from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
 from sgdlit.measures.undisturbed import (
     copied_buffers,
     has_batchnorm,
@@ -83,8 +84,7 @@ def line(
     """
     loss = of_each(loss)
     _require_same(one, other)
-    if points < 2:
-        raise UserError(f"points: {points} is not possible; allowed: 2 or more")
+    require_counts(fewest=2, points=points)
     batches, found = list(batches), []
     alphas = torch.linspace(0, 1, points, dtype=torch.float64)
     for alpha in alphas.tolist():
@@ -259,7 +259,7 @@ class BarrierFromStart(Measure):
 
     def __init__(self, points: int = 25, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive("BarrierFromStart", points=points - 1)
+        require_counts("BarrierFromStart", fewest=2, points=points)
         self.points = points
 
     def work(self, sizes: Sizes) -> Works:

@@ -11,6 +11,7 @@ from torch.optim import SGD, Optimizer
 
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.arguments import require_above_zero
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import example_gradients
 from sgdlit.measures.from_scripts import LossOfEach, gathered, of_each
@@ -184,8 +185,7 @@ class LinearStability(Measure):
 
     def __init__(self, tolerance: float = 0.01, **cadence: Any) -> None:
         super().__init__(**cadence)
-        if not tolerance > 0:
-            raise UserError(f"LinearStability.tolerance: {tolerance} is not possible; allowed: above 0")
+        require_above_zero("LinearStability", tolerance=tolerance)
         self.tolerance = tolerance
 
     @property

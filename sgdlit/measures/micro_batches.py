@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.orders import LearnedOrder
-from sgdlit.foundations.arguments import require_population, require_shares
+from sgdlit.foundations.arguments import require_counts, require_population, require_shares
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
 from sgdlit.measures.example_gradients import example_gradients
@@ -24,7 +24,7 @@ from sgdlit.measures.mean_gradient import (
     squared_norm,
     trained_parameters,
 )
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
 from sgdlit.objectives.step_shown import Kind, StepNorms
@@ -215,7 +215,7 @@ class MicroBatchNoise(Measure):
         **cadence: Any,
     ) -> None:
         super().__init__(**cadence)
-        require_positive("MicroBatchNoise", parts=parts, batch_size=batch_size, first=first)
+        require_counts("MicroBatchNoise", parts=parts, batch_size=batch_size, first=first)
         if first is not None and (parts != 2 or batch_size is not None):
             raise UserError(
                 f"MicroBatchNoise.first: {first} is not possible with parts: {parts} and batch_size: "

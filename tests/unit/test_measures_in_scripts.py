@@ -251,6 +251,11 @@ SENSELESS: dict[str, Any] = {
     r"^tolerance: -1 ": with_numbers("numerical_rank", NORMS, -1),
     r"threshold: -1 ": with_numbers("support_size", NORMS, -1),
     r"label_noise: -1 ": with_numbers("sensing_risk", MATRIX, MATRIX, -1),
+    r"^BarrierFromStart\.points: 1 .* 2, 3, 4 and": with_numbers("BarrierFromStart", points=1),
+    r"Coefficient\.burn_in: -1 .* 0, 1, 2 and": with_numbers("LocalLearningCoefficient", burn_in=-1),
+    r"^AdaptiveSharpness\.steps: -1 .* 0, 1": with_numbers("AdaptiveSharpness", steps=-1),
+    r"^LinearStability\.tolerance: nan ": with_numbers("LinearStability", tolerance=float("nan")),
+    r"^Sharpness\.tolerance: 1 .* below 1": with_numbers("Sharpness", tolerance=1),
 }
 """What is said, and the call of which it is said."""
 
