@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
-from sgdlit.foundations.arguments import require_counts
+from sgdlit.foundations.arguments import require_counts, require_some
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import example_gradients
 from sgdlit.measures.from_scripts import LossOfEach, gathered, of_mean
@@ -67,8 +67,9 @@ def expected_c_reg(
     """
     noise = noise_of_parts(norms, torch.ones(len(norms)), squared_norm_of_mean, population)
     batch_sizes = list(batch_sizes)
+    require_some("batch_sizes", batch_sizes)
     for size in batch_sizes:
-        if not 1 <= size <= population:
+        if not 1 <= size <= population or size % 1:
             raise UserError(
                 f"batch_sizes: {size} is not possible; allowed: 1 to {population:g}, the examples"
             )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sgdlit.data.batches import Batch
-from sgdlit.foundations.arguments import require_counts
+from sgdlit.foundations.arguments import require_counts, require_finite, require_some
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.generators import kept
 from sgdlit.foundations.philox import derive_key, normal
@@ -113,6 +113,7 @@ def barrier(
 
 def between(one: Parameters, other: Parameters, alpha: float) -> dict[str, Tensor]:
     """(1 − α)θ₀ + αθ₁, exactly the ends at α = 0 and 1; what is no floating-point number is θ₀'s."""
+    require_finite("alpha", [alpha])
     if alpha in (0, 1):
         return dict(other if alpha else one)
     return {
@@ -193,7 +194,13 @@ def plane(
         v: another.
         alphas: of the first axis.
         betas: of the second.
+
+    Raises:
+        UserError: an axis without numbers, or with one that is not finite.
     """
+    for name, axis in (("alphas", alphas), ("betas", betas)):
+        require_some(name, axis)
+        require_finite(name, axis)
     here = {name: p.detach() for name, p in network.named_parameters() if name in u or name in v}
     batches, found = list(batches), torch.zeros(len(alphas), len(betas), dtype=torch.float64)
     for i, alpha in enumerate(alphas):

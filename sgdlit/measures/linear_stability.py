@@ -65,9 +65,9 @@ def linear_stability(
         UserError: more parameters; a mean ‖∇C_i‖ that is not small, where the noise of gradients, which is
             no part of this, matters; a batch size that is not possible; a Hessian that is not positive.
     """
+    require_above_zero(tolerance=tolerance)
     found = example_hessians(network, loss, batches)
-    if not 1 <= batch_size <= len(found.hessians):
-        raise UserError(f"batch_size: {batch_size}; allowed: 1 to {len(found.hessians)}, the examples")
+    _require_batch_size(batch_size, len(found.hessians))
     slope = _relative(found, network)
     if not slope <= tolerance:
         raise UserError(
@@ -75,6 +75,11 @@ def linear_stability(
             f"that fits every example; allowed: at most {tolerance}"
         )
     return StableRate(*stable_rate(found.hessians, batch_size), slope)
+
+
+def _require_batch_size(batch_size: int, examples: int) -> None:
+    if not 1 <= batch_size <= examples or batch_size % 1:
+        raise UserError(f"batch_size: {batch_size} is not possible; allowed: 1 to {examples}, the examples")
 
 
 def _relative(found: "ExampleHessians", network: nn.Module) -> float:
@@ -86,6 +91,7 @@ def _relative(found: "ExampleHessians", network: nn.Module) -> float:
 
 def stable_rate(hessians: Tensor, batch_size: int) -> tuple[float, float]:
     """ε* and 2/λ₁ from the Hessians of N examples, float64 ``[N, P, P]``; see :func:`linear_stability`."""
+    _require_batch_size(batch_size, len(hessians))
     n, whole = len(hessians), hessians.mean(0)
     values, vectors = torch.linalg.eigh(whole)
     if not float(values[-1]) > 0 or float(values[0]) < -1e-6 * float(values[-1]):

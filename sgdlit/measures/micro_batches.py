@@ -63,16 +63,13 @@ def noise_of_batch(
     require_tensor(inputs)
     if parts is None:
         return _noise_of_examples(network, loss, batch, population, checked)
-    if not 2 <= parts <= len(inputs):
-        raise UserError(f"parts: {parts} is not possible for a batch of {len(inputs)}; allowed: 2 or more")
+    if not 2 <= parts <= len(inputs) or parts % 1:
+        allowed = f"2 to {len(inputs)}" if len(inputs) > 1 else "2 or more, of a batch of as many"
+        raise UserError(f"parts: {parts} is not possible for a batch of {len(inputs)}; allowed: {allowed}")
     loss = of_mean(loss)
     refuse_not_finite(network)
     if first is not None:
-        if parts != 2 or not 0 < first < len(inputs):
-            raise UserError(
-                f"first: {first} is not possible with parts: {parts} of a batch of {len(inputs)}; allowed: 1 "
-                f"to {len(inputs) - 1} with parts: 2"
-            )
+        _require_first(first, len(inputs), parts)
         return noise_of_first(
             network, loss, batch, first, gradient_of_batch(network, loss, batch), population
         )
@@ -111,13 +108,22 @@ def noise_of_first(
         gradient: h̄, of all B examples, by the parameter's name.
         population: N, see :func:`noise_of_batch`.
     """
+    size = len(batch[0])
+    _require_first(first, size)
     inputs, targets = (part[:first] for part in batch)
     of_first = gradient_of_batch(network, loss, (inputs, targets))
     apart = torch._foreach_sub([of_first[name] for name in gradient], list(gradient.values()))
-    size = len(batch[0])
     require_population(population, size)
     trace = first * size / (size - first) * squared_norm(dict(zip(gradient, apart, strict=True)))
     return Noise(trace, squared_norm(gradient) - (1 - size / population) * trace / size)
+
+
+def _require_first(first: int, size: int, parts: int = 2) -> None:
+    if parts != 2 or not 1 <= first < size or first % 1:
+        raise UserError(
+            f"first: {first} is not possible with parts: {parts} of a batch of {size}; allowed: 1 to "
+            f"{size - 1} with parts: 2"
+        )
 
 
 def gradient_of_batch(network: nn.Module, loss: MeanLoss, batch: Batch) -> dict[str, Tensor]:
@@ -170,11 +176,14 @@ def noise_of_steps(
         The ratio in examples, and the ends of its interval; the upper one is infinite where Ĝ² may be 0.
 
     Raises:
-        UserError: fewer than three blocks.
+        UserError: fewer than three blocks; traces and squares that are not as many.
     """
     require_shares(level=level)
+    require_counts(block=block)
+    if len(traces) != len(squares):
+        raise UserError(f"squares: {len(squares)} for {len(traces)} traces; allowed: as many")
     pairs = np.stack([np.asarray(traces, np.float64), np.asarray(squares, np.float64)], 1)
-    count = len(pairs) // block if block >= 1 else 0
+    count = len(pairs) // block
     if count < 3:
         raise UserError(
             f"block: {block} of {len(pairs)} steps is not possible; allowed: three blocks or more"

@@ -557,7 +557,7 @@ def test_a_batch_has_two_parts_or_more():
             noise_of_batch(network, SQUARED, (x, y), parts)
     with pytest.raises(UserError, match="three blocks or more"):
         noise_of_steps([1.0] * 5, [1.0] * 5, block=2)
-    with pytest.raises(UserError, match="three blocks or more"):
+    with pytest.raises(UserError, match=r"^block: 0 is not possible; allowed: 1, 2, 3"):
         noise_of_steps([1.0] * 5, [1.0] * 5, block=0)
 
 
