@@ -11,6 +11,24 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
 
+_LEAST = {
+    "accumulate_grad_batches": 1,
+    "log_every_n_steps": 1,
+    "num_nodes": 1,
+    "gradient_clip_val": 0,
+    "min_steps": 0,
+    "min_epochs": 0,
+    "fast_dev_run": 0,
+    "reload_dataloaders_every_n_epochs": 0,
+    "num_sanity_val_steps": -1,
+}
+_PARTS = (
+    "limit_train_batches",
+    "limit_val_batches",
+    "limit_test_batches",
+    "limit_predict_batches",
+    "overfit_batches",
+)
 _LONGEST_NAME = 200  # bytes of a file's name, of the 255 that file systems have, with room for what is added
 
 
@@ -26,9 +44,16 @@ def check_values(config: "Namespace") -> None:
         if not isinstance(config.get(section, Namespace()), Namespace | Mapping):
             raise UserError(f"{section}: {config[section]!r} is not allowed; allowed: options, KEY: VALUE")
     trainer, name = config["trainer"], config["name"]
-    for key, least in (("accumulate_grad_batches", 1), ("log_every_n_steps", 1), ("gradient_clip_val", 0)):
+    for key, least in _LEAST.items():
         if trainer[key] is not None and trainer[key] < least:
             raise UserError(f"trainer.{key}: {trainer[key]} is not allowed; allowed: {least} or more")
+    for key in _PARTS:
+        part = trainer[key]
+        if part is not None and (part < 0 or (isinstance(part, float) and part > 1)):
+            raise UserError(
+                f"trainer.{key}: {part} is not allowed; allowed: a number of batches, or a part between "
+                "0.0 and 1.0"
+            )
     interval = trainer["val_check_interval"]
     if interval is not None and (not isinstance(interval, int | float) or interval <= 0):
         raise UserError(

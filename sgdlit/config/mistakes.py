@@ -164,11 +164,21 @@ def building_error(
     if not isinstance(cause, _INSTANTIATION) and type(cause).__name__ != "MisconfigurationException":
         return None
     raised = traceback.extract_tb(cause.__traceback__)[-1:]
-    owner = _place_of(cause, read_settings(arguments))
+    settings = read_settings(arguments)
+    owner = _place_of(cause, settings) or _option_of_trainer(str(cause), settings)
     where = "".join(
         f" at {f.filename}:{f.lineno}" for f in raised if "lightning" not in Path(f.filename).parts
     )
     return UserError(f"{owner}{cause}\n({type(cause).__name__}{where}, while the config was built)")
+
+
+def _option_of_trainer(message: str, settings: Mapping[str, object]) -> str:
+    """``KEY: VALUE is not allowed: `` of the one option of Lightning's Trainer that its words are about."""
+    given = {key: value for key, value in settings.items() if re.fullmatch(r"trainer\.\w+", key)}
+    named = [key for key in given if re.search(rf"\b{key.partition('.')[2]}\b", message)]
+    quoted = [key for key, value in given.items() if f"'{value}'" in message]
+    key = next((keys[0] for keys in (named, quoted) if len(keys) == 1), None)
+    return "" if key is None else f"{key}: {given[key]} is not allowed: "
 
 
 def _place_of(error: BaseException, settings: Mapping[str, object]) -> str:

@@ -32,6 +32,7 @@ Placed = Sequence[tuple[float, PointSummary]]  # the points of a curve with thei
 
 _CHARACTERS_PER_PANEL = 72  # of a caption
 _CHARACTERS_OF_A_HEADING = 46
+_LOST = "0.6"  # the colour of marks of a curve without points
 _STYLES = ("-", "--", ":")
 _BESIDE = 5  # points to the right of a bar, where single runs are drawn
 
@@ -104,9 +105,10 @@ def _looks(ax: "Axes", panel: FilledPanel, curves: Sequence[Series]) -> list[_Lo
     by_value = possible and (len(curves) > len(COLORS) if panel.color_bar is None else panel.color_bar)
     if by_value:
         (key,) = keys
-        colors.add_color_bar(ax, values, key_in_words(key))
-        each = colors.of_values(values)
-        return [_Look(color, MARKERS[0], 3.5, "-", None) for color in each]
+        shown = [value for value, series in zip(values, curves, strict=True) if _shows(series)] or values
+        colors.add_color_bar(ax, shown, key_in_words(key))
+        each = dict(zip(shown, colors.of_values(shown), strict=True))
+        return [_Look(each.get(value, _LOST), MARKERS[0], 3.5, "-", None) for value in values]
     largest = 7 if len(curves) < 3 else 9
     return [
         _Look(
@@ -116,6 +118,11 @@ def _looks(ax: "Axes", panel: FilledPanel, curves: Sequence[Series]) -> list[_Lo
         )
         for i, (series, color) in enumerate(zip(curves, colors.of_names(len(curves)), strict=True))
     ]  # fmt: skip
+
+
+def _shows(series: Series) -> bool:
+    """Whether a curve has a point: one of which all runs diverged must not stretch the colours."""
+    return any(point.summary.center is not None for point in series.points)
 
 
 def _finish(ax: "Axes", panel: FilledPanel, curves: Sequence[Series], axis: ValueAxis) -> None:

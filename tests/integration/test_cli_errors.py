@@ -131,7 +131,8 @@ WRONG_VALUES = {
     "seed_everything?",
     '--ensemble [{"model.optimizer.lr":["fast"]}]': "model.optimizer.lr: 'fast' is not allowed; allowed: fl",
     "--measures basic,FeatureShare": "measures: FeatureShare needs inputs; allowed: in a config, as one of",
-    "--trainer.accelerator warp": "You selected an invalid accelerator name: `accelerator='warp'`",
+    "--trainer.accelerator warp": "trainer.accelerator: warp is not allowed: You selected an invalid "
+    "accelerator name: `accelerator='warp'`",
     "stray": "stray: not understood; options begin with --",
 }
 
@@ -339,6 +340,15 @@ LENGTHS = ["max_steps", "max_epochs", "limit_train_batches", "check_val_every_n_
 def test_a_run_without_a_step_and_a_cadence_of_nothing(key, capsys):
     text = refused(capsys, "--config", "cifar.yaml", f"--trainer.{key}=0")
     assert text.startswith(f"trainer.{key}: 0 is not allowed; allowed: 1 or more")
+
+
+@pytest.mark.parametrize(
+    "option", ["devices=x", "max_time=x", "num_nodes=0", "limit_val_batches=1.5", "limit_val_batches=-1"]
+)
+def test_an_option_of_the_trainer_that_it_cannot_be_is_named(option, capsys):
+    key, _, value = option.partition("=")
+    text = refused(capsys, "--config", "cifar.yaml", f"--trainer.{option}")
+    assert text.startswith(f"trainer.{key}: {value} is not allowed")
 
 
 def test_the_last_of_several_configs_is_blamed(capsys):

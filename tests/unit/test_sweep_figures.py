@@ -412,6 +412,20 @@ def test_many_curves_by_a_number_have_its_colour(results, asked):
         assert [sum(to_rgb(color)) for color in found] == sorted(sum(to_rgb(color)) for color in found)
 
 
+def test_a_rate_at_which_all_diverged_stretches_no_colours(tmp_path):
+    store, rates = Store(tmp_path, create=True), (0.1, 0.2, 0.3, 1000.0)
+    cells = [Cell(f"{k:016x}-0", {_LR: rate, "data.batch_size": 1}, 0) for k, rate in enumerate(rates)]
+    for cell in cells:
+        write(store, cell, cell.point[_LR], diverged=cell.point[_LR] > 1)
+    results = SweepResults(Plan({"all": cells}, {"data.repeats": 4}, "inputs"), store)
+    figure = f"x: data.batch_size, curves: [{{grid: all, by: {_LR}}}], color_bar: true"
+    ax, _ = panel_of(results, figure)
+    (bar,) = (axes for axes in ax.figure.axes if axes is not ax)
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["0.1", "0.2", "0.3"]
+    found = [line.get_color() for line in ax.lines if line.get_markersize() == 3.5]
+    assert found == [*of_values(rates[:3]), "0.6"]
+
+
 def test_zero_among_values_of_a_logarithmic_colour_bar():
     values = [0.0, 0.01, 0.1, 1.0]
     shown = of_values(values)
