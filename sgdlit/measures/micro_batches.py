@@ -25,9 +25,17 @@ from sgdlit.measures.mean_gradient import (
     trained_parameters,
 )
 from sgdlit.measures.measure import Measure, RunAtStep, Values
-from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
+from sgdlit.measures.undisturbed import (
+    outputs_of,
+    preserved,
+    refuse_coupled_examples,
+    refuse_not_finite,
+    require_tensor,
+)
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
 from sgdlit.objectives.step_shown import Kind, StepNorms
+
+_OF_FIRST = "a first part has the gradient of another function than the whole batch"
 
 
 def noise_of_batch(
@@ -100,16 +108,20 @@ def noise_of_first(
     distribution for every b, ‖n‖² of a normal n with the examples' covariance: a small first part costs less.
 
     Args:
-        network: see :func:`noise_of_batch`. BatchNorm that takes the statistics of the batch, as in mode
-            ``train``, makes h₁ the gradient of another function than h̄, and the estimates meaningless.
+        network: see :func:`noise_of_batch`.
         loss: its mean over a part, or one of each example.
         batch: inputs ``[B, ...]`` and targets ``[B, ...]``.
         first: b, above 0 and below B.
         gradient: h̄, of all B examples, by the parameter's name.
         population: N, see :func:`noise_of_batch`.
+
+    Raises:
+        UserError: a first part that is empty or all; BatchNorm that takes the statistics of the batch, by
+            which h₁ is the gradient of another function than h̄.
     """
     size = len(batch[0])
     _require_first(first, size)
+    refuse_coupled_examples(network, _OF_FIRST)
     inputs, targets = (part[:first] for part in batch)
     of_first = gradient_of_batch(network, loss, (inputs, targets))
     apart = torch._foreach_sub([of_first[name] for name in gradient], list(gradient.values()))
@@ -248,6 +260,8 @@ class MicroBatchNoise(Measure):
                 f"MicroBatchNoise: {type(data.order).__name__} follows from the gradients that were seen, so "
                 "that the next step's batch is no function of the step; allowed: another order"
             )
+        if self.first is not None:
+            refuse_coupled_examples(network, _OF_FIRST)
         seen = min(self.batch_size or data.batch_size, data.batch_size)
         if seen < self._fewest:
             name, value = ("first", self.first) if self.first is not None else ("parts", self.parts)

@@ -6,13 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fit_runs import Runs, differences
-from measured_runs import SNAPSHOTS, afterwards, apart, during, with_measures
+from measured_runs import SNAPSHOTS, Normed, afterwards, apart, during, with_measures
 from torch import nn
 
 from sgdlit.data.grab import GraB
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.micro_batches import MicroBatchNoise
+from sgdlit.measures.micro_batches import MicroBatchNoise, noise_of_batch
 from sgdlit.measures.work import Sizes
+from sgdlit.objectives import CrossEntropy
 
 NOISE = [{"class_path": "MicroBatchNoise", "init_args": {"parts": None}}]
 TRACE, SQUARE = "measure/step_covariance_trace", "measure/step_squared_gradient"
@@ -282,3 +283,17 @@ def test_a_shown_gradient_leaves_the_first_part_to_pay():
         paid[shown] = sum(work.gradients for work in noise.work(sizes).values())
     assert paid == {None: 40, "norms": 40, "gradient": 8}
     assert MicroBatchNoise(parts=2, first=8).work(replace(sizes, batch_size=8)) == {}
+
+
+def test_a_first_part_is_no_part_where_batchnorm_sees_the_batch(runs, capsys):
+    """In mode ``train`` of all measures, or of this one, before the run leaves a trace."""
+    network = ["--model.network=measured_runs.Normed", "--trainer.max_steps=2"]
+    assert runs.fit("wrong", *with_measures(runs, FIRST, mode="train"), *network) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "network.2: BatchNorm1d takes the statistics of the batch here, so that a first part has" in said
+    assert "allowed: mode: eval" in said
+    assert not runs.path("wrong").exists()
+    own = [{**FIRST[0], "init_args": FIRST[0]["init_args"] | {"mode": "train"}}]
+    assert runs.fit("wrong", *with_measures(runs, own), *network) == 2
+    with pytest.raises(UserError, match=r"^network\.2: BatchNorm1d takes .* another function than the whole"):
+        noise_of_batch(Normed(), CrossEntropy(), (torch.rand(4, 784), torch.arange(4)), 2, first=1)
