@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 
@@ -26,3 +26,11 @@ class StepGradient(NamedTuple):
 
 
 Shown = StepNorms | StepGradient
+
+
+def may_move_buffers(network: nn.Module) -> bool:
+    """Whether a pass may write into buffers, as BatchNorm does.
+
+    What a step shows is seen after its pass, by a measure of the network as it was before the step.
+    """
+    return any(True for _ in network.buffers())

@@ -22,7 +22,7 @@ from sgdlit.measures.prices import Prices, prices_of
 from sgdlit.measures.undisturbed import Mode, has_batchnorm, outputs_of, undisturbed
 from sgdlit.measures.work import Sizes, Works, not_yet_done
 from sgdlit.objectives.layer_factors import linear_layers
-from sgdlit.objectives.step_shown import Kind
+from sgdlit.objectives.step_shown import Kind, may_move_buffers
 from sgdlit.training.measure_views import Count, View
 
 _COUNTED: dict[str, Prices] = {}  # by what decides them
@@ -237,6 +237,7 @@ def _shown(
     if taker in ("stacked", "compiled") and on_host and linear_layers(member.network) is not None:
         return "norms"
     whole = member.transform is None and member.gradient_factor(data.batch_size) == 1
+    whole = whole and not may_move_buffers(member.network)
     return "gradient" if taker == "loop" and whole else None
 
 

@@ -235,6 +235,7 @@ def test_neither_calls_nor_a_resume_change_what_gradients_show(runs, gradients):
         ["--model.reg_strength=0.1"],
         ["--model.reduction=sum"],
         ["--model.network=measured_runs.Dropping"],
+        ["--model.network=measured_runs.Normed"],
         ["--ensemble=[{seed_everything: [3, 0]}]"],
         [STACKED],
     ],

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sgdlit.algorithms.engines.base import NO_LOOK, Engine, Look, Losses
 from sgdlit.data.batches import Block, begins_aligned
-from sgdlit.objectives.step_shown import Kind, StepGradient
+from sgdlit.objectives.step_shown import Kind, StepGradient, may_move_buffers
 
 
 class LoopEngine(Engine):
@@ -71,10 +71,14 @@ class LoopEngine(Engine):
         return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in trained}
 
     def shows(self, block: Block) -> Kind | None:
-        """The gradient, where it is that of the mean cost: nothing is added to it or done to it."""
+        """The gradient, where it is that of the mean cost: nothing is added to it or done to it.
+
+        Nothing where the network has buffers, see :func:`sgdlit.objectives.step_shown.may_move_buffers`.
+        """
         if not self._is_asked:
             member, size = self.members[0], block.members[0].batch_size
             plain = not member.is_penalized and member.transform is None and member.gradient_factor(size) == 1
+            plain = plain and not may_move_buffers(member.network)
             self._shows = "gradient" if plain and begins_aligned(next(self.batches(block.first))) else None
             self._is_asked = True
         return self._shows
