@@ -170,7 +170,7 @@ def lanczos(
     """
     require_counts(most=most)
     require_not_negative(tolerance=tolerance)
-    if not 1 <= count <= len(start):
+    if not 1 <= count <= len(start) or count % 1:
         raise UserError(f"count: {count} is not possible; allowed: 1 to {len(start)}, the parameters")
     krylov = Krylov(matrix, start, most)
     while True:

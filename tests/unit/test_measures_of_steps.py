@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fit_runs import Runs, differences
-from measured_runs import SNAPSHOTS, afterwards, apart, during, with_measures
+from measured_runs import SNAPSHOTS, Normed, afterwards, apart, during, with_measures
 from torch import nn
 
 from sgdlit.data.grab import GraB
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.micro_batches import MicroBatchNoise
+from sgdlit.measures.micro_batches import MicroBatchNoise, noise_of_batch
 from sgdlit.measures.work import Sizes
+from sgdlit.objectives import CrossEntropy
 
 NOISE = [{"class_path": "MicroBatchNoise", "init_args": {"parts": None}}]
 TRACE, SQUARE = "measure/step_covariance_trace", "measure/step_squared_gradient"
@@ -72,11 +73,20 @@ class Tossing(Tied):
         return super().forward(x if not self.training or random.random() < 0.8 else 2 * x)
 
 
-class Normalized(nn.Sequential):
-    """Its gradient in training, by the statistics of the batch, is not that in evaluation."""
+class MovedBack(nn.Module):
+    """A linear layer that sees the examples in another order, of which the first alone is in its place.
+
+    Shapes: input ``[B, 1, 28, 28]``, output ``[B, 10]``.
+    """
 
     def __init__(self) -> None:
-        super().__init__(nn.Flatten(), nn.Linear(784, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 10))
+        super().__init__()
+        self.first, self.last = nn.Linear(784, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        h = self.first(x.flatten(1)).tanh()
+        out = self.last(torch.cat([h[:1], h[1:].flip(0)]))
+        return torch.cat([out[:1], out[1:].flip(0)])
 
 
 @pytest.fixture
@@ -209,6 +219,7 @@ def test_neither_calls_nor_a_resume_change_what_steps_show(runs, shown):
         [STACKED, "--model.network=test_measures_of_steps.Tied"],
         [STACKED, "--model.network=test_measures_of_steps.BiasBeside"],
         [STACKED, "--model.network=test_measures_of_steps.PositionsFirst"],
+        [STACKED, "--model.network=test_measures_of_steps.MovedBack"],
         ["--model.engine=loop"],
         ["--model.engine=compiled"],
         [STACKED, "--ensemble=[{seed_everything: [3, 0]}]"],
@@ -245,7 +256,7 @@ OTHERS = [
     "--model.reduction=sum",
     "--model.network=measured_runs.Dropping",
     "--model.network=test_measures_of_steps.Tossing",
-    "--model.network=test_measures_of_steps.Normalized",
+    "--model.network=measured_runs.Normed",
     "--ensemble=[{seed_everything: [3, 0]}]",
     STACKED,
 ]
@@ -302,3 +313,17 @@ def test_a_shown_gradient_leaves_the_first_part_to_pay():
         paid[shown] = sum(work.gradients for work in noise.work(sizes).values())
     assert paid == {None: 40, "norms": 40, "gradient": 8}
     assert MicroBatchNoise(parts=2, first=8).work(replace(sizes, batch_size=8)) == {}
+
+
+def test_a_first_part_is_no_part_where_batchnorm_sees_the_batch(runs, capsys):
+    """In mode ``train`` of all measures, or of this one, before the run leaves a trace."""
+    network = ["--model.network=measured_runs.Normed", "--trainer.max_steps=2"]
+    assert runs.fit("wrong", *with_measures(runs, FIRST, mode="train"), *network) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "network.2: BatchNorm1d takes the statistics of the batch here, so that a first part has" in said
+    assert "allowed: mode: eval" in said
+    assert not runs.path("wrong").exists()
+    own = [{**FIRST[0], "init_args": FIRST[0]["init_args"] | {"mode": "train"}}]
+    assert runs.fit("wrong", *with_measures(runs, own), *network) == 2
+    with pytest.raises(UserError, match=r"^network\.2: BatchNorm1d takes .* another function than the whole"):
+        noise_of_batch(Normed(), CrossEntropy(), (torch.rand(4, 784), torch.arange(4)), 2, first=1)
