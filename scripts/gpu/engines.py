@@ -92,7 +92,7 @@ def graphs(small: bool) -> None:
             made.append(CapturedStep(step))
             return made[-1]
 
-        for finish in (lambda graph: graph, captured):
+        for finish in (None, captured):
             runs = members(network, 2, strength)
             engine = StackedEngine(runs, slice(0, 2), Machine(DEVICE), finish)
             for start in range(0, steps, 10):

@@ -35,8 +35,6 @@ from sgdlit.measures.undisturbed import (
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
 from sgdlit.objectives.step_shown import Kind, StepNorms
 
-_OF_FIRST = "a first part has the gradient of another function than the whole batch"
-
 
 def noise_of_batch(
     network: nn.Module,
@@ -108,7 +106,8 @@ def noise_of_first(
     distribution for every b, ‖n‖² of a normal n with the examples' covariance: a small first part costs less.
 
     Args:
-        network: see :func:`noise_of_batch`.
+        network: see :func:`noise_of_batch`, without BatchNorm that takes the statistics of the batch, as in
+            mode ``train``: h₁ would be the gradient of another function than h̄.
         loss: its mean over a part, or one of each example.
         batch: inputs ``[B, ...]`` and targets ``[B, ...]``.
         first: b, above 0 and below B.
@@ -116,12 +115,11 @@ def noise_of_first(
         population: N, see :func:`noise_of_batch`.
 
     Raises:
-        UserError: a first part that is empty or all; BatchNorm that takes the statistics of the batch, by
-            which h₁ is the gradient of another function than h̄.
+        UserError: a first part that is empty or all; such a BatchNorm; a population below B.
     """
     size = len(batch[0])
     _require_first(first, size)
-    refuse_coupled_examples(network, _OF_FIRST)
+    refuse_coupled_examples(network)
     inputs, targets = (part[:first] for part in batch)
     of_first = gradient_of_batch(network, loss, (inputs, targets))
     apart = torch._foreach_sub([of_first[name] for name in gradient], list(gradient.values()))
@@ -252,7 +250,8 @@ class MicroBatchNoise(Measure):
 
     @property
     def looks_at_each(self) -> bool:
-        return self.parts is None
+        """So too where one gradient is of a few and the other of all: no example may depend on the others."""
+        return self.parts is None or self.first is not None
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
         if isinstance(data.order, LearnedOrder):
@@ -260,8 +259,6 @@ class MicroBatchNoise(Measure):
                 f"MicroBatchNoise: {type(data.order).__name__} follows from the gradients that were seen, so "
                 "that the next step's batch is no function of the step; allowed: another order"
             )
-        if self.first is not None:
-            refuse_coupled_examples(network, _OF_FIRST)
         seen = min(self.batch_size or data.batch_size, data.batch_size)
         if seen < self._fewest:
             name, value = ("first", self.first) if self.first is not None else ("parts", self.parts)
@@ -308,6 +305,8 @@ class MicroBatchNoise(Measure):
         return "norms" if self.parts is None and self.batch_size is None else None
 
     def take_of_norms(self, norms: StepNorms, data: KeyedData) -> Values:
+        if len(norms.squared_norms) < self._fewest:
+            return {}
         return _values(noise_of_step(norms, population_of(data)))
 
     def take_of_gradient(self, run: RunAtStep, gradient: Mapping[str, Tensor]) -> Values:
@@ -327,5 +326,7 @@ def _values(found: Noise) -> Values:
 
 
 def population_of(data: KeyedData) -> float:
-    """N; infinite for a stream."""
-    return math.inf if data.training_size is None else data.training_size
+    """N; infinite for a stream, and where the order draws with replacement."""
+    if data.training_size is None or data.order.repeats_examples:
+        return math.inf
+    return data.training_size

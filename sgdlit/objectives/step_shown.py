@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sgdlit.data.batches import Batch
 
@@ -19,18 +19,11 @@ class StepNorms(NamedTuple):
 
 class StepGradient(NamedTuple):
     """∇C of a step's batch by the parameter's name, and the batch. They are seen before the update, and hold
-    until then."""
+    until then. ``drawn`` says whether the network drew random numbers meanwhile."""
 
     gradient: dict[str, Tensor]
     batch: Batch
+    drawn: bool
 
 
 Shown = StepNorms | StepGradient
-
-
-def may_move_buffers(network: nn.Module) -> bool:
-    """Whether a pass may write into buffers, as BatchNorm does.
-
-    What a step shows is seen after its pass, by a measure of the network as it was before the step.
-    """
-    return any(True for _ in network.buffers())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sgdlit.algorithms import EngineName, Member
 from sgdlit.algorithms.engines.group import likely_engine
+from sgdlit.algorithms.network_draws import has_a_state
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.mean_gradient import trained_parameters
@@ -22,7 +23,7 @@ from sgdlit.measures.prices import Prices, prices_of
 from sgdlit.measures.undisturbed import Mode, has_batchnorm, outputs_of, undisturbed
 from sgdlit.measures.work import Sizes, Works, not_yet_done
 from sgdlit.objectives.layer_factors import linear_layers
-from sgdlit.objectives.step_shown import Kind, may_move_buffers
+from sgdlit.objectives.step_shown import Kind
 from sgdlit.training.measure_views import Count, View
 
 _COUNTED: dict[str, Prices] = {}  # by what decides them
@@ -234,11 +235,13 @@ def _shown(
         return None
     taker = _engine_of(members, data) if engine == "auto" else engine
     on_host = all(p.device.type == "cpu" for p in member.network.parameters())
-    if taker in ("stacked", "compiled") and on_host and linear_layers(member.network) is not None:
+    if taker == "stacked" and on_host and linear_layers(member.network) is not None:
         return "norms"
     whole = member.transform is None and member.gradient_factor(data.batch_size) == 1
-    whole = whole and not may_move_buffers(member.network)
-    return "gradient" if taker == "loop" and whole else None
+    if taker != "loop" or not whole:
+        return None
+    inputs, _ = _seen(member, data, 4)
+    return None if has_a_state(member, inputs) else "gradient"
 
 
 def _sizes(view: View, member: Member, data: KeyedData, shown: Kind | None) -> Sizes:

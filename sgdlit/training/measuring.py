@@ -297,7 +297,7 @@ class Measures(Callback):
 
     def _log_finite(self, module: Training, step: int, row: Row) -> None:
         (k,) = module.here()
-        if all(map(math.isfinite, row.values())):
+        if row and all(map(math.isfinite, row.values())):
             module.log_rows({k: row}, step=step)
 
     def _take_of_norms(self, module: Training) -> None:

@@ -1,6 +1,7 @@
 """Measures of the gradient and its noise against closed forms, enumerations and a second implementation."""
 
 from itertools import combinations, permutations, product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.data import DataLoader, TensorDataset
 
 import sgdlit.measures
+from sgdlit.data.orders import FixedList, ForwardThenReversed, RandomReshuffling, WithReplacement
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
 from sgdlit.measures import (
@@ -38,7 +40,7 @@ from sgdlit.measures import (
     train_test_gap,
 )
 from sgdlit.measures.example_gradients import example_gradients
-from sgdlit.measures.micro_batches import MicroBatchNoise
+from sgdlit.measures.micro_batches import MicroBatchNoise, population_of
 from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.objectives import CrossEntropy, HalfSquaredError, loss_by_name
 from sgdlit.objectives.layer_factors import linear_layers
@@ -447,6 +449,18 @@ def test_single_examples_need_a_gradient_of_their_own():
     assert gradient_norm(network, nn.functional.cross_entropy, [(x, y)])
 
 
+def test_a_first_part_is_of_the_same_function_as_the_batch():
+    """With statistics of the batch the two gradients are of two functions."""
+    network = nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    batch = torch.randn(6, 12), torch.randint(3, (6,))
+    with pytest.raises(UserError, match=r"network\.1: BatchNorm1d takes the statistics of the batch"):
+        noise_of_batch(network, CrossEntropy(), batch, 2, first=2)
+    assert noise_of_batch(network, CrossEntropy(), batch, 2)
+    assert not MicroBatchNoise(parts=2).looks_at_each
+    assert MicroBatchNoise(parts=2, first=2).looks_at_each  # so that a run is refused before it begins
+    assert noise_of_batch(network.eval(), CrossEntropy(), batch, 2, first=2)
+
+
 @pytest.mark.parametrize("measured", [example_norms, gradient_noise, gradient_norm, c_reg])
 def test_nothing_of_the_network_moves(measured):
     torch.manual_seed(0)
@@ -539,6 +553,20 @@ def test_the_noise_of_one_batch_is_unbiased(parts, first):
     mean = torch.tensor(found, dtype=torch.float64).mean(0)
     assert mean[0].item() == pytest.approx(trace(g).item(), rel=1e-11)
     assert mean[1].item() == pytest.approx(g.mean(0).square().sum().item(), rel=1e-11)
+
+
+def test_the_noise_of_one_batch_is_unbiased_with_replacement_too():
+    """Over all ordered draws of 3 of 6; for a finite population the second value would be too large."""
+    network, x, y, g = least_squares()
+    again = WithReplacement(), ForwardThenReversed(WithReplacement()), FixedList([0, 0])
+    (population,) = {population_of(SimpleNamespace(training_size=6, order=order)) for order in again}
+    chosen = torch.cartesian_prod(*[torch.arange(6)] * 3)
+    found = [noise_of_batch(network, SQUARED, (x[s], y[s]), 2, population, first=1) for s in chosen]
+    mean = torch.tensor(found, dtype=torch.float64).mean(0)
+    assert mean[0].item() == pytest.approx(trace(g).item() * 5 / 6, rel=1e-11)
+    assert mean[1].item() == pytest.approx(g.mean(0).square().sum().item(), rel=1e-11)
+    once = RandomReshuffling(), ForwardThenReversed(), FixedList([1, 0])
+    assert {population_of(SimpleNamespace(training_size=6, order=order)) for order in once} == {6}
 
 
 def test_single_examples_as_parts_whatever_the_network():

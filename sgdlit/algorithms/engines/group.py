@@ -263,15 +263,15 @@ class EngineGroup:
 
         return [RankOneEngine(self.members, slice(0, len(self.members)), self.machine, self._player())]
 
-    def _player(self) -> Callable[[Any], Any]:
-        """How a recorded step is called: on a GPU by a CUDA graph."""
+    def _player(self) -> Callable[[Any], Any] | None:
+        """What a recorded step is called by, if not as it is: on a GPU by a CUDA graph."""
         if self.machine.device.type != "cuda":
-            return lambda graph: graph
+            return None
         from sgdlit.algorithms.engines.captured import CapturedStep
 
         return CapturedStep
 
-    def _stacked(self, block: Block, finish: Callable[[Any], Any]) -> list[Engine]:
+    def _stacked(self, block: Block, finish: Callable[[Any], Any] | None) -> list[Engine]:
         """Engines of as many members each as the memory holds."""
         while True:
             try:
@@ -287,7 +287,7 @@ class EngineGroup:
         count = len(self.members)
         return [slice(k, min(k + self.group_size, count)) for k in range(0, count, self.group_size)]
 
-    def _prepared(self, group: slice, block: Block, finish: Callable[[Any], Any]) -> Engine:
+    def _prepared(self, group: slice, block: Block, finish: Callable[[Any], Any] | None) -> Engine:
         """A stacked engine that has recorded its first step, which shows whether the memory holds it."""
         from sgdlit.algorithms.engines.stacked import StackedEngine
 

@@ -51,7 +51,8 @@ class StackedEngine(Engine):
         members: runs that are alike, see :class:`Support`.
         where: which of the block's members they are.
         machine: where the steps are computed.
-        finish: what is made of a recorded step: something to call in its place.
+        finish: what is made of a recorded step: something to call in its place. Where it is given, a step
+            may round otherwise than the network does, and shows nothing.
     """
 
     always_stacked = False  # also where there is one run
@@ -61,7 +62,7 @@ class StackedEngine(Engine):
         members: Sequence[Member],
         where: slice,
         machine: Machine,
-        finish: Callable[[Step], Step] = lambda step: step,
+        finish: Callable[[Step], Step] | None = None,
     ) -> None:
         super().__init__(members, where, machine)
         self.first, self.finish = members[0], finish
@@ -77,7 +78,7 @@ class StackedEngine(Engine):
         state = rules.gather_state(self.rule, optimizers, stacks)
         self.state = state if self.stacked else {n: [t[0] for t in ts] for n, ts in state.items()}
         self.plays: dict[Any, Step] = {}
-        plain = not self.stacked and not machine.mixed and machine.device.type == "cpu"
+        plain = not (self.stacked or machine.mixed or finish) and machine.device.type == "cpu"
         self.layers = (linear_layers(self.first.network) if plain else None) or {}
         self._shows: bool | None = None  # whether a step shows norms by these
 
@@ -186,7 +187,8 @@ class StackedEngine(Engine):
         """The recorded step for batches like this one."""
         key = (penalized, shows, *((t.shape, t.dtype) for t in batch))
         if key not in self.plays:
-            self.plays[key] = self.finish(self.record(penalized, batch, values, shows))
+            recorded_step = self.record(penalized, batch, values, shows)
+            self.plays[key] = self.finish(recorded_step) if self.finish else recorded_step
         return self.plays[key]
 
     def record(self, penalized: bool, batch: Batch, values: tuple, shows: bool = False) -> Step:
