@@ -331,10 +331,6 @@ class Measure(ABC):
     def check(self, network: nn.Module, data: KeyedData) -> None:
         """Refuse a run that this cannot be measured of.
 
-        Args:
-            network: in the mode in which it is measured.
-            data: what it sees.
-
         Raises:
             UserError: naming the network or the data, and what is allowed.
         """

@@ -175,6 +175,6 @@ def refuse_coupled_examples(
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
             raise UserError(
-                f"{owner}network.{name}: {type(module).__name__} takes the statistics of the batch here, so that "
-                f"{so_that}; allowed: mode: eval, with running statistics"
+                f"{owner}network.{name}: {type(module).__name__} takes the statistics of the batch here, so "
+                f"that {so_that}; allowed: mode: eval, with running statistics"
             )
