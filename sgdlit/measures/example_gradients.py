@@ -48,7 +48,7 @@ from sgdlit.objectives.layer_factors import (
 from sgdlit.objectives.second_derivatives import plain_attention
 
 T = TypeVar("T")
-_NUMBERS = 2**23  # of gradients that are held at a time
+_NUMBERS = 3 * 2**21  # of gradients that are held at a time, at most
 
 
 class ExampleGradients(NamedTuple):
@@ -298,8 +298,9 @@ def _together(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -
 
     each = vmap(grad(cost), (None, 0, 0), randomness="different")
     at_a_time = max(1, _NUMBERS // max(1, sum(p.numel() for p in parameters.values())))
+    parts = -(-len(inputs) // at_a_time)
     with copied_buffers(network), plain_attention():  # vmap takes fused attention apart, example by example
-        for x, y in zip(inputs.split(at_a_time), targets.split(at_a_time), strict=True):
+        for x, y in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
             yield each(parameters, x.contiguous(), y)
 
 
