@@ -464,7 +464,7 @@ FOREIGN: dict[str, Foreign] = {
         Noisy, (6,), refused={"examples": "draws random numbers"}, draws=True, oracle="it draws anew"
     ),
     "mean of the batch taken away": Foreign(
-        Centred, (6,), refused={"examples": "alone and .* beside the second"}
+        Centred, (6,), refused={"examples": "alone and .* in a batch of 4"}
     ),
     "bag of words": Foreign(
         Bag, (5,), tokens=7, refused={"products": "without a second derivative"}, oracle="nor can it"

@@ -78,6 +78,13 @@ class Dropping(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(784, 12), nn.Tanh(), nn.Dropout(0.3), nn.Linear(12, 10))
 
 
+class Normed(nn.Sequential):
+    """A small network with BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, 12), nn.BatchNorm1d(12), nn.Tanh(), nn.Linear(12, 10))
+
+
 NETWORKS = {
     "mlp": [],
     "wrn": ["--model.network=measured_runs.OnSmallPictures"],

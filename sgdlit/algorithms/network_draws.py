@@ -6,6 +6,7 @@ neither logging nor measures change it. What draws from numpy's generator is not
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,33 @@ def draws(member: Member, inputs: Tensor) -> bool:
         before = snapshot(devices)
         member.outputs(inputs)
         return snapshot(devices) != before
+
+
+def has_a_state(member: Member, inputs: Tensor) -> bool:
+    """Whether a call of the network in training draws, or changes a buffer, as BatchNorm does: the next call
+    finds another function then.
+
+    Args:
+        member: the run.
+        inputs: of a batch, ``[B, ...]``.
+    """
+    held = [(module, dict(module._buffers)) for module in member.network.modules()]
+    copies = [{name: b.clone() for name, b in own.items() if b is not None} for _, own in held]
+    with kept(_devices(member.network)), torch.no_grad():
+        before = generators_of(member.network)
+        member.outputs(inputs)
+        changed = generators_of(member.network) != before
+    for (module, own), values in zip(held, copies, strict=True):
+        for name, buffer in ((name, b) for name, b in own.items() if b is not None):
+            changed |= module._buffers[name] is not buffer or not torch.equal(buffer, values[name])
+            buffer.copy_(values[name])
+        module._buffers.update(own)
+    return changed
+
+
+def generators_of(network: nn.Module) -> tuple[Any, ...]:
+    """What the generators are like that a network may draw from: equal as long as it draws nothing."""
+    return snapshot(_devices(network))
 
 
 class ImpureForward(Exception):

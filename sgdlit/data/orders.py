@@ -46,6 +46,11 @@ class Order(ABC):
             int64 ``[E, length(examples)]`` on the epochs' device.
         """
 
+    @property
+    def repeats_examples(self) -> bool:
+        """Whether a minibatch may see the same example twice, as where they are drawn with replacement."""
+        return False
+
     def position(self, epoch: Count, k: Count, batches: int) -> Count:
         """Which of the epoch's minibatches comes ``k``-th (0 ≤ k < batches)."""
         return k
@@ -117,6 +122,10 @@ class SingleShuffle(Order):
 class WithReplacement(Order):
     """Independent draws from the shard; an epoch is as many draws as there are examples."""
 
+    @property
+    def repeats_examples(self) -> bool:
+        return True
+
     def indices(self, epochs: Tensor, examples: int, key: Key) -> Tensor:
         index = torch.arange(examples, device=epochs.device)
         return integers(key, index, 1, examples, substream=epochs.unsqueeze(-1)).squeeze(-1)
@@ -143,6 +152,10 @@ class FixedList(Order):
     def description(self) -> str:
         text = " ".join(map(str, self._indices))
         return f"FixedList({hashlib.blake2b(text.encode(), digest_size=8).hexdigest()})"
+
+    @property
+    def repeats_examples(self) -> bool:
+        return len(set(self._indices)) < len(self._indices)
 
     def length(self, examples: int) -> int:
         return len(self._indices)
@@ -173,6 +186,10 @@ class ForwardThenReversed(Order):
                 f"allowed: an order "
                 "that is a function of seed and step, such as RandomReshuffling"
             )
+
+    @property
+    def repeats_examples(self) -> bool:
+        return self._forward.repeats_examples
 
     def length(self, examples: int) -> int:
         return self._forward.length(examples)

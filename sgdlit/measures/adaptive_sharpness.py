@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
 from sgdlit.foundations.arguments import require_above_zero, require_counts
-from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.philox import derive_key, normal
 from sgdlit.measures.estimate import Estimate, mean_of
 from sgdlit.measures.from_scripts import LossOfEach, gathered
 from sgdlit.measures.mean_gradient import mean_cost, mean_gradient, trained_parameters
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import moved
 from sgdlit.measures.work import DRAWN, Sizes, Work, Works
 
@@ -161,9 +160,9 @@ class AdaptiveSharpness(Measure):
 
     def __init__(self, radius: float = 0.05, draws: int = 20, steps: int = 10, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive("AdaptiveSharpness", draws=draws, steps=steps or None)
-        if not 0 < radius < float("inf"):
-            raise UserError(f"AdaptiveSharpness.radius: {radius} is not possible; allowed: a positive number")
+        require_counts("AdaptiveSharpness", draws=draws)
+        require_counts("AdaptiveSharpness", fewest=0, steps=steps)
+        require_above_zero("AdaptiveSharpness", radius=radius)
         self.radius, self.draws, self.steps = radius, draws, steps
 
     def work(self, sizes: Sizes) -> Works:

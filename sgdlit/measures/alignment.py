@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_counts, require_shares
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, top_of, work_of_top
 from sgdlit.measures.directional_sharpness import along_gradient, work_along_gradient
 from sgdlit.measures.lanczos import Eigenpairs
-from sgdlit.measures.measure import RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction
-from sgdlit.measures.sharpness import require_tolerance, sharpness_of
+from sgdlit.measures.sharpness import sharpness_of
 from sgdlit.measures.work import Sizes, Works
 
 
@@ -88,8 +89,8 @@ class Alignment(CurvatureMeasure):
 
     def __init__(self, count: int = 1, tolerance: float = 1e-3, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive(type(self).__name__, count=count)
-        require_tolerance(self, tolerance)
+        require_counts(type(self).__name__, count=count)
+        require_shares(type(self).__name__, tolerance=tolerance)
         self.count, self.tolerance = count, tolerance
 
     def work(self, sizes: Sizes) -> Works:

@@ -12,7 +12,7 @@ from sgdlit.foundations.philox import Key, derive_key, permutation
 from sgdlit.measures.curvature import CurvatureMeasure
 from sgdlit.measures.estimate import Estimate, mean_of, ratio_of_means
 from sgdlit.measures.mean_gradient import require_examples
-from sgdlit.measures.measure import RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction
 from sgdlit.measures.work import Sizes, Work, Works
 
@@ -106,7 +106,7 @@ class BatchSharpness(CurvatureMeasure):
 
     def __init__(self, minibatches: int = 50, batch_size: int | None = None, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive(type(self).__name__, minibatches=minibatches, batch_size=batch_size)
+        require_counts(type(self).__name__, minibatches=minibatches, batch_size=batch_size)
         self.minibatches, self.batch_size = minibatches, batch_size
 
     def work(self, sizes: Sizes) -> Works:

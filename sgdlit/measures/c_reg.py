@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.arguments import require_counts, require_some
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import example_gradients
 from sgdlit.measures.from_scripts import LossOfEach, gathered, of_mean
 from sgdlit.measures.gradient_noise import noise_of_parts
 from sgdlit.measures.mean_gradient import mean_gradient, squared_norm
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import HALF, preserved
 from sgdlit.measures.work import Sizes, Work, Works
 from sgdlit.objectives.penalty import c_reg_of, squared_gradient_norm
@@ -66,8 +67,9 @@ def expected_c_reg(
     """
     noise = noise_of_parts(norms, torch.ones(len(norms)), squared_norm_of_mean, population)
     batch_sizes = list(batch_sizes)
+    require_some("batch_sizes", batch_sizes)
     for size in batch_sizes:
-        if not 1 <= size <= population:
+        if not 1 <= size <= population or size % 1:
             raise UserError(
                 f"batch_sizes: {size} is not possible; allowed: 1 to {population:g}, the examples"
             )
@@ -122,7 +124,7 @@ class CReg(Measure):
 
     def __init__(self, batch_size: int | None = None, batches: int | None = None, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive(type(self).__name__, batch_size=batch_size, batches=batches)
+        require_counts(type(self).__name__, batch_size=batch_size, batches=batches)
         self.batch_size, self.batches = batch_size, batches
 
     def check(self, network: nn.Module, data: KeyedData) -> None:
@@ -163,7 +165,7 @@ class ExpectedCReg(Measure):
     def __init__(self, batch_sizes: list[int] | None = None, **cadence: Any) -> None:
         super().__init__(**cadence)
         for size in batch_sizes or []:
-            require_positive("ExpectedCReg", batch_sizes=size)
+            require_counts("ExpectedCReg", batch_sizes=size)
         self.batch_sizes = batch_sizes
 
     def check(self, network: nn.Module, data: KeyedData) -> None:

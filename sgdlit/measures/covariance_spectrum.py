@@ -14,8 +14,8 @@ from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import each_batch
 from sgdlit.measures.from_scripts import LossOfEach, gathered
 from sgdlit.measures.mean_gradient import require_examples
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
-from sgdlit.measures.work import Sizes, Work, Works, work_of_company
+from sgdlit.measures.measure import Measure, RunAtStep, Values
+from sgdlit.measures.work import Sizes, Works, work_of_company
 from sgdlit.objectives.factor_products import inner_products
 from sgdlit.objectives.layer_factors import Factors, NoPlainLayers
 
@@ -140,7 +140,7 @@ class CovarianceSpectrum(Measure):
 
     def __init__(self, count: int = 5, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive("CovarianceSpectrum", count=count)
+        require_counts("CovarianceSpectrum", count=count)
         self.count = count
 
     @property
@@ -149,7 +149,7 @@ class CovarianceSpectrum(Measure):
 
     def work(self, sizes: Sizes) -> Works:
         n = sizes.examples
-        return {(spectrum_of,): Work(work_of_company(n).forwards, example_gradients=n)}
+        return {(spectrum_of,): work_of_company(n)._replace(example_gradients=n)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if run.examples.count < 2:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.measures.lanczos import (
     Eigenpairs,
     Krylov,
@@ -14,7 +15,7 @@ from sgdlit.measures.lanczos import (
     start_vector,
     work_of_lanczos,
 )
-from sgdlit.measures.measure import Measure, RunAtStep, require_positive
+from sgdlit.measures.measure import Measure, RunAtStep
 from sgdlit.measures.products import HessianProducts
 from sgdlit.measures.work import Sizes, Work, Works
 from sgdlit.objectives.objective import refuse_compiled
@@ -41,7 +42,7 @@ class ProbedMeasure(CurvatureMeasure):
 
     def __init__(self, probes: int = 12, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive(type(self).__name__, probes=probes)
+        require_counts(type(self).__name__, probes=probes)
         self.probes = probes
 
 

@@ -123,7 +123,8 @@ class CurvatureNoiseScale(ProbedMeasure):
 
     def work(self, sizes: Sizes) -> Works:
         n, m = sizes.examples, self.probes
-        own = Work(work_of_company(min(n, sizes.chunk_size)).forwards, gradients=m * n, products=(m + 1) * n)
+        company = work_of_company(min(n, sizes.chunk_size))
+        own = Work(company.forwards, company.gradients + m * n, products=(m + 1) * n)
         return work_of_hessian(sizes) | {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 
 from sgdlit.measures.mean_gradient import by_layer
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, layers_of_run
-from sgdlit.measures.rows import Rows, parameters_as_rows
+from sgdlit.measures.rows import Rows, both_as_rows, parameters_as_rows
 
 
 def distance(one: Parameters, other: Parameters) -> float:
-    """‖θ − θ′‖ of two sets of parameters by name, in θ."""
-    apart = Rows.of(one).minus(Rows.of({name: other[name] for name in one}))
+    """‖θ − θ′‖ of two sets of parameters by name, in θ; both have the same shapes."""
+    here, there = both_as_rows(one, other)
+    apart = here.minus(there)
     return _length(apart.by_name(apart.squares())[0].values())
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.arguments import require_counts, require_shares
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.curvature import CurvatureMeasure, top_of, work_of_top
 from sgdlit.measures.earlier import Earlier
-from sgdlit.measures.measure import RunAtStep, Values, require_positive
-from sgdlit.measures.sharpness import require_tolerance
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.work import Sizes, Works
 
 
@@ -42,8 +42,8 @@ class EigenspaceOverlap(CurvatureMeasure):
 
     def __init__(self, count: int = 1, tolerance: float = 1e-3, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive(type(self).__name__, count=count)
-        require_tolerance(self, tolerance)
+        require_counts(type(self).__name__, count=count)
+        require_shares(type(self).__name__, tolerance=tolerance)
         self.count, self.tolerance, self._earlier = count, tolerance, Earlier()
 
     def check(self, network: nn.Module, data: KeyedData) -> None:

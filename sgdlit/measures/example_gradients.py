@@ -7,7 +7,7 @@ example's gradient is formed, some at a time, by ``torch.func.vmap``; and one af
 of the network cannot be vectorised.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -34,21 +34,24 @@ from sgdlit.measures.undisturbed import (
     refuse_coupled_examples,
     refuse_not_finite,
 )
+from sgdlit.measures.work import ALONE
 from sgdlit.objectives import Loss
 from sgdlit.objectives.factor_products import norms_of_batch, squares_of
 from sgdlit.objectives.layer_factors import (
     Factors,
     NoPlainLayers,
+    check_examples,
     check_factors,
-    check_first,
     linear_layers,
     may_mix,
     recorded,
+    spread,
+    weights_like,
 )
 from sgdlit.objectives.second_derivatives import plain_attention
 
 T = TypeVar("T")
-_NUMBERS = 2**23  # of gradients that are held at a time
+_NUMBERS = 3 * 2**21  # of gradients that are held at a time, at most
 
 
 class ExampleGradients(NamedTuple):
@@ -58,6 +61,21 @@ class ExampleGradients(NamedTuple):
     squared_norms: Tensor
     products: Tensor | None
     of_mean: float | None = None
+
+
+class Company(NamedTuple):
+    """Some examples of a batch, without the others.
+
+    Attributes:
+        at: which of them, from 0.
+        losses: of each of them, ``[k]``.
+        gradient: of Σ_k w_k C_k over them, by parameter; see
+            :func:`sgdlit.objectives.layer_factors.check_examples`.
+    """
+
+    at: list[int]
+    losses: Tensor
+    gradient: dict[Tensor, Tensor]
 
 
 class _Wanted(NamedTuple):
@@ -137,8 +155,11 @@ def each_batch(
         return list(_by_batch(looked_at, loss, seen, of_factors, of_gradients, checked, of_mean))
 
 
-def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> None:
+def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Company:
     """Refuse a network whose outputs of an example depend on what else is in the batch, or on draws.
+
+    Returns:
+        What some examples have without the others, with which :func:`each_batch` compares what it finds.
 
     Raises:
         UserError: naming the network.
@@ -146,21 +167,44 @@ def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tens
     devices = {p.device for p in network.parameters()}
     with ONE_AT_A_TIME:
         before = snapshot(devices)
-        alone, both = (
-            float(loss.per_example(outputs_of(network, inputs[:k]), targets[:k])[0].detach()) for k in (1, 2)
-        )
+        at = spread(len(inputs))[:ALONE]
+        alone = [loss.per_example(outputs_of(network, inputs[[k]]), targets[[k]]) for k in at]
+        company = _company(network, loss, inputs, targets)
         drawn = snapshot(devices) != before
     if drawn:
         raise UserError(
             f"network: {type(network).__name__} draws random numbers here, so that an example has no "
             "gradient of its own; allowed: mode: eval, in which nothing is drawn"
         )
-    if abs(alone - both) > 1e-3 * (abs(alone) + abs(both)) + 1e-6:
-        found = f"a loss of {alone:.4g} alone and {both:.4g} beside the second"
-        raise UserError(
-            f"network: {type(network).__name__} gives the first example {found}, so that an example has no "
-            "gradient of its own; allowed: a network that looks at each example by itself"
-        )
+    here = f"in a batch of {len(company.at)}"
+    _refuse_other_losses(network, at, "alone", torch.cat(alone), here, company.losses)
+    return company
+
+
+def _company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Company:
+    """Some examples of a batch."""
+    at, parameters = spread(len(inputs)), list(trained_parameters(network).values())
+    with torch.enable_grad():
+        losses = loss.per_example(outputs_of(network, inputs[at]), targets[at])
+        gradient = gradient_of((losses * weights_like(losses)).sum(), parameters)
+    return Company(at, losses.detach(), dict(zip(parameters, gradient, strict=True)))
+
+
+def _refuse_other_losses(
+    network: nn.Module, at: Sequence[int], here: str, few: Tensor, there: str, more: Tensor
+) -> None:
+    """Refuse examples ``at`` places of a batch, some of which have ``here`` other losses than ``there``.
+
+    Raises:
+        UserError: naming the network.
+    """
+    for number, one, other in zip(at, few.tolist(), more.tolist(), strict=False):
+        if abs(one - other) > 1e-3 * (abs(one) + abs(other)) + 1e-6:
+            found = f"a loss of {one:.4g} {here} and {other:.4g} {there}"
+            raise UserError(
+                f"network: {type(network).__name__} gives example {number + 1} {found}, so that an example "
+                "has no gradient of its own; allowed: a network that looks at each example by itself"
+            )
 
 
 def _by_batch(
@@ -175,12 +219,11 @@ def _by_batch(
     """Of each batch, by the fastest way that the network allows."""
     layers, vectorised = linear_layers(network), True
     for inputs, targets in batches:
-        looks, checked = not checked, True
-        if looks:
-            refuse_company(network, loss, inputs, targets)
+        company = None if checked else refuse_company(network, loss, inputs, targets)
+        checked = True
         if layers is not None:
             try:
-                yield of_factors(_factors_of(network, layers, loss, inputs, targets, looks, of_mean))
+                yield of_factors(_factors_of(network, layers, loss, inputs, targets, company, of_mean))
                 continue
             except NoPlainLayers:
                 layers = None
@@ -204,15 +247,16 @@ def _factors_of(
     loss: Loss,
     inputs: Tensor,
     targets: Tensor,
-    looks: bool,
+    company: Company | None,
     of_mean: bool,
 ) -> dict[str, Factors]:
     """Those of all layers, from one backward pass of the sum of the losses, or of the mean, to their outputs.
 
-    The gradients of the parameters themselves are found only where it ``looks`` whether the layers are all
-    there is to them; those of the first example alone where positions may stand where examples should.
+    The gradients of the parameters themselves are found only where they are compared: with what some examples
+    have without the others, and where positions may stand where examples should.
 
     Raises:
+        UserError: some examples have other losses without the others.
         NoPlainLayers: a layer was not called exactly once, its parameters do more than that call shows, or
             its rows are no examples.
     """
@@ -222,15 +266,17 @@ def _factors_of(
         if any(len(entered[name]) != 1 for name in layers):
             raise NoPlainLayers
         mixed = any(may_mix(a, len(inputs)) for (a,) in entered.values())
-        parameters = _trained(layers) if looks or mixed else _reached_by(layers)
+        parameters = _trained(layers) if mixed or company is not None else _reached_by(layers)
         gradient = gradient_of(total, parameters)
     found = {name: Factors(layer, entered[name][0], arrived[name]) for name, layer in layers.items()}
-    if looks or mixed:
+    if mixed and company is None:
+        company = _company(network, loss, inputs, targets)
+    if company is not None:
+        losses = loss.per_example(outputs, targets).detach()
+        here, there = (f"in a batch of {len(of)}" for of in (company.at, losses))
+        _refuse_other_losses(network, company.at, here, company.losses, there, losses[company.at])
         check_factors(found.values(), dict(zip(parameters, gradient, strict=True)))
-    if mixed:
-        first = loss.per_example(outputs_of(network, inputs[:1]), targets[:1]).sum()
-        alone = dict(zip(parameters, gradient_of(first, parameters), strict=True))
-        check_first(found.values(), alone, 1 / len(inputs) if of_mean else 1)
+        check_examples(found.values(), company.gradient, 1 / len(inputs) if of_mean else 1)
     return found
 
 
@@ -298,8 +344,9 @@ def _together(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -
 
     each = vmap(grad(cost), (None, 0, 0), randomness="different")
     at_a_time = max(1, _NUMBERS // max(1, sum(p.numel() for p in parameters.values())))
+    parts = -(-len(inputs) // at_a_time)
     with copied_buffers(network), plain_attention():  # vmap takes fused attention apart, example by example
-        for x, y in zip(inputs.split(at_a_time), targets.split(at_a_time), strict=True):
+        for x, y in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
             yield each(parameters, x.contiguous(), y)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.arguments import require_some
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 
@@ -13,7 +14,14 @@ def feature_share(weight: Tensor, inputs: list[int]) -> float:
     """Σ_k Σ_{j∈S} w_kj² / Σ_k ‖w_k‖² of a first layer's matrix, ``[..., N, d]``, and inputs S; float64 sums.
 
     Weights of one size on all inputs have |S|/d.
+
+    Raises:
+        UserError: no inputs, or one that is none of the d.
     """
+    require_some("inputs", inputs)
+    for place in inputs:
+        if not 0 <= place < weight.shape[-1]:
+            raise UserError(f"inputs: {place} is not possible; allowed: 0 to {weight.shape[-1] - 1}")
     squares = weight.detach().double().square()
     return float(squares[..., inputs].sum() / squares.sum())
 

@@ -7,11 +7,12 @@ from typing import Any
 from torch import nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_shares
 from sgdlit.measures.curvature import CurvatureMeasure, top_of, work_of_top
 from sgdlit.measures.lanczos import Eigenpairs, expected_products, lanczos, start_vector, work_of_lanczos
 from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import GaussNewtonProducts, LossFunction
-from sgdlit.measures.sharpness import require_tolerance, sharpness_of
+from sgdlit.measures.sharpness import sharpness_of
 from sgdlit.measures.work import Sizes, Works
 
 _PRODUCT = 0.65  # of the price of a product with H
@@ -73,7 +74,7 @@ class GaussNewtonSharpness(CurvatureMeasure):
 
     def __init__(self, tolerance: float = 1e-3, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_tolerance(self, tolerance)
+        require_shares(type(self).__name__, tolerance=tolerance)
         self.tolerance = tolerance
 
     def work(self, sizes: Sizes) -> Works:

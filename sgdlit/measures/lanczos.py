@@ -170,7 +170,7 @@ def lanczos(
     """
     require_counts(most=most)
     require_not_negative(tolerance=tolerance)
-    if not 1 <= count <= len(start):
+    if not 1 <= count <= len(start) or count % 1:
         raise UserError(f"count: {count} is not possible; allowed: 1 to {len(start)}, the parameters")
     krylov = Krylov(matrix, start, most)
     while True:
@@ -185,7 +185,7 @@ def lanczos(
         errors, rounding = _errors(values, residuals), 1e-14 * krylov.scale
         fine = bool((errors[top] <= tolerance * np.abs(values[top]) + rounding).all())
         if len(krylov) > count:
-            known = max(tolerance, _OF_FOLLOWING[count > 1]) * abs(values[-count])
+            known = max(tolerance, _OF_FOLLOWING[0 if count == 1 else 1]) * abs(values[-count])
             fine = fine and bool(errors[-count - 1] <= known + rounding)
         converged = fine and (len(krylov) > count or krylov.ended)
         if converged or krylov.ended or len(krylov) >= most:

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_counts, require_finite, require_some
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.generators import kept
 from sgdlit.foundations.philox import derive_key, normal
 from sgdlit.measures.from_scripts import LossOfEach, of_each
 from sgdlit.measures.mean_gradient import MeanLoss, has_examples, mean_cost, require_examples
-from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
 from sgdlit.measures.undisturbed import (
     copied_buffers,
     has_batchnorm,
@@ -83,8 +84,7 @@ def line(
     """
     loss = of_each(loss)
     _require_same(one, other)
-    if points < 2:
-        raise UserError(f"points: {points} is not possible; allowed: 2 or more")
+    require_counts(fewest=2, points=points)
     batches, found = list(batches), []
     alphas = torch.linspace(0, 1, points, dtype=torch.float64)
     for alpha in alphas.tolist():
@@ -113,6 +113,7 @@ def barrier(
 
 def between(one: Parameters, other: Parameters, alpha: float) -> dict[str, Tensor]:
     """(1 − α)θ₀ + αθ₁, exactly the ends at α = 0 and 1; what is no floating-point number is θ₀'s."""
+    require_finite("alpha", [alpha])
     if alpha in (0, 1):
         return dict(other if alpha else one)
     return {
@@ -193,7 +194,13 @@ def plane(
         v: another.
         alphas: of the first axis.
         betas: of the second.
+
+    Raises:
+        UserError: an axis without numbers, or with one that is not finite.
     """
+    for name, axis in (("alphas", alphas), ("betas", betas)):
+        require_some(name, axis)
+        require_finite(name, axis)
     here = {name: p.detach() for name, p in network.named_parameters() if name in u or name in v}
     batches, found = list(batches), torch.zeros(len(alphas), len(betas), dtype=torch.float64)
     for i, alpha in enumerate(alphas):
@@ -259,7 +266,7 @@ class BarrierFromStart(Measure):
 
     def __init__(self, points: int = 25, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive("BarrierFromStart", points=points - 1)
+        require_counts("BarrierFromStart", fewest=2, points=points)
         self.points = points
 
     def work(self, sizes: Sizes) -> Works:

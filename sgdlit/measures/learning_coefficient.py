@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_above_zero, require_counts
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import t_interval
 from sgdlit.foundations.philox import derive_key, integers, normal
@@ -19,7 +20,7 @@ from sgdlit.measures.mean_gradient import (
     require_examples,
     trained_parameters,
 )
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import moved
 from sgdlit.measures.work import DRAWN, Sizes, Work, Works
 
@@ -172,12 +173,10 @@ def _check(
     chains: int,
     batch_size: int | None,
 ) -> None:
-    for name, value in (("step_size", step_size), ("localisation", localisation)):
-        if not 0 < value < math.inf:
-            raise UserError(f"{owner}.{name}: {value} is not possible; allowed: a positive number")
-    require_positive(owner, steps=steps, burn_in=burn_in + 1, batch_size=batch_size)
-    if chains < _CHAINS:
-        raise UserError(f"{owner}.chains: {chains} is not possible; allowed: {_CHAINS} or more")
+    require_above_zero(owner, step_size=step_size, localisation=localisation)
+    require_counts(owner, steps=steps, batch_size=batch_size)
+    require_counts(owner, fewest=0, burn_in=burn_in)
+    require_counts(owner, fewest=_CHAINS, chains=chains)
 
 
 class LocalLearningCoefficient(Measure):

@@ -11,13 +11,14 @@ from torch.optim import SGD, Optimizer
 
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.arguments import require_above_zero
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import example_gradients
 from sgdlit.measures.from_scripts import LossOfEach, gathered, of_each
 from sgdlit.measures.mean_gradient import require_examples, trained_parameters
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.undisturbed import preserved, refuse_coupled_examples, refuse_not_finite
-from sgdlit.measures.work import Sizes, Work, Works, work_of_company
+from sgdlit.measures.work import Sizes, Works, work_of_company
 
 MOST = 60
 """Parameters at most: the Hessian of each example is formed, and a matrix of P(P + 1)/2 rows."""
@@ -64,9 +65,9 @@ def linear_stability(
         UserError: more parameters; a mean ‖∇C_i‖ that is not small, where the noise of gradients, which is
             no part of this, matters; a batch size that is not possible; a Hessian that is not positive.
     """
+    require_above_zero(tolerance=tolerance)
     found = example_hessians(network, loss, batches)
-    if not 1 <= batch_size <= len(found.hessians):
-        raise UserError(f"batch_size: {batch_size}; allowed: 1 to {len(found.hessians)}, the examples")
+    _require_batch_size(batch_size, len(found.hessians))
     slope = _relative(found, network)
     if not slope <= tolerance:
         raise UserError(
@@ -74,6 +75,11 @@ def linear_stability(
             f"that fits every example; allowed: at most {tolerance}"
         )
     return StableRate(*stable_rate(found.hessians, batch_size), slope)
+
+
+def _require_batch_size(batch_size: int, examples: int) -> None:
+    if not 1 <= batch_size <= examples or batch_size % 1:
+        raise UserError(f"batch_size: {batch_size} is not possible; allowed: 1 to {examples}, the examples")
 
 
 def _relative(found: "ExampleHessians", network: nn.Module) -> float:
@@ -85,6 +91,7 @@ def _relative(found: "ExampleHessians", network: nn.Module) -> float:
 
 def stable_rate(hessians: Tensor, batch_size: int) -> tuple[float, float]:
     """ε* and 2/λ₁ from the Hessians of N examples, float64 ``[N, P, P]``; see :func:`linear_stability`."""
+    _require_batch_size(batch_size, len(hessians))
     n, whole = len(hessians), hessians.mean(0)
     values, vectors = torch.linalg.eigh(whole)
     if not float(values[-1]) > 0 or float(values[0]) < -1e-6 * float(values[-1]):
@@ -184,8 +191,7 @@ class LinearStability(Measure):
 
     def __init__(self, tolerance: float = 0.01, **cadence: Any) -> None:
         super().__init__(**cadence)
-        if not tolerance > 0:
-            raise UserError(f"LinearStability.tolerance: {tolerance} is not possible; allowed: above 0")
+        require_above_zero("LinearStability", tolerance=tolerance)
         self.tolerance = tolerance
 
     @property
@@ -209,7 +215,7 @@ class LinearStability(Measure):
 
     def work(self, sizes: Sizes) -> Works:
         n = sizes.examples
-        return {self: Work(work_of_company(n).forwards, example_gradients=n, products=sizes.parameters * n)}
+        return {self: work_of_company(n)._replace(example_gradients=n, products=sizes.parameters * n)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         found = example_hessians(run.network, run.loss, run.examples)

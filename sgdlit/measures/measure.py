@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.sensing import MatrixSensing
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.example_gradients import ExampleGradients
 from sgdlit.measures.example_sums import ExampleSums
@@ -287,7 +288,7 @@ class Measure(ABC):
         mode: Mode | None = None,
     ) -> None:
         check_cadence(type(self).__name__, every_n_steps, at)
-        require_positive(type(self).__name__, examples=None if examples == "all" else examples)
+        require_counts(type(self).__name__, examples=None if examples == "all" else examples)
         self.every_n_steps, self.at = every_n_steps, at
         self.examples, self.mode = examples, mode
 
@@ -371,26 +372,15 @@ class Measure(ABC):
         """Go on from the states of all members."""
 
 
-def require_positive(owner: str, **given: int | None) -> None:
-    """Refuse arguments below 1.
-
-    Raises:
-        UserError: naming it.
-    """
-    for name, value in given.items():
-        if value is not None and value < 1:
-            raise UserError(f"{owner}.{name}: {value} is not possible; allowed: 1 or more")
-
-
 def check_cadence(owner: str, every_n_steps: int | None, at: Cadence | None) -> None:
     """Refuse what is no cadence.
 
     Raises:
         UserError: a period below 1; steps that are none; two cadences.
     """
-    require_positive(owner, every_n_steps=every_n_steps)
+    require_counts(owner, every_n_steps=every_n_steps)
     if isinstance(at, LogSpaced):
-        require_positive("LogSpaced", first=at.first, per_doubling=at.per_doubling)
+        require_counts("LogSpaced", first=at.first, per_doubling=at.per_doubling)
     if isinstance(at, AtSteps) and min(at.steps, default=-1) < 0:
         raise UserError(f"AtSteps.steps: {at.steps} is not possible; allowed: one or more, from 0 on")
     if every_n_steps is not None and at is not None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sgdlit.data.batches import Batch
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.orders import LearnedOrder
-from sgdlit.foundations.arguments import require_population, require_shares
+from sgdlit.foundations.arguments import require_counts, require_population, require_shares
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
 from sgdlit.measures.example_gradients import example_gradients
@@ -24,10 +24,18 @@ from sgdlit.measures.mean_gradient import (
     squared_norm,
     trained_parameters,
 )
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
-from sgdlit.measures.undisturbed import outputs_of, preserved, refuse_not_finite, require_tensor
+from sgdlit.measures.measure import Measure, RunAtStep, Values
+from sgdlit.measures.undisturbed import (
+    outputs_of,
+    preserved,
+    refuse_coupled_examples,
+    refuse_not_finite,
+    require_tensor,
+)
 from sgdlit.measures.work import Sizes, Work, Works, work_of_company
 from sgdlit.objectives.step_shown import Kind, StepNorms
+
+_OF_FIRST = "a first part has the gradient of another function than the whole batch"
 
 
 def noise_of_batch(
@@ -63,16 +71,13 @@ def noise_of_batch(
     require_tensor(inputs)
     if parts is None:
         return _noise_of_examples(network, loss, batch, population, checked)
-    if not 2 <= parts <= len(inputs):
-        raise UserError(f"parts: {parts} is not possible for a batch of {len(inputs)}; allowed: 2 or more")
+    if not 2 <= parts <= len(inputs) or parts % 1:
+        allowed = f"2 to {len(inputs)}" if len(inputs) > 1 else "2 or more, of a batch of as many"
+        raise UserError(f"parts: {parts} is not possible for a batch of {len(inputs)}; allowed: {allowed}")
     loss = of_mean(loss)
     refuse_not_finite(network)
     if first is not None:
-        if parts != 2 or not 0 < first < len(inputs):
-            raise UserError(
-                f"first: {first} is not possible with parts: {parts} of a batch of {len(inputs)}; allowed: 1 "
-                f"to {len(inputs) - 1} with parts: 2"
-            )
+        _require_first(first, len(inputs), parts)
         return noise_of_first(
             network, loss, batch, first, gradient_of_batch(network, loss, batch), population
         )
@@ -103,21 +108,34 @@ def noise_of_first(
     distribution for every b, ‖n‖² of a normal n with the examples' covariance: a small first part costs less.
 
     Args:
-        network: see :func:`noise_of_batch`. BatchNorm that takes the statistics of the batch, as in mode
-            ``train``, makes h₁ the gradient of another function than h̄, and the estimates meaningless.
+        network: see :func:`noise_of_batch`.
         loss: its mean over a part, or one of each example.
         batch: inputs ``[B, ...]`` and targets ``[B, ...]``.
         first: b, above 0 and below B.
         gradient: h̄, of all B examples, by the parameter's name.
         population: N, see :func:`noise_of_batch`.
+
+    Raises:
+        UserError: a first part that is empty or all; BatchNorm that takes the statistics of the batch, by
+            which h₁ is the gradient of another function than h̄.
     """
+    size = len(batch[0])
+    _require_first(first, size)
+    refuse_coupled_examples(network, _OF_FIRST)
     inputs, targets = (part[:first] for part in batch)
     of_first = gradient_of_batch(network, loss, (inputs, targets))
     apart = torch._foreach_sub([of_first[name] for name in gradient], list(gradient.values()))
-    size = len(batch[0])
     require_population(population, size)
     trace = first * size / (size - first) * squared_norm(dict(zip(gradient, apart, strict=True)))
     return Noise(trace, squared_norm(gradient) - (1 - size / population) * trace / size)
+
+
+def _require_first(first: int, size: int, parts: int = 2) -> None:
+    if parts != 2 or not 1 <= first < size or first % 1:
+        raise UserError(
+            f"first: {first} is not possible with parts: {parts} of a batch of {size}; allowed: 1 to "
+            f"{size - 1} with parts: 2"
+        )
 
 
 def gradient_of_batch(network: nn.Module, loss: MeanLoss, batch: Batch) -> dict[str, Tensor]:
@@ -170,11 +188,14 @@ def noise_of_steps(
         The ratio in examples, and the ends of its interval; the upper one is infinite where Ĝ² may be 0.
 
     Raises:
-        UserError: fewer than three blocks.
+        UserError: fewer than three blocks; traces and squares that are not as many.
     """
     require_shares(level=level)
+    require_counts(block=block)
+    if len(traces) != len(squares):
+        raise UserError(f"squares: {len(squares)} for {len(traces)} traces; allowed: as many")
     pairs = np.stack([np.asarray(traces, np.float64), np.asarray(squares, np.float64)], 1)
-    count = len(pairs) // block if block >= 1 else 0
+    count = len(pairs) // block
     if count < 3:
         raise UserError(
             f"block: {block} of {len(pairs)} steps is not possible; allowed: three blocks or more"
@@ -215,7 +236,7 @@ class MicroBatchNoise(Measure):
         **cadence: Any,
     ) -> None:
         super().__init__(**cadence)
-        require_positive("MicroBatchNoise", parts=parts, batch_size=batch_size, first=first)
+        require_counts("MicroBatchNoise", parts=parts, batch_size=batch_size, first=first)
         if first is not None and (parts != 2 or batch_size is not None):
             raise UserError(
                 f"MicroBatchNoise.first: {first} is not possible with parts: {parts} and batch_size: "
@@ -239,6 +260,8 @@ class MicroBatchNoise(Measure):
                 f"MicroBatchNoise: {type(data.order).__name__} follows from the gradients that were seen, so "
                 "that the next step's batch is no function of the step; allowed: another order"
             )
+        if self.first is not None:
+            refuse_coupled_examples(network, _OF_FIRST, "MicroBatchNoise: ")
         seen = min(self.batch_size or data.batch_size, data.batch_size)
         if seen < self._fewest:
             name, value = ("first", self.first) if self.first is not None else ("parts", self.parts)
@@ -259,7 +282,7 @@ class MicroBatchNoise(Measure):
         if size < self._fewest or shown:
             return {}
         if self.parts is None:
-            return {self: Work(work_of_company(size).forwards, example_gradients=size, together=size)}
+            return {self: work_of_company(size)._replace(example_gradients=size, together=size)}
         return {self: Work(gradients=size, together=size // self.parts)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
@@ -285,6 +308,8 @@ class MicroBatchNoise(Measure):
         return "norms" if self.parts is None and self.batch_size is None else None
 
     def take_of_norms(self, norms: StepNorms, data: KeyedData) -> Values:
+        if len(norms.squared_norms) < self._fewest:
+            return {}
         return _values(noise_of_step(norms, population_of(data)))
 
     def take_of_gradient(self, run: RunAtStep, gradient: Mapping[str, Tensor]) -> Values:
@@ -304,5 +329,7 @@ def _values(found: Noise) -> Values:
 
 
 def population_of(data: KeyedData) -> float:
-    """N; infinite for a stream."""
-    return math.inf if data.training_size is None else data.training_size
+    """N; infinite for a stream, and where the order draws with replacement."""
+    if data.training_size is None or data.order.repeats_examples:
+        return math.inf
+    return data.training_size

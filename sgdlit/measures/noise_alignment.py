@@ -92,10 +92,9 @@ class NoiseAlignment(ProbedMeasure):
 
     def work(self, sizes: Sizes) -> Works:
         n, m = sizes.examples, self.probes
-        forwards = work_of_company(n).forwards
-        spectrum = {(spectrum_of,): Work(forwards, example_gradients=n)}
-        company = work_of_company(min(n, sizes.chunk_size)).forwards
-        own = Work(company, gradients=m * n, products=(2 * m + 1) * n)
+        spectrum = {(spectrum_of,): work_of_company(n)._replace(example_gradients=n)}
+        company = work_of_company(min(n, sizes.chunk_size))
+        own = Work(company.forwards, company.gradients + m * n, products=(2 * m + 1) * n)
         return work_of_hessian(sizes) | spectrum | {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:

@@ -6,9 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.balancedness import deep_linear_weights
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.singular_values import require_rank_tolerance, spectrum_of
 
 
@@ -56,7 +57,7 @@ class PartialProducts(Measure):
         self, count: int = 1, whole: bool = False, rank_tolerance: float = 1e-3, **cadence: Any
     ) -> None:
         super().__init__(**cadence)
-        require_positive("PartialProducts", count=count)
+        require_counts("PartialProducts", count=count)
         require_rank_tolerance("PartialProducts", rank_tolerance)
         self.count, self.whole, self.rank_tolerance = count, whole, rank_tolerance
 

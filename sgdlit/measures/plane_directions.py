@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sgdlit.foundations.arguments import require_some
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.measure import Parameters
 
@@ -59,6 +60,7 @@ def plane_of_path(origin: Parameters, path: Sequence[Parameters]) -> Plane:
     Raises:
         UserError: too few, or all on a line.
     """
+    require_some("path", path)
     apart = _apart(origin, path)
     values, vectors = torch.linalg.eigh(apart @ apart.T)  # few networks, many parameters
     if len(path) < 3 or not float(values[-2]) > 1e-12 * float(values[-1]):

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_shares
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.lanczos import Eigenpairs, expected_products, lanczos, start_vector, work_of_lanczos
 from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction
-from sgdlit.measures.sharpness import require_tolerance
 from sgdlit.measures.stability_limit import stability_limit
 from sgdlit.measures.work import Sizes, Works
 
@@ -150,7 +150,7 @@ class PreconditionedSharpness(CurvatureMeasure):
 
     def __init__(self, tolerance: float = 1e-3, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_tolerance(self, tolerance)
+        require_shares(type(self).__name__, tolerance=tolerance)
         self.tolerance = tolerance
 
     def check_optimizer(self, optimizer: Optimizer) -> None:

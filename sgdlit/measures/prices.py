@@ -23,7 +23,7 @@ from sgdlit.measures.mean_gradient import MeanLoss, gradient_of, mean_cost, trai
 from sgdlit.measures.products import HessianProducts
 from sgdlit.measures.undisturbed import outputs_of, undisturbed
 from sgdlit.measures.work import Work
-from sgdlit.objectives.layer_factors import linear_layers
+from sgdlit.objectives.layer_factors import WEIGHTS, linear_layers
 
 OPERATION = 2.0**18
 """Multiplications and additions, of products of matrices, in whose time Python calls an operation."""
@@ -171,6 +171,7 @@ def _example_gradient(
 ) -> tuple[Pass, Pass]:
     """A gradient with its norm, and what its product with a vector adds. Of linear layers they are counted;
     of others, whose operations are those of many networks, in part."""
+    inputs, targets = (torch.cat([part, part]) for part in (inputs, targets))
     linear = linear_layers(network) is not None
     direction = {name: p.detach() for name, p in trained_parameters(network).items()}
 
@@ -179,8 +180,8 @@ def _example_gradient(
 
     try:
         with undisturbed(network), torch.inference_mode(False):
-            alone = _counted(partial(found, along=None), inputs, targets, linear)
-            both = _counted(partial(found, along=direction), inputs, targets, linear)
+            alone = _counted(partial(found, along=None), inputs, targets, linear, len(WEIGHTS))
+            both = _counted(partial(found, along=direction), inputs, targets, linear, len(WEIGHTS))
     except (UserError, RuntimeError, NotImplementedError):
         return Pass(gradient.fixed, _EACH * gradient.each), Pass()
     more = Pass(max(both.fixed - alone.fixed, 0.0), max(both.each - alone.each, 0.0))
@@ -225,10 +226,11 @@ def _counted(
     inputs: Tensor,
     targets: Tensor,
     arithmetic: bool = True,
+    fewest: int = 2,
 ) -> Pass:
-    """What a call, or what it returns to be called, costs of two examples and of four."""
+    """What a call, or what it returns to be called, costs of the ``fewest`` examples and of twice as many."""
     found = []
-    for count in (2, 4):
+    for count in (fewest, 2 * fewest):
         batches = [(inputs[:count], targets[:count])]
         with _Counter(arithmetic) as counter:
             later = call(batches)
@@ -236,5 +238,5 @@ def _counted(
             with _Counter(arithmetic) as counter:
                 later()
         found.append(counter.total)
-    each = (found[1] - found[0]) / 2
-    return Pass(max(found[0] - 2 * each, 0.0), each)
+    each = (found[1] - found[0]) / fewest
+    return Pass(max(found[0] - fewest * each, 0.0), each)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.philox import derive_key, normal
-from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values
 
 
 def random_projections(parameters: Parameters, count: int = 16, seed: int = 0) -> Tensor:
@@ -52,7 +52,7 @@ class RandomProjections(Measure):
 
     def __init__(self, count: int = 16, seed: int = 0, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive("RandomProjections", count=count)
+        require_counts("RandomProjections", count=count)
         self.count, self.seed = count, seed
 
     def take(self, run: RunAtStep, member: int) -> Values:

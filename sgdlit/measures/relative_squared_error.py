@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.sensing import MatrixSensing
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, RunAtStep, Values
 
 
 def squared_sums(cost: Tensor, targets: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class UnseenError(Measure):
 
     def __init__(self, window: int = 20, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive(type(self).__name__, window=window)
+        require_counts(type(self).__name__, window=window)
         self.window = window
         self.errors = torch.zeros(window, 1)  # of the last steps' minibatches, by member: a ring, by step
 

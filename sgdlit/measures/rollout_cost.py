@@ -9,7 +9,7 @@ from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.teachers import LinearTeacher
 from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, RunAtStep, Values
 
 
 def rollout_cost(factor: Tensor, horizon: int = 60) -> Tensor:
@@ -40,7 +40,7 @@ class RolloutCost(Measure):
 
     def __init__(self, expert: float = 0.95, horizon: int = 60, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive("RolloutCost", horizon=horizon)
+        require_counts("RolloutCost", horizon=horizon)
         self.expert, self.horizon = expert, horizon
 
     def check(self, network: nn.Module, data: KeyedData) -> None:

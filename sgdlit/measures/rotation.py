@@ -69,8 +69,15 @@ def scale_invariant_weights(
 
 
 def effective_lr(lr: float, weight: Tensor) -> float:
-    """ε/‖w‖² of a scale-invariant weight, in 1/C (van Laarhoven 2017, 1706.05350)."""
-    return lr / float(torch.linalg.vector_norm(weight.detach(), dtype=torch.float64)) ** 2
+    """ε/‖w‖² of a scale-invariant weight, in 1/C (van Laarhoven 2017, 1706.05350).
+
+    Raises:
+        UserError: a learning rate below 0; a weight whose norm is 0 or not finite.
+    """
+    norm = float(torch.linalg.vector_norm(weight.detach(), dtype=torch.float64))
+    require_not_negative(lr=lr)
+    require_above_zero(weight=norm)
+    return lr / norm**2
 
 
 class Rotation(Measure):

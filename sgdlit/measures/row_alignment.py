@@ -9,7 +9,7 @@ from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.features import activations, last_layer
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.work import Sizes, Work, Works
 
 
@@ -79,7 +79,7 @@ class RowAlignment(Measure):
 
     def __init__(self, count: int | None = None, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive(type(self).__name__, count=count)
+        require_counts(type(self).__name__, count=count)
         self.count = count
 
     def check(self, network: nn.Module, data: KeyedData) -> None:

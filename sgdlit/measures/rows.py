@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgdlit.foundations.errors import UserError
 from sgdlit.measures.measure import RunAtStep
 from sgdlit.measures.undisturbed import HALF
 
@@ -103,6 +104,21 @@ class Rows(Mapping[str, Tensor]):
         """Sums over the rows of each parameter, of some numbers of every row, ``[rows]`` each."""
         found = np.add.reduceat(torch.stack(of_rows).cpu().numpy(), self._layout.first, axis=1)
         return [dict(zip(self, sums, strict=True)) for sums in found.tolist()]
+
+
+def both_as_rows(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> tuple[Rows, Rows]:
+    """Two vectors, in the precision of the first.
+
+    Raises:
+        UserError: a part of the first that the other lacks, or has in another shape.
+    """
+    for name, part in one.items():
+        found = other[name].shape if name in other else None
+        if found != part.shape:
+            had = "none" if found is None else f"one of {tuple(found)}"
+            raise UserError(f"{name}: of {tuple(part.shape)} here, there {had}; allowed: the same shapes")
+    first = Rows.of(one)
+    return first, Rows.of({name: other[name].to(first.numbers.dtype) for name in one})
 
 
 def parameters_as_rows(run: RunAtStep) -> Rows:

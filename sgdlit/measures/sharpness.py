@@ -8,11 +8,12 @@ from torch import nn
 from torch.optim import SGD
 
 from sgdlit.data.batches import Batch
+from sgdlit.foundations.arguments import require_counts, require_shares
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.curvature import CurvatureMeasure, to_start_from, top_of, work_of_top
 from sgdlit.measures.earlier import Earlier
 from sgdlit.measures.lanczos import Eigenpairs, lanczos, start_vector
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
 from sgdlit.measures.stability_limit import stability_limit
 from sgdlit.measures.work import Sizes, Works
@@ -95,8 +96,8 @@ class Sharpness(CurvatureMeasure):
 
     def __init__(self, count: int = 1, tolerance: float = 1e-3, warm: bool = False, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive(type(self).__name__, count=count)
-        require_tolerance(self, tolerance)
+        require_counts(type(self).__name__, count=count)
+        require_shares(type(self).__name__, tolerance=tolerance)
         self.count, self.tolerance, self.warm = count, tolerance, warm and count > 1
         self._earlier = Earlier()  # vectors [P, count + 1]
 
@@ -147,15 +148,3 @@ def against_the_limit(run: RunAtStep, largest: float) -> Values:
         "measure/sharpness_over_limit": value / limit.limit,
         "measure/sharpness_limit": limit.sharpness,
     }
-
-
-def require_tolerance(measure: Measure, tolerance: float) -> None:
-    """Refuse a tolerance that is not between 0 and 1.
-
-    Raises:
-        UserError: naming it.
-    """
-    if not 0 < tolerance < 1:
-        raise UserError(
-            f"{type(measure).__name__}.tolerance: {tolerance} is not possible; allowed: above 0, below 1"
-        )

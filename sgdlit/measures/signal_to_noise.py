@@ -12,7 +12,7 @@ from sgdlit.measures.example_gradients import each_batch
 from sgdlit.measures.from_scripts import LossOfEach, gathered
 from sgdlit.measures.mean_gradient import by_layer, mean_gradient, require_examples
 from sgdlit.measures.measure import Measure, RunAtStep, Values, layers_of_run
-from sgdlit.measures.work import Sizes, Work, Works, work_of_company
+from sgdlit.measures.work import Sizes, Works, work_of_company
 from sgdlit.objectives.layer_factors import Factors, NoPlainLayers
 
 Moments = dict[str, Tensor]
@@ -132,7 +132,7 @@ class SignalToNoise(Measure):
 
     def work(self, sizes: Sizes) -> Works:
         n = sizes.examples
-        own = Work(work_of_company(n).forwards, example_gradients=n)
+        own = work_of_company(n)._replace(example_gradients=n)
         return super().work(sizes) | {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:

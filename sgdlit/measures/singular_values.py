@@ -12,7 +12,7 @@ from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.arguments import require_counts, require_not_negative
 from sgdlit.foundations.errors import UserError, did_you_mean, with_allowed
 from sgdlit.measures.lanczos import lanczos, start_vector
-from sgdlit.measures.measure import Measure, RunAtStep, Values, require_positive
+from sgdlit.measures.measure import Measure, RunAtStep, Values
 from sgdlit.measures.relative_error import SensingMeasure, missed
 
 _LARGE = 256  # the smaller side from which on few values cost less than all
@@ -129,7 +129,7 @@ class SingularValues(Measure):
         **cadence: Any,
     ) -> None:
         super().__init__(**cadence)
-        require_positive("SingularValues", count=count)
+        require_counts("SingularValues", count=count)
         require_rank_tolerance("SingularValues", rank_tolerance)
         self.count, self.weights, self.rank_tolerance = count, weights, rank_tolerance
 

@@ -13,7 +13,7 @@ from sgdlit.foundations.arguments import require_counts
 from sgdlit.measures.curvature import CurvatureMeasure, hessian_of, work_of_hessian
 from sgdlit.measures.estimate import mean_of
 from sgdlit.measures.lanczos import Krylov, start_vector, work_of_lanczos
-from sgdlit.measures.measure import RunAtStep, Values, require_positive
+from sgdlit.measures.measure import RunAtStep, Values
 from sgdlit.measures.products import HessianProducts, LossFunction, Products
 from sgdlit.measures.work import Sizes, Works
 
@@ -137,7 +137,7 @@ class SpectralDensity(CurvatureMeasure):
 
     def __init__(self, steps: int = 40, starts: int = 10, **cadence: Any) -> None:
         super().__init__(**cadence)
-        require_positive(type(self).__name__, steps=steps, starts=starts)
+        require_counts(type(self).__name__, steps=steps, starts=starts)
         self.steps, self.starts = steps, starts
 
     def work(self, sizes: Sizes) -> Works:

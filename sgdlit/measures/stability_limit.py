@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from sgdlit.foundations.arguments import require_above_zero
 from sgdlit.foundations.errors import UserError
 
 
@@ -49,8 +50,9 @@ def stability_limit(optimizer: Optimizer, factor: float = 1.0) -> StabilityLimit
         factor: see :class:`StabilityLimit`.
 
     Raises:
-        UserError: another one.
+        UserError: another one; a factor that is not positive.
     """
+    require_above_zero(factor=factor)
     kind, groups = type(optimizer), optimizer.param_groups
     if kind not in (SGD, Adam, AdamW) or len(groups) > 1 or groups[0]["maximize"]:
         what = kind.__name__ + (f" with {len(groups)} groups of parameters" if len(groups) > 1 else "")

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sgdlit.foundations.errors import UserError
+from sgdlit.foundations.arguments import require_above_zero, require_some
 from sgdlit.measures.mean_gradient import squared_norm
 from sgdlit.measures.measure import Measure, RunAtStep, Values
 
@@ -25,10 +25,11 @@ def hill(sample: Tensor) -> Tensor:
         sample: ``[n]`` independent draws, n ≥ 2.
 
     Raises:
-        UserError: fewer than two numbers, or one that is not above 0.
+        UserError: fewer than two numbers, or one that is not above 0 and finite.
     """
-    if len(sample) < 2 or not bool((sample > 0).all()):
-        raise UserError("sample: fewer than two numbers, or some not above 0; allowed: positive numbers")
+    require_some("sample", sample, 2)
+    require_above_zero(sample=float(sample.min()))
+    require_above_zero(sample=float(sample.max()))
     logs = sample.double().sort(descending=True).values.log()
     k = torch.arange(1, len(logs), dtype=torch.float64, device=logs.device)
     spread = (logs.cumsum(0)[:-1] - k * logs[1:]) / k
@@ -67,6 +68,9 @@ class TailIndex(Measure):
 
 
 def deviations(run: RunAtStep) -> Tensor:
-    """‖∇C_i − ∇C‖ of the measured examples, those above 0, float64; ask for them by ``run.once``."""
+    """‖∇C_i − ∇C‖ of the measured examples, those above 0, float64, and none where one is not finite; ask for
+    them by ``run.once``."""
     squares = run.example_norms - 2 * run.example_products + squared_norm(run.gradient)
+    if not bool(squares.isfinite().all()):
+        return squares[:0]
     return squares[squares > 0].sqrt()

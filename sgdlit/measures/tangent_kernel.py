@@ -132,7 +132,8 @@ class TangentKernel(Measure):
 
     def work(self, sizes: Sizes) -> Works:
         rows = sizes.examples * sizes.outputs
-        own = Work(2 * (1 + work_of_company(rows).forwards), example_gradients=2 * rows)
+        company = work_of_company(rows)
+        own = Work(2 * (1 + company.forwards), 2 * company.gradients, example_gradients=2 * rows)
         return {(kernels_of,): own}
 
     def take(self, run: RunAtStep, member: int) -> Values:

@@ -159,8 +159,15 @@ def has_batchnorm(network: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
-def refuse_coupled_examples(network: nn.Module) -> None:
+def refuse_coupled_examples(
+    network: nn.Module, so_that: str = "an example has no gradient of its own", owner: str = ""
+) -> None:
     """Refuse a network in which the gradient of one example depends on the others of its batch.
+
+    Args:
+        network: in the mode in which it is.
+        so_that: what follows.
+        owner: what the error begins with.
 
     Raises:
         UserError: BatchNorm that takes the statistics of the batch.
@@ -168,6 +175,6 @@ def refuse_coupled_examples(network: nn.Module) -> None:
     for name, module in network.named_modules():
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
             raise UserError(
-                f"network.{name}: {type(module).__name__} takes the statistics of the batch here, so that an "
-                "example has no gradient of its own; allowed: mode: eval, with running statistics"
+                f"{owner}network.{name}: {type(module).__name__} takes the statistics of the batch here, so "
+                f"that {so_that}; allowed: mode: eval, with running statistics"
             )

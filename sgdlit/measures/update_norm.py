@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sgdlit.measures.mean_gradient import by_layer
 from sgdlit.measures.measure import Measure, Parameters, RunAtStep, Values, layers_of_run
-from sgdlit.measures.rows import Rows, parameters_as_rows
+from sgdlit.measures.rows import Rows, both_as_rows, parameters_as_rows
 
 
 def update(before: Parameters, after: Parameters) -> dict[str, Tensor]:
@@ -30,8 +30,8 @@ class Products(NamedTuple):
 
 
 def products(one: Parameters, other: Parameters) -> dict[str, Products]:
-    """Those of each parameter's part, by name."""
-    a, b = Rows.of(one), Rows.of({name: other[name] for name in one})
+    """Those of each parameter's part, by name; both have the same shapes."""
+    a, b = both_as_rows(one, other)
     inner, first, second = a.by_name(a.inner(b), a.squares(), b.squares())
     return {n: Products(inner[n], first[n], second[n]) for n in inner}
 

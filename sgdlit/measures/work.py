@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sgdlit.objectives.layer_factors import WEIGHTS
 from sgdlit.objectives.step_shown import Kind
 
 
@@ -34,6 +35,9 @@ class Work(NamedTuple):
     calls: float = 0.0
     example_products: float = 0.0
 
+
+ALONE = 2
+"""Examples each of which is looked at alone."""
 
 DRAWN = 40
 """Vectors that are read or written in the time in which one is drawn, number by number."""
@@ -83,15 +87,15 @@ def work_of_needs(needs: Iterable[str], sizes: Sizes) -> Works:
         found["gradient"] = Work(gradients=n)
     if needs & {"example_norms", "example_products"}:
         multiplied = n if "example_products" in needs else 0
-        found["example gradients"] = Work(
-            work_of_company(n).forwards, example_gradients=n, example_products=multiplied
+        found["example gradients"] = work_of_company(n)._replace(
+            example_gradients=n, example_products=multiplied
         )
     return found
 
 
 def work_of_company(examples: int) -> Work:
-    """One example alone and beside another, which show whether examples are coupled."""
-    return Work(forwards=min(examples, 1) + min(examples, 2))
+    """Passes of examples alone, and the gradient of some: they show whether examples are coupled."""
+    return Work(forwards=min(examples, ALONE), gradients=min(examples, len(WEIGHTS)))
 
 
 def not_yet_done(works: Mapping[Hashable, Work], done: set[Hashable]) -> Works:

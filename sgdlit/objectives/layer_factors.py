@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+WEIGHTS = (1, 2, 3, 4)
+"""Of some examples of a batch, in a sum of costs that shows whether a network moves one of them."""
 _POSITIONS = 64  # of a sequence: above, products between all of them cost more than the gradients do
 
 
@@ -92,20 +94,37 @@ def factors_in_order(
     return [factor for name in layers for factor in (entered[name][0], arrived[name])]
 
 
-def check_first(found: Iterable[Factors], gradients: Mapping[Tensor, Tensor], share: float) -> None:
-    """Where a layer's first dimension counts something else than examples, as positions that are as many,
-    rows of its factors belong to no single example: those of the first example show it.
+def check_examples(found: Iterable[Factors], gradients: Mapping[Tensor, Tensor], share: float) -> None:
+    """Rows of factors belong to other examples, or to none, where a network moves examples between its layers
+    and back, and where a layer's first dimension counts positions that are as many: some examples, spread
+    over the batch, show it, each with a weight of its own.
 
     Args:
-        found: factors of the layers, of several examples.
-        gradients: of the cost of the first of them alone, by parameter; of all that are trained.
+        found: factors of the layers, of all examples of a batch.
+        gradients: of Σ_k w_k C_k of the examples :func:`spread`, with :data:`WEIGHTS` w; by parameter, of all
+            that are trained. They are found without the other examples.
         share: of the cost of each example in what the slopes are derivatives of.
 
     Raises:
-        NoPlainLayers: its rows make another gradient.
+        NoPlainLayers: their rows make another gradient.
     """
-    first = [Factors(layer, a[:1], delta[:1] / share) for layer, a, delta in found]
-    check_factors(first, gradients)
+    some = []
+    for layer, a, delta in found:
+        at = spread(len(a))
+        some.append(Factors(layer, a[at], delta[at] * weights_like(delta[at])[:, None, None] / share))
+    check_factors(some, gradients)
+
+
+def spread(examples: int) -> list[int]:
+    """As many of so many examples as there are weights, from the first to the last: no usual move leaves all
+    of them in their places."""
+    count = min(examples, len(WEIGHTS))
+    return [k * (examples - 1) // max(count - 1, 1) for k in range(count)]
+
+
+def weights_like(costs: Tensor) -> Tensor:
+    """:data:`WEIGHTS` of some costs ``[n, ...]``, no more than there are: ``[n]``."""
+    return torch.tensor(WEIGHTS[: len(costs)], dtype=costs.dtype, device=costs.device)
 
 
 def check_factors(found: Iterable[Factors], gradients: Mapping[Tensor, Tensor]) -> None:

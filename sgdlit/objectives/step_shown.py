@@ -19,10 +19,11 @@ class StepNorms(NamedTuple):
 
 class StepGradient(NamedTuple):
     """∇C of a step's batch by the parameter's name, and the batch. They are seen before the update, and hold
-    until then."""
+    until then. ``drawn`` says whether the network drew random numbers meanwhile."""
 
     gradient: dict[str, Tensor]
     batch: Batch
+    drawn: bool
 
 
 Shown = StepNorms | StepGradient

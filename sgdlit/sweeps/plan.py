@@ -136,7 +136,8 @@ def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
         inputs: fingerprint of what both were read from.
 
     Raises:
-        UserError: an axis that is none, a key or value that the config does not take.
+        UserError: an axis that is none, a key or value that the config does not take, points that are one
+            run.
     """
     if config.get("ensemble"):
         raise UserError("ensemble: a sweep makes its own ensembles; write its axes as a grid of sweep.grids")
@@ -153,6 +154,7 @@ def make_plan(config: "Namespace", options: SweepOptions, inputs: str) -> Plan:
                 f"{where}: seed_everything is the same axis for all grids: write it as sweep.seeds"
             )
         grids[name] = [c for point in points for c in _cells(config, places, point, options.seeds, where)]
+        _refuse_one_run(grids[name], where)
     return Plan(grids, flat_settings(config.as_dict()), inputs, options.together)
 
 
@@ -170,6 +172,23 @@ def _cells(config: "Namespace", places: Places, point: Point, seeds: Sequence[in
         return cells
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def _refuse_one_run(cells: Sequence[Cell], where: str) -> None:
+    """Refuse points of a grid that differ in nothing that decides a run's numbers: they have one key.
+
+    Raises:
+        UserError: naming where they differ.
+    """
+    points: dict[str, Point] = {}
+    for cell in cells:
+        other = points.setdefault(cell.key, cell.point)
+        apart = {k: v for k, v in cell.point.items() if _canonical(v) != _canonical(other.get(k))}
+        for key, value in apart.items():
+            raise UserError(
+                f"{where}: {key}: {other.get(key)} and {value} are one run, since {key} is no part of what "
+                "decides a run's numbers; allowed: axes over what does, or a sweep for each"
+            )
 
 
 def _check_trainer(trainer: Mapping[str, Any]) -> None:

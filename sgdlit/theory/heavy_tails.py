@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from sgdlit.foundations.arguments import require_above_zero, require_shares
 from sgdlit.foundations.errors import UserError
 
 Array = np.ndarray
@@ -25,8 +26,11 @@ def hill(values: Array, share: float) -> float:
     Statistics 1975.
 
     Raises:
-        UserError: a part in which there is no value, or with all of them.
+        UserError: a part in which there is no value, or with all of them; values that are not positive.
     """
+    require_shares(share=share)
+    for value in (float(values.min(initial=math.inf)), float(values.max(initial=0.0))):
+        require_above_zero(values=value)
     count = round(share * values.size)
     if not 1 <= count < values.size:
         raise UserError(f"share = {share} of {values.size} values: must leave at least one on either side")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sgdlit.algorithms import EngineName, Member
 from sgdlit.algorithms.engines.group import likely_engine
+from sgdlit.algorithms.network_draws import has_a_state
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.mean_gradient import trained_parameters
@@ -237,7 +238,10 @@ def _shown(
     if taker == "stacked" and on_host and linear_layers(member.network) is not None:
         return "norms"
     whole = member.transform is None and member.gradient_factor(data.batch_size) == 1
-    return "gradient" if taker == "loop" and whole else None
+    if taker != "loop" or not whole:
+        return None
+    inputs, _ = _seen(member, data, 4)
+    return None if has_a_state(member, inputs) else "gradient"
 
 
 def _sizes(view: View, member: Member, data: KeyedData, shown: Kind | None) -> Sizes:

@@ -12,9 +12,10 @@ from sgdlit.algorithms import EngineName, Member
 from sgdlit.data.batches import Block
 from sgdlit.data.keyed_data import KeyedData
 from sgdlit.data.members import AsOneProcess, data_of
+from sgdlit.foundations.arguments import require_counts
 from sgdlit.foundations.console import say
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.measure import Cadence, Measure, check_cadence, require_positive
+from sgdlit.measures.measure import Cadence, Measure, check_cadence
 from sgdlit.measures.presets import PresetName
 from sgdlit.measures.relative_squared_error import squared_sums
 from sgdlit.measures.undisturbed import Mode
@@ -83,7 +84,7 @@ class Measures(Callback):
             )
         check_cadence("Measures", every_n_steps, at)
         given = None if examples == "auto" else examples
-        require_positive("Measures", examples=given, chunk_size=chunk_size)
+        require_counts("Measures", examples=given, chunk_size=chunk_size)
         if budget is not None and not budget >= 0:
             raise UserError(f"Measures.budget: {budget} is not possible; allowed: 0 or more, or null")
         self.choice = MeasureChoice(measures, View(every_n_steps, at, examples, mode, chunk_size))
@@ -296,7 +297,7 @@ class Measures(Callback):
 
     def _log_finite(self, module: Training, step: int, row: Row) -> None:
         (k,) = module.here()
-        if all(map(math.isfinite, row.values())):
+        if row and all(map(math.isfinite, row.values())):
             module.log_rows({k: row}, step=step)
 
     def _take_of_norms(self, module: Training) -> None:

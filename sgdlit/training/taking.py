@@ -52,8 +52,7 @@ class Taking:
     ) -> None:
         self.choice, self.chosen, self.looked_back = choice, chosen, looked_back
         self._seen: dict[int, Batches] = {}  # by steps, of members whose measures look at these
-        self.gradients_agree = True  # whether those of steps are those that measures would find
-        self._compared: set[Mode] = set()
+        self._agree: dict[Mode, bool] = {}  # whether gradients of steps are those that measures would find
         self.data = [copy.copy(own) for own in data]
         for own in self.data:
             own.trainer = AsOneProcess(trainer)
@@ -109,8 +108,9 @@ class Taking:
     ) -> Row:
         """What some measures find in the gradient of a step that the only run takes after so many updates.
 
-        The first one is compared with a gradient that is found apart. Where bits differ, as with dropout in
-        the step and none in the measure, measures find their own from there on.
+        In a step in which the network draws, its gradient is another one than that of a measure, and measures
+        find their own. So they do where the first gradient differs in a bit from one that is found apart, as
+        in mixed precision.
         """
         row: Row = {}
         with torch.inference_mode(False):
@@ -118,16 +118,18 @@ class Taking:
                 run = self._run_at_step(trainer, module, 0, needs, view, (step, shown.batch))
                 with _looking_at(run, those, view.mode):
                     able = _able(run, those)
-                    if able and view.mode not in self._compared:
-                        self._compared.add(view.mode)
-                        self.gradients_agree &= _has_bits_of_one_apart(run, shown.gradient)
+                    same = bool(able) and not shown.drawn and self._agrees(run, view.mode, shown.gradient)
                     for measure in able:
-                        row |= (
-                            measure.take_of_gradient(run, shown.gradient)
-                            if self.gradients_agree
-                            else measure.take(run, 0)
-                        )
+                        row |= measure.take_of_gradient(run, shown.gradient) if same else measure.take(run, 0)
         return row
+
+    def _agrees(self, run: RunAtStep, mode: Mode, gradient: Mapping[str, Tensor]) -> bool:
+        """Whether the first gradient that a step has shown has the bits of one that is found apart."""
+        if mode not in self._agree:
+            apart = gradient_of_batch(run.network, run.loss, run.step_batch)
+            pairs = ((apart[name], g) for name, g in gradient.items())
+            self._agree[mode] = all(own.dtype == g.dtype and torch.equal(own, g) for own, g in pairs)
+        return self._agree[mode]
 
     def _groups(self, due: Sequence[Measure]) -> list[tuple[View, list[Measure], set[str]]]:
         """Measures that are taken together, and what they need."""
@@ -218,12 +220,6 @@ def _looking_at(run: RunAtStep, those: Sequence[Measure], mode: Mode) -> Abstrac
     if OF_PARAMETERS.issuperset(run.needs) and all(measure.needs for measure in those):
         return nullcontext()
     return undisturbed(run.network, mode, run.data.seed, run.step)
-
-
-def _has_bits_of_one_apart(run: RunAtStep, gradient: Mapping[str, Tensor]) -> bool:
-    apart = gradient_of_batch(run.network, run.loss, run.step_batch)
-    pairs = ((apart[name], g) for name, g in gradient.items())
-    return all(own.dtype == g.dtype and torch.equal(own, g) for own, g in pairs)
 
 
 def as_trained(batch: Batch, trainer: Trainer | AsOneProcess, member: Member) -> Batch:

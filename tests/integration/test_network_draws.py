@@ -62,7 +62,7 @@ def test_every_generator_follows_from_the_seed_inside_and_goes_on_outside():
         return [float(torch.rand(())), random.random(), float(np.random.random())]
 
     np.random.seed(1)
-    before = np.random.get_state()[1].tolist()
+    before, of_python = np.random.get_state()[1].tolist(), random.getstate()
     found = []
     for outside, seed in ((2, 5), (3, 5), (3, 6)):
         np.random.seed(outside)
@@ -74,6 +74,7 @@ def test_every_generator_follows_from_the_seed_inside_and_goes_on_outside():
     with kept([], 7):
         drawn()
     assert np.random.get_state()[1].tolist() == before
+    assert random.getstate() == of_python
 
 
 SOURCES = [

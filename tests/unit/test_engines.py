@@ -335,6 +335,7 @@ def test_the_loop_shows_the_gradient_before_the_update(make):
 
     def look(step, shown):
         assert step not in seen
+        assert not shown.drawn
         seen[step] = torch.cat([g.flatten() for g in shown.gradient.values()]), shown.batch[0]
 
     assert engines.shows(Block(0, 6, data)) == "gradient"
@@ -362,6 +363,32 @@ def test_the_loop_shows_the_gradient_before_the_update(make):
 def test_the_loop_shows_no_gradient_that_is_another(given):
     engines = EngineGroup([member(**MLP_RUN, **given)], "loop", machine())
     assert engines.shows(Block(0, 2, [batches(teacher())])) is None
+
+
+@pytest.mark.parametrize("draws", [True, False])
+def test_the_loop_says_whether_the_network_drew(draws):
+    """With a dropout that leaves all as it is, so that no gradient would tell."""
+    network = {
+        "network": lambda: torch.nn.Sequential(
+            torch.nn.Linear(6, 3), torch.nn.Dropout(1e-9 if draws else 0.0)
+        )
+    }
+    engines, drawn = EngineGroup([member(**network)], "loop", machine()), []
+    engines.run(
+        Block(0, 1, [batches(teacher())]), Look(shown_steps=(0,), shown=lambda _, of: drawn.append(of.drawn))
+    )
+    assert drawn == [draws]
+
+
+@pytest.mark.parametrize("layer", [torch.nn.BatchNorm1d(3), torch.nn.Dropout(0.1), torch.nn.LayerNorm(3)])
+def test_the_loop_shows_no_gradient_of_a_network_that_changes_in_its_pass(layer):
+    own = member(network=lambda: torch.nn.Sequential(torch.nn.Linear(6, 3), layer))
+    before = {name: value.clone() for name, value in own.network.state_dict().items()}
+    drawn = torch.random.get_rng_state()
+    shown = EngineGroup([own], "loop", machine()).shows(Block(0, 2, [batches(teacher())]))
+    assert shown == ("gradient" if isinstance(layer, torch.nn.LayerNorm) else None)
+    assert all(torch.equal(before[name], value) for name, value in own.network.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), drawn)
 
 
 def test_groups_of_members_change_nothing():

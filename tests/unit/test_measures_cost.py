@@ -21,6 +21,7 @@ from fake_trainer import attach
 from torch import Tensor, nn
 
 from sgdlit.algorithms import Member
+from sgdlit.data.orders import RandomReshuffling
 from sgdlit.data.teachers import MLPTeacher
 from sgdlit.foundations.errors import UserError
 from sgdlit.measures.curvature import CurvatureMeasure, top_of
@@ -109,7 +110,7 @@ def run_at_step(name: str, needs: set[str], network: nn.Module) -> RunAtStep:
     network.zero_grad()
     loss_by_name("cross_entropy")(network(x[:N]), y[:N]).backward()
     optimizer.step()
-    data = SimpleNamespace(seed=0, batch_size=B, training_size=N)
+    data = SimpleNamespace(seed=0, batch_size=B, training_size=N, order=RandomReshuffling())
     return RunAtStep(
         3, network, loss_by_name("cross_entropy"), data, batches,
         Examples(lambda part: (x[:N][part], y[:N][part]), N, CHUNK, N), optimizer, needs, before[1], before,

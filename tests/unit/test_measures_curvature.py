@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 from fit_runs import Runs, datamodule
@@ -517,6 +518,7 @@ def test_an_invariant_space_ends_it():
         assert found.values[:1].tolist() == pytest.approx(values, abs=1e-6)
         assert found.values[1].isnan()
         assert lanczos(matrix, torch.randn(5), 1).converged
+    assert lanczos(torch.diag(torch.arange(4.0)), torch.ones(4), np.int64(2)).converged
     every = lanczos(torch.diag(torch.arange(4.0)), torch.ones(4), 4)
     assert every.converged
     assert every.values.tolist() == pytest.approx([3, 2, 1, 0], abs=1e-5)

@@ -20,6 +20,8 @@ from sgdlit.measures import (
     example_norms,
     gradient_noise,
     gradient_norm,
+    noise_of_batch,
+    noise_of_first,
     sharpness,
     step_ratio,
     trace,
@@ -27,6 +29,7 @@ from sgdlit.measures import (
 )
 from sgdlit.models.mean_field import MeanField
 from sgdlit.objectives import CrossEntropy
+from sgdlit.theory import heavy_tails
 
 FUNCTIONS: dict[str, Any] = {
     "sharpness": lambda network, loss, batches: sharpness(network, loss, batches).values.tolist(),
@@ -206,6 +209,10 @@ def test_the_operator_is_that_of_scipy_too():
 NET = nn.Linear(3, 2).double()
 PAIR = (torch.arange(12.0, dtype=torch.float64).reshape(4, 3).sin(), torch.tensor([0, 1, 1, 0]))
 NORMS, MATRIX = torch.tensor([1.0, 2.0, 3.0]), torch.eye(3, dtype=torch.float64)
+NAN, INF = float("nan"), float("inf")
+HERE = dict(NET.named_parameters())
+HESSIANS = torch.eye(2, dtype=torch.float64).expand(3, 2, 2)
+DESCENT = torch.optim.SGD(NET.parameters(), lr=0.1)
 ROWS = torch.ones(2, 3), torch.eye(3).expand(2, 3, 3)
 
 
@@ -251,6 +258,42 @@ SENSELESS: dict[str, Any] = {
     r"^tolerance: -1 ": with_numbers("numerical_rank", NORMS, -1),
     r"threshold: -1 ": with_numbers("support_size", NORMS, -1),
     r"label_noise: -1 ": with_numbers("sensing_risk", MATRIX, MATRIX, -1),
+    r"^BarrierFromStart\.points: 1 .* 2, 3, 4 and": with_numbers("BarrierFromStart", points=1),
+    r"Coefficient\.burn_in: -1 .* 0, 1, 2 and": with_numbers("LocalLearningCoefficient", burn_in=-1),
+    r"^AdaptiveSharpness\.steps: -1 .* 0, 1": with_numbers("AdaptiveSharpness", steps=-1),
+    r"^LinearStability\.tolerance: nan ": with_numbers("LinearStability", tolerance=float("nan")),
+    r"^Sharpness\.tolerance: 1 .* below 1": with_numbers("Sharpness", tolerance=1),
+    r"^points: 2\.5 .* 2, 3, 4": of("line", one=HERE, other=HERE, points=2.5),
+    r"^points: nan .* 2, 3, 4": of("barrier", one=HERE, other=HERE, points=NAN),
+    r"^alpha: nan .* finite": with_numbers("between", HERE, HERE, NAN),
+    r"^alphas: 0 are not enough": of("plane", u=HERE, v=HERE, alphas=[], betas=[0.0]),
+    r"^alphas: nan .* finite": of("plane", u=HERE, v=HERE, alphas=[NAN], betas=[0.0]),
+    r"^betas: inf .* finite": of("plane", u=HERE, v=HERE, alphas=[0.0], betas=[INF]),
+    r"^path: 0 are not enough": with_numbers("plane_of_path", HERE, []),
+    r"^tolerance: -1 .* positive": of("linear_stability", batch_size=2, tolerance=-1),
+    r"^batch_size: 2\.5 .* 1 to 4": of("linear_stability", batch_size=2.5, tolerance=9),
+    r"^batch_size: 0 .* 1 to 3": with_numbers("stable_rate", HESSIANS, 0),
+    r"^batch_size: 9 .* 1 to 3": with_numbers("stable_rate", HESSIANS, 9),
+    r"^factor: 0 .* positive": with_numbers("stability_limit", DESCENT, 0),
+    r"^factor: nan .* positive": with_numbers("stability_limit", DESCENT, NAN),
+    r"^lr: nan .* 0 or more": with_numbers("effective_lr", NAN, NORMS),
+    r"^lr: -1 .* 0 or more": with_numbers("effective_lr", -1, NORMS),
+    r"^weight: 0\.0 .* positive": with_numbers("effective_lr", 0.1, 0 * NORMS),
+    r"^sample: inf .* positive": with_numbers("hill", NORMS / torch.tensor([1.0, 1.0, 0.0])),
+    r"^sample: nan .* positive": with_numbers("hill", NORMS * NAN),
+    r"^sample: 1 are not enough": with_numbers("hill", NORMS[:1]),
+    r"^block: 2\.5 ": with_numbers("noise_of_steps", [1.0] * 9, [1.0] * 9, block=2.5),
+    r"^squares: 8 for 9 traces": with_numbers("noise_of_steps", [1.0] * 9, [1.0] * 8),
+    r"^parts: 2\.5 .* 2 to 4": lambda: noise_of_batch(NET, CrossEntropy(), PAIR, 2.5),
+    r"^first: 4 .* 1 to 3": lambda: noise_of_first(NET, CrossEntropy(), PAIR, 4, HERE),
+    r"^first: 0 .* 1 to 3": lambda: noise_of_first(NET, CrossEntropy(), PAIR, 0, HERE),
+    r"^inputs: 3 .* 0 to 2": with_numbers("feature_share", MATRIX, [3]),
+    r"^inputs: 0 are not enough": with_numbers("feature_share", MATRIX, []),
+    r"^count: 1\.5 .* 1 to 8": of("sharpness", count=1.5),
+    r"^batch_sizes: 1\.5 .* 1 to 4": of("c_reg_parts", batch_sizes=[1.5]),
+    r"^batch_sizes: 0 are not enough": of("c_reg_parts", batch_sizes=[]),
+    r"^share: nan .* below 1": lambda: heavy_tails.hill(NORMS.numpy(), NAN),
+    r"^values: 0\.0 .* positive": lambda: heavy_tails.hill(0 * NORMS.numpy(), 0.5),
 }
 """What is said, and the call of which it is said."""
 

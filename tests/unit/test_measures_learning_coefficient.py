@@ -63,7 +63,7 @@ def test_chains_that_do_not_meet_are_told():
 def test_what_is_not_possible_is_refused():
     network = Quadratic(2, [1.0, 1.0]).double()
     for given, word in (
-        ({"chains": 3}, "chains: 3 is not possible; allowed: 4 or more"),
+        ({"chains": 3}, "chains: 3 is not possible; allowed: 4, 5, 6 and so on"),
         ({"step_size": 0.0}, "step_size: 0.0 is not possible"),
         ({"localisation": -1.0}, "localisation: -1.0 is not possible"),
         ({"steps": 0}, "steps: 0 is not possible"),

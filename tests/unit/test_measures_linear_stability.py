@@ -103,7 +103,7 @@ def test_where_it_says_nothing_it_is_refused():
     network, x, y = least_squares(2, 5)
     with pytest.raises(UserError, match=r"is no minimum that fits every example; allowed: at most 0\.01"):
         linear_stability(network, LOSS, [(x, y + torch.randn(5))], 2)
-    with pytest.raises(UserError, match="batch_size: 6; allowed: 1 to 5"):
+    with pytest.raises(UserError, match="batch_size: 6 is not possible; allowed: 1 to 5"):
         linear_stability(network, LOSS, [(x, y)], 6)
     with pytest.raises(UserError, match="61 parameters are too many here; allowed: at most 60"):
         linear_stability(nn.Linear(60, 1), LOSS, [(torch.zeros(2, 60), torch.zeros(2))], 1)

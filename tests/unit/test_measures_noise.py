@@ -1,7 +1,9 @@
 """Measures of the gradient and its noise against closed forms, enumerations and a second implementation."""
 
 from itertools import combinations, permutations, product
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from noise_draws import (
@@ -17,6 +19,7 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.data import DataLoader, TensorDataset
 
 import sgdlit.measures
+from sgdlit.data.orders import FixedList, ForwardThenReversed, RandomReshuffling, WithReplacement
 from sgdlit.foundations.errors import UserError
 from sgdlit.foundations.intervals import fieller_interval, jackknife_covariance
 from sgdlit.measures import (
@@ -37,7 +40,7 @@ from sgdlit.measures import (
     train_test_gap,
 )
 from sgdlit.measures.example_gradients import example_gradients
-from sgdlit.measures.micro_batches import MicroBatchNoise
+from sgdlit.measures.micro_batches import MicroBatchNoise, population_of
 from sgdlit.models import MLP, DeepLinear, WideResNet
 from sgdlit.objectives import CrossEntropy, HalfSquaredError, loss_by_name
 from sgdlit.objectives.layer_factors import linear_layers
@@ -289,6 +292,86 @@ def test_as_many_positions_as_examples_are_seen_whether_or_not_the_network_was_l
         assert torch.allclose(found.squared_norms, squares[:4], rtol=1e-10)
 
 
+def by_first_unit(h):
+    """An order, which depends on the examples."""
+    return h[:, 0].argsort()
+
+
+ORDERS = {
+    "reversed": lambda h: torch.arange(len(h)).flip(0),
+    "rotated": lambda h: torch.arange(len(h)).roll(1, 0),
+    "halves swapped": lambda h: torch.arange(len(h)).roll(len(h) // 2, 0),
+    "halves interleaved": lambda h: torch.cat([torch.arange(k, len(h), 2) for k in (0, 1)]),
+    "sorted": by_first_unit,
+    "sorted with ties": lambda h: by_first_unit(torch.relu(h)),
+    "drawn by numpy": lambda h: torch.from_numpy(DRAWS.permutation(len(h))),
+}
+DRAWS = np.random.default_rng(0)
+
+
+class Moving(nn.Module):
+    """An MLP that brings the examples into another order between two layers, and perhaps back afterwards."""
+
+    def __init__(self, order, back):
+        super().__init__()
+        self.one, self.two, self.order, self.back = nn.Linear(12, 6), nn.Linear(6, 3), order, back
+
+    def forward(self, x):
+        h = torch.tanh(self.one(x))
+        order = self.order(h)
+        out = self.two(h[order])
+        return out[order.argsort()] if self.back else out
+
+
+@pytest.mark.parametrize("size", [3, 4, 12])
+@pytest.mark.parametrize("name", ORDERS)
+def test_examples_that_are_moved_and_moved_back_have_their_own_gradients(name, size):
+    """Rows of the second layer are those of other examples; against vmap."""
+    torch.manual_seed(0)
+    x, y = torch.randn(size, 12, dtype=torch.float64), torch.randint(3, (size,))
+    network, loss = Moving(ORDERS[name], True).double(), CrossEntropy()
+    expected = by_vmap(network, loss, x, y)
+    for of_mean in (False, True):
+        found = example_gradients(network, loss, [(x, y)], of_mean=of_mean)
+        assert torch.allclose(found.squared_norms, expected.square().sum(1), rtol=1e-10)
+
+
+MOVED = [(name, 12) for name in ORDERS] + [(name, 3) for name in list(ORDERS)[:4]]
+
+
+@pytest.mark.parametrize(("name", "size"), MOVED)
+def test_examples_that_are_moved_and_not_moved_back_are_refused_in_words(name, size):
+    torch.manual_seed(0)
+    x, y = torch.randn(size, 12, dtype=torch.float64), torch.randint(3, (size,))
+    network = Moving(ORDERS[name], False).double()
+    with pytest.raises(
+        UserError, match=r"^network: Moving gives example \d+ a loss of .* allowed: a network"
+    ):
+        example_norms(network, CrossEntropy(), [(x, y)])
+
+
+class InLargeBatches(nn.Module):
+    """Layers that mix the examples of batches of ``first`` and more."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.one, self.two, self.first = nn.Linear(12, 6), nn.Linear(6, 3), first
+
+    def forward(self, x):
+        h = torch.tanh(self.one(x))
+        return self.two(h + h.mean(0) if len(h) >= self.first else h)
+
+
+@pytest.mark.parametrize("first", [2, 3, 4, 5, 12])
+def test_a_network_that_mixes_large_batches_alone_is_refused_too(first):
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 12, dtype=torch.float64), torch.randint(3, (12,))
+    with pytest.raises(
+        UserError, match=rf"^network: InLargeBatches gives .* in a batch of {4 if first < 5 else 12},"
+    ):
+        example_norms(InLargeBatches(first).double(), CrossEntropy(), [(x, y)])
+
+
 class Recurrent(nn.Module):
     """An LSTM, which vmap does not know."""
 
@@ -364,6 +447,16 @@ def test_single_examples_need_a_gradient_of_their_own():
     with pytest.raises(UserError, match="no example has a value of its own"):
         example_norms(network.eval(), lambda f, t: (f - t).square().mean(), [(x, y)])
     assert gradient_norm(network, nn.functional.cross_entropy, [(x, y)])
+
+
+def test_a_first_part_is_of_the_same_function_as_the_batch():
+    """With statistics of the batch the two gradients are of two functions."""
+    network = nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    batch = torch.randn(6, 12), torch.randint(3, (6,))
+    with pytest.raises(UserError, match=r"network\.1: BatchNorm1d takes the statistics of the batch"):
+        noise_of_batch(network, CrossEntropy(), batch, 2, first=2)
+    assert noise_of_batch(network, CrossEntropy(), batch, 2)
+    assert noise_of_batch(network.eval(), CrossEntropy(), batch, 2, first=2)
 
 
 @pytest.mark.parametrize("measured", [example_norms, gradient_noise, gradient_norm, c_reg])
@@ -460,6 +553,20 @@ def test_the_noise_of_one_batch_is_unbiased(parts, first):
     assert mean[1].item() == pytest.approx(g.mean(0).square().sum().item(), rel=1e-11)
 
 
+def test_the_noise_of_one_batch_is_unbiased_with_replacement_too():
+    """Over all ordered draws of 3 of 6; for a finite population the second value would be too large."""
+    network, x, y, g = least_squares()
+    again = WithReplacement(), ForwardThenReversed(WithReplacement()), FixedList([0, 0])
+    (population,) = {population_of(SimpleNamespace(training_size=6, order=order)) for order in again}
+    chosen = torch.cartesian_prod(*[torch.arange(6)] * 3)
+    found = [noise_of_batch(network, SQUARED, (x[s], y[s]), 2, population, first=1) for s in chosen]
+    mean = torch.tensor(found, dtype=torch.float64).mean(0)
+    assert mean[0].item() == pytest.approx(trace(g).item() * 5 / 6, rel=1e-11)
+    assert mean[1].item() == pytest.approx(g.mean(0).square().sum().item(), rel=1e-11)
+    once = RandomReshuffling(), ForwardThenReversed(), FixedList([1, 0])
+    assert {population_of(SimpleNamespace(training_size=6, order=order)) for order in once} == {6}
+
+
 def test_single_examples_as_parts_whatever_the_network():
     torch.manual_seed(0)
     for name in ("MLP", "convolution", "tied"):
@@ -476,7 +583,7 @@ def test_a_batch_has_two_parts_or_more():
             noise_of_batch(network, SQUARED, (x, y), parts)
     with pytest.raises(UserError, match="three blocks or more"):
         noise_of_steps([1.0] * 5, [1.0] * 5, block=2)
-    with pytest.raises(UserError, match="three blocks or more"):
+    with pytest.raises(UserError, match=r"^block: 0 is not possible; allowed: 1, 2, 3"):
         noise_of_steps([1.0] * 5, [1.0] * 5, block=0)
 
 

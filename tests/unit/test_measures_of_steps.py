@@ -1,18 +1,20 @@
 """Measures that a step's own backward pass shows: to the last bit the numbers of a pass apart."""
 
+import random
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from fit_runs import Runs, differences
-from measured_runs import SNAPSHOTS, afterwards, apart, during, with_measures
+from measured_runs import SNAPSHOTS, Normed, afterwards, apart, during, with_measures
 from torch import nn
 
 from sgdlit.data.grab import GraB
 from sgdlit.foundations.errors import UserError
-from sgdlit.measures.micro_batches import MicroBatchNoise
+from sgdlit.measures.micro_batches import MicroBatchNoise, noise_of_batch
 from sgdlit.measures.work import Sizes
+from sgdlit.objectives import CrossEntropy
 
 NOISE = [{"class_path": "MicroBatchNoise", "init_args": {"parts": None}}]
 TRACE, SQUARE = "measure/step_covariance_trace", "measure/step_squared_gradient"
@@ -62,6 +64,29 @@ class PositionsFirst(nn.Module):
     def forward(self, x):
         each = self.each(x.flatten(1)[:, :780].view(-1, 10, 78).transpose(0, 1)).tanh()
         return self.last(each.transpose(0, 1).flatten(1))
+
+
+class Tossing(Tied):
+    """In training it tosses a coin whether a layer is used, which it is at most steps and in evaluation."""
+
+    def forward(self, x):
+        return super().forward(x if not self.training or random.random() < 0.8 else 2 * x)
+
+
+class MovedBack(nn.Module):
+    """A linear layer that sees the examples in another order, of which the first alone is in its place.
+
+    Shapes: input ``[B, 1, 28, 28]``, output ``[B, 10]``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(784, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        h = self.first(x.flatten(1)).tanh()
+        out = self.last(torch.cat([h[:1], h[1:].flip(0)]))
+        return torch.cat([out[:1], out[1:].flip(0)])
 
 
 @pytest.fixture
@@ -158,6 +183,20 @@ def test_an_end_that_was_not_planned_has_every_measure_once(runs, shown):
     assert max(int(row["step"]) for row in rows) == 4
 
 
+@pytest.mark.parametrize(
+    ("engine", "batch_size", "given"),
+    [("stacked", 59, {"parts": None}), ("loop", 56, {"parts": 2, "first": 4})],
+)
+def test_a_short_batch_that_has_not_so_many_parts_shows_nothing(runs, engine, batch_size, given):
+    """Of 60 examples one or four are left for every second step, too few for the measure."""
+    noise = [{"class_path": "MicroBatchNoise", "init_args": given}]
+    arguments = [*with_measures(runs, noise, every_n_steps=1), f"--model.engine={engine}"]
+    arguments += [f"--data.batch_size={batch_size}", "--data.last_batch=short", "--trainer.max_steps=5"]
+    assert runs.fit("run", *arguments, "--trainer.log_every_n_steps=100") == 0
+    assert sorted({step for step, _ in during(runs.path("run"))}) == [0, 2, 4]
+    assert {"1", "3"}.isdisjoint(row["step"] for row in runs.rows("run"))
+
+
 @pytest.mark.slow
 def test_neither_calls_nor_a_resume_change_what_steps_show(runs, shown):
     whole = noise(runs, "whole", STACKED)
@@ -180,6 +219,7 @@ def test_neither_calls_nor_a_resume_change_what_steps_show(runs, shown):
         [STACKED, "--model.network=test_measures_of_steps.Tied"],
         [STACKED, "--model.network=test_measures_of_steps.BiasBeside"],
         [STACKED, "--model.network=test_measures_of_steps.PositionsFirst"],
+        [STACKED, "--model.network=test_measures_of_steps.MovedBack"],
         ["--model.engine=loop"],
         ["--model.engine=compiled"],
         [STACKED, "--ensemble=[{seed_everything: [3, 0]}]"],
@@ -211,20 +251,27 @@ def test_neither_calls_nor_a_resume_change_what_gradients_show(runs, gradients):
     assert during(runs.path("part")) == whole
 
 
-@pytest.mark.slow
+OTHERS = [
+    "--model.reg_strength=0.1",
+    "--model.reduction=sum",
+    "--model.network=measured_runs.Dropping",
+    "--model.network=test_measures_of_steps.Tossing",
+    "--model.network=measured_runs.Normed",
+    "--ensemble=[{seed_everything: [3, 0]}]",
+    STACKED,
+]
+
+
 @pytest.mark.parametrize(
     "more",
     [
-        ["--model.reg_strength=0.1"],
-        ["--model.reduction=sum"],
-        ["--model.network=measured_runs.Dropping"],
-        ["--ensemble=[{seed_everything: [3, 0]}]"],
-        [STACKED],
+        "--trainer.precision=bf16-mixed",
+        *(pytest.param(other, marks=pytest.mark.slow) for other in OTHERS),
     ],
 )
 def test_where_no_gradient_is_shown_the_measure_finds_its_own(runs, gradients, more):
-    member = 1 if "ensemble" in more[-1] else None
-    arguments = [*with_measures(runs, FIRST, every_n_steps=2), "--model.engine=loop", *more]
+    member = 1 if "ensemble" in more else None
+    arguments = [*with_measures(runs, FIRST, every_n_steps=2), "--model.engine=loop", more]
     assert runs.fit("run", *arguments, "--trainer.max_steps=9", *SNAPSHOTS) == 0
     found = during(runs.path("run"), member)
     assert sorted({step for step, _ in found}) == [0, 2, 4, 6, 8, 9]
@@ -266,3 +313,17 @@ def test_a_shown_gradient_leaves_the_first_part_to_pay():
         paid[shown] = sum(work.gradients for work in noise.work(sizes).values())
     assert paid == {None: 40, "norms": 40, "gradient": 8}
     assert MicroBatchNoise(parts=2, first=8).work(replace(sizes, batch_size=8)) == {}
+
+
+def test_a_first_part_is_no_part_where_batchnorm_sees_the_batch(runs, capsys):
+    """In mode ``train`` of all measures, or of this one, before the run leaves a trace."""
+    network = ["--model.network=measured_runs.Normed", "--trainer.max_steps=2"]
+    assert runs.fit("wrong", *with_measures(runs, FIRST, mode="train"), *network) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "network.2: BatchNorm1d takes the statistics of the batch here, so that a first part has" in said
+    assert "allowed: mode: eval" in said
+    assert not runs.path("wrong").exists()
+    own = [{**FIRST[0], "init_args": FIRST[0]["init_args"] | {"mode": "train"}}]
+    assert runs.fit("wrong", *with_measures(runs, own), *network) == 2
+    with pytest.raises(UserError, match=r"^network\.2: BatchNorm1d takes .* another function than the whole"):
+        noise_of_batch(Normed(), CrossEntropy(), (torch.rand(4, 784), torch.arange(4)), 2, first=1)

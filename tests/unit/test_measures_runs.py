@@ -151,7 +151,7 @@ def test_a_member_has_the_measures_of_the_single_run(runs):
     ("given", "named"),
     [
         ({"examples": 61}, "Measures.examples: 61 is not possible for a training set of 60 examples"),
-        ({"examples": 0}, "Measures.examples: 0 is not possible; allowed: 1 or more"),
+        ({"examples": 0}, "Measures.examples: 0 is not possible; allowed: 1, 2, 3 and so on"),
         ({"measures": ["GradientNose"]}, "GradientNoise"),
         ({"at": {"first": 0}}, "LogSpaced.first: 0"),
         ({"at": {"first": 1}, "every_n_steps": 3}, "every_n_steps: 3 beside"),

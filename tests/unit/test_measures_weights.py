@@ -144,6 +144,15 @@ def test_rows_are_a_copy_of_the_parameters():
     assert rows["a"].all()
 
 
+def test_two_vectors_have_the_same_shapes_and_any_precision():
+    one = {"a": torch.arange(1.0, 7).view(2, 3)}
+    assert cosine(one, {"a": one["a"].double()}) == pytest.approx(1, rel=1e-6)
+    for other in ({"a": one["a"].view(3, 2)}, {"a": torch.ones(1)}, {"b": one["a"]}):
+        for of_two in (distance, cosine):
+            with pytest.raises(UserError, match=r"^a: of \(2, 3\) here, there .*allowed: the same shapes"):
+                of_two(one, other)
+
+
 def test_distances_of_layers_add_up_to_that_of_the_network():
     torch.manual_seed(0)
     network, other = MLP([4, 3, 2]), MLP([4, 3, 2])

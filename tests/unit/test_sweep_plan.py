@@ -218,6 +218,8 @@ WRONG = {
     "{a: [{seed_everything: [1, 2]}]}": ": seed_everything is the same axis for all grids: w",
     "{a: [{trainer.devices: [1, 2]}]}": ": trainer.devices: 2, trainer.num_nodes: 1: a sweep ",
     "{a: [{trainer.fast_dev_run: true}]}": ": trainer.fast_dev_run: a run that keeps nothing h",
+    "{a: [{data.root: [data, other]}]}": ": data.root: data and other are one run, since data.root is ",
+    "{a: [{model.optimizer.lr: [1, 2]}, {model.engine: [loop, auto]}]}": ": model.engine: loop and auto are ",
     "{a: [{trainer.log_every_n_steps: 0}]}": ": trainer.log_every_n_steps: 0 is not allowed; allowed: ",
 }
 

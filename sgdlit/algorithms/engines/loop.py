@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sgdlit.algorithms.engines.base import NO_LOOK, Engine, Look, Losses
+from sgdlit.algorithms.network_draws import generators_of, has_a_state
 from sgdlit.data.batches import Block, begins_aligned
 from sgdlit.objectives.step_shown import Kind, StepGradient
 
@@ -52,11 +53,13 @@ class LoopEngine(Engine):
 
         def closure() -> Tensor:
             optimizer.zero_grad()
+            before = generators_of(member.network) if shown is not None else None
             evaluation = member.evaluate(inputs, targets, step)
             loss = member.gradient_factor(len(inputs)) * evaluation.loss
             loss.backward()
             if shown is not None and not found:
-                shown(step, StepGradient(self._gradient(), (inputs, targets)))
+                drawn = generators_of(member.network) != before
+                shown(step, StepGradient(self._gradient(), (inputs, targets), drawn))
             found.append((evaluation.cost, evaluation.loss.detach()))
             return loss
 
@@ -71,10 +74,13 @@ class LoopEngine(Engine):
         return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in trained}
 
     def shows(self, block: Block) -> Kind | None:
-        """The gradient, where it is that of the mean cost: nothing is added to it or done to it."""
+        """The gradient, where it is that of the mean cost: nothing is added to it or done to it, and the
+        network computes the same after the step's pass as before."""
         if not self._is_asked:
             member, size = self.members[0], block.members[0].batch_size
             plain = not member.is_penalized and member.transform is None and member.gradient_factor(size) == 1
-            self._shows = "gradient" if plain and begins_aligned(next(self.batches(block.first))) else None
+            inputs, targets = next(self.batches(block.first))
+            fit = plain and begins_aligned((inputs, targets)) and not has_a_state(member, inputs[0])
+            self._shows = "gradient" if fit else None
             self._is_asked = True
         return self._shows

@@ -21,13 +21,15 @@ from sgdlit.algorithms.member import Member
 from sgdlit.data.batches import Batch, Block, begins_aligned
 from sgdlit.objectives.factor_products import norms_of_batch
 from sgdlit.objectives.layer_factors import (
+    WEIGHTS,
     Factors,
     NoPlainLayers,
+    check_examples,
     check_factors,
-    check_first,
     factors_in_order,
     linear_layers,
     recorded,
+    spread,
 )
 from sgdlit.objectives.penalty import costs_of, modified_gradient, modified_value, squared_lengths
 from sgdlit.objectives.step_shown import Kind, StepNorms
@@ -165,12 +167,14 @@ class StackedEngine(Engine):
         try:
             with recorded(self.layers, len(inputs)) as found, torch.enable_grad():
                 gradient = modified_gradient(costs, values, inputs, targets, None).gradient
+            weighted = [k for k, w in zip(spread(len(inputs)), WEIGHTS, strict=False) for _ in range(w)]
             with torch.enable_grad():
-                alone = modified_gradient(costs, values, inputs[:1], targets[:1], None).gradient
-            trained = [p for p in self.first.network.parameters() if p.requires_grad]
+                some = modified_gradient(costs, values, inputs[weighted], targets[weighted], None).gradient
+            trained: list[Tensor] = [p for p in self.first.network.parameters() if p.requires_grad]
             factors = self._by_layer(factors_in_order(self.layers, *found))
             check_factors(factors.values(), dict(zip(trained, gradient, strict=True)))
-            check_first(factors.values(), dict(zip(trained, alone, strict=True)), 1 / len(inputs))
+            of_sum = {p: len(weighted) * g for p, g in zip(trained, some, strict=True)}
+            check_examples(factors.values(), of_sum, 1 / len(inputs))
         except NoPlainLayers:
             return False
         return True
