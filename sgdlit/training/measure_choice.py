@@ -160,10 +160,10 @@ class MeasureChoice:
                 self._leave_out(measure, str(error), speaks)
 
     def _check_one(self, measure: Measure, member: Member, data: KeyedData) -> None:
-        measure.check(member.network, data)
         measure.check_optimizer(member.optimizer)
-        if measure.looks_at_each:
-            with undisturbed(member.network, self._views[measure].mode):
+        with undisturbed(member.network, self._views[measure].mode):
+            measure.check(member.network, data)
+            if measure.looks_at_each:
                 refuse_coupled_examples(member.network)
 
     def without_start(self, speaks: bool) -> None:
