@@ -149,7 +149,7 @@ class CovarianceSpectrum(Measure):
 
     def work(self, sizes: Sizes) -> Works:
         n = sizes.examples
-        return {(spectrum_of,): work_of_company(n)._replace(example_gradients=n)}
+        return {(spectrum_of,): work_of_company(n, sizes.linear)._replace(example_gradients=n)}
 
     def take(self, run: RunAtStep, member: int) -> Values:
         if run.examples.count < 2:

@@ -51,7 +51,7 @@ from sgdlit.objectives.layer_factors import (
 from sgdlit.objectives.second_derivatives import plain_attention
 
 T = TypeVar("T")
-_NUMBERS = 3 * 2**21  # of gradients that are held at a time, at most
+_NUMBERS = 2**24  # of gradients that are held at a time, at most
 
 
 class ExampleGradients(NamedTuple):
@@ -69,7 +69,7 @@ class Company(NamedTuple):
     Attributes:
         at: which of them, from 0.
         losses: of each of them, ``[k]``.
-        gradient: of Σ_k w_k C_k over them, by parameter; see
+        gradient: of Σ_k w_k C_k over them, by parameter, where it was found; see
             :func:`sgdlit.objectives.layer_factors.check_examples`.
     """
 
@@ -155,8 +155,17 @@ def each_batch(
         return list(_by_batch(looked_at, loss, seen, of_factors, of_gradients, checked, of_mean))
 
 
-def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Company:
+def refuse_company(
+    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, with_gradient: bool = False
+) -> Company:
     """Refuse a network whose outputs of an example depend on what else is in the batch, or on draws.
+
+    Args:
+        network: in the mode in which it is.
+        loss: of each example.
+        inputs: ``[b, ...]``.
+        targets: ``[b, ...]``.
+        with_gradient: whether that of what is returned is wanted, as where factors of layers are compared.
 
     Returns:
         What some examples have without the others, with which :func:`each_batch` compares what it finds.
@@ -169,7 +178,7 @@ def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tens
         before = snapshot(devices)
         at = spread(len(inputs))[:ALONE]
         alone = [loss.per_example(outputs_of(network, inputs[[k]]), targets[[k]]) for k in at]
-        company = _company(network, loss, inputs, targets)
+        company = _company(network, loss, inputs, targets, with_gradient)
         drawn = snapshot(devices) != before
     if drawn:
         raise UserError(
@@ -181,12 +190,16 @@ def refuse_company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tens
     return company
 
 
-def _company(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Company:
+def _company(
+    network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, with_gradient: bool = True
+) -> Company:
     """Some examples of a batch."""
     at, parameters = spread(len(inputs)), list(trained_parameters(network).values())
-    with torch.enable_grad():
+    with torch.set_grad_enabled(with_gradient):
         losses = loss.per_example(outputs_of(network, inputs[at]), targets[at])
-        gradient = gradient_of((losses * weights_like(losses)).sum(), parameters)
+    if not with_gradient:
+        return Company(at, losses, {})
+    gradient = gradient_of((losses * weights_like(losses)).sum(), parameters)
     return Company(at, losses.detach(), dict(zip(parameters, gradient, strict=True)))
 
 
@@ -219,7 +232,7 @@ def _by_batch(
     """Of each batch, by the fastest way that the network allows."""
     layers, vectorised = linear_layers(network), True
     for inputs, targets in batches:
-        company = None if checked else refuse_company(network, loss, inputs, targets)
+        company = None if checked else refuse_company(network, loss, inputs, targets, layers is not None)
         checked = True
         if layers is not None:
             try:
@@ -330,13 +343,10 @@ def _products(
 def _together(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -> Iterator[dict[str, Tensor]]:
     """The gradients themselves, ``[b, ...]`` by the parameter's name, of some examples at a time.
 
-    Convolutions of all examples become one of many groups, which takes channel after channel: in another
-    memory format each layer would be copied.
-
     Raises:
         RuntimeError: an operation that ``torch.func.vmap`` does not know.
     """
-    parameters = {name: p.detach().contiguous() for name, p in trained_parameters(network).items()}
+    parameters = {name: p.detach() for name, p in trained_parameters(network).items()}
 
     def cost(values: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         outputs = functional_call(network, values, (x.unsqueeze(0),))
@@ -347,7 +357,7 @@ def _together(network: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor) -
     parts = -(-len(inputs) // at_a_time)
     with copied_buffers(network), plain_attention():  # vmap takes fused attention apart, example by example
         for x, y in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
-            yield each(parameters, x.contiguous(), y)
+            yield each(parameters, x, y)
 
 
 def _one_by_one(

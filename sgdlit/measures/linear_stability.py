@@ -215,7 +215,11 @@ class LinearStability(Measure):
 
     def work(self, sizes: Sizes) -> Works:
         n = sizes.examples
-        return {self: work_of_company(n)._replace(example_gradients=n, products=sizes.parameters * n)}
+        return {
+            self: work_of_company(n, sizes.linear)._replace(
+                example_gradients=n, products=sizes.parameters * n
+            )
+        }
 
     def take(self, run: RunAtStep, member: int) -> Values:
         found = example_hessians(run.network, run.loss, run.examples)

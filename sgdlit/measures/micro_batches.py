@@ -282,7 +282,7 @@ class MicroBatchNoise(Measure):
         if size < self._fewest or shown:
             return {}
         if self.parts is None:
-            return {self: work_of_company(size)._replace(example_gradients=size, together=size)}
+            return {self: work_of_company(size, sizes.linear)._replace(example_gradients=size, together=size)}
         return {self: Work(gradients=size, together=size // self.parts)}
 
     def take(self, run: RunAtStep, member: int) -> Values:

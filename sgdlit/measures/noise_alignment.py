@@ -92,7 +92,7 @@ class NoiseAlignment(ProbedMeasure):
 
     def work(self, sizes: Sizes) -> Works:
         n, m = sizes.examples, self.probes
-        spectrum = {(spectrum_of,): work_of_company(n)._replace(example_gradients=n)}
+        spectrum = {(spectrum_of,): work_of_company(n, sizes.linear)._replace(example_gradients=n)}
         company = work_of_company(min(n, sizes.chunk_size))
         own = Work(company.forwards, company.gradients + m * n, products=(2 * m + 1) * n)
         return work_of_hessian(sizes) | spectrum | {self: own}

@@ -132,7 +132,7 @@ class SignalToNoise(Measure):
 
     def work(self, sizes: Sizes) -> Works:
         n = sizes.examples
-        own = work_of_company(n)._replace(example_gradients=n)
+        own = work_of_company(n, sizes.linear)._replace(example_gradients=n)
         return super().work(sizes) | {self: own}
 
     def take(self, run: RunAtStep, member: int) -> Values:

@@ -132,7 +132,7 @@ class TangentKernel(Measure):
 
     def work(self, sizes: Sizes) -> Works:
         rows = sizes.examples * sizes.outputs
-        company = work_of_company(rows)
+        company = work_of_company(rows, sizes.linear)
         own = Work(2 * (1 + company.forwards), 2 * company.gradients, example_gradients=2 * rows)
         return {(kernels_of,): own}
 

@@ -60,6 +60,7 @@ class Sizes:
         parameters: P, those that are trained.
         matrices: how many of the trained tensors are matrices or convolutions.
         normalized: whether there is BatchNorm.
+        linear: whether linear layers hold all trained parameters.
         outputs: C, of one example.
         shown: what a step shows by itself, so that it costs no pass; None for nothing.
     """
@@ -73,6 +74,7 @@ class Sizes:
     parameters: int
     matrices: int = 0
     normalized: bool = False
+    linear: bool = False
     outputs: int = 1
     shown: Kind | None = None
 
@@ -87,15 +89,17 @@ def work_of_needs(needs: Iterable[str], sizes: Sizes) -> Works:
         found["gradient"] = Work(gradients=n)
     if needs & {"example_norms", "example_products"}:
         multiplied = n if "example_products" in needs else 0
-        found["example gradients"] = work_of_company(n)._replace(
+        found["example gradients"] = work_of_company(n, sizes.linear)._replace(
             example_gradients=n, example_products=multiplied
         )
     return found
 
 
-def work_of_company(examples: int) -> Work:
-    """Passes of examples alone, and the gradient of some: they show whether examples are coupled."""
-    return Work(forwards=min(examples, ALONE), gradients=min(examples, len(WEIGHTS)))
+def work_of_company(examples: int, linear: bool = False) -> Work:
+    """Passes of examples alone, and of some, which show whether examples are coupled; their gradient is
+    compared where it is linear layers that show those of examples."""
+    alone, some = min(examples, ALONE), min(examples, len(WEIGHTS))
+    return Work(forwards=alone, gradients=some) if linear else Work(forwards=alone + some)
 
 
 def not_yet_done(works: Mapping[Hashable, Work], done: set[Hashable]) -> Works:

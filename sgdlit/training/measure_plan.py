@@ -258,6 +258,7 @@ def _sizes(view: View, member: Member, data: KeyedData, shown: Kind | None) -> S
         parameters=sum(p.numel() for p in trained),
         matrices=sum(p.dim() > 1 for p in trained),
         normalized=has_batchnorm(member.network),
+        linear=linear_layers(member.network) is not None,
         outputs=_outputs(member, data),
         shown=shown,
     )

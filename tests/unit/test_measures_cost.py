@@ -37,6 +37,7 @@ from sgdlit.measures.work import DRAWN, Sizes, Work, Works, not_yet_done
 from sgdlit.models import MLP, WideResNet
 from sgdlit.models.quadratic import Quadratic
 from sgdlit.objectives import loss_by_name
+from sgdlit.objectives.layer_factors import linear_layers
 from sgdlit.training.measure_budget import _rounded_up, check_budget
 from sgdlit.training.measure_plan import Plan, in_percent, plan_of, planned_share, prices_of_member
 from sgdlit.training.measure_views import View
@@ -172,7 +173,14 @@ def products_beside_lanczos(works: Works, passes: Passes, run: RunAtStep) -> tup
 def sizes_of(name: str) -> Sizes:
     parameters = list(NETWORKS[name][0]().parameters())
     matrices = sum(p.dim() > 1 for p in parameters)
-    return replace(SIZES, parameters=sum(p.numel() for p in parameters), matrices=matrices, outputs=CLASSES)
+    linear = linear_layers(NETWORKS[name][0]()) is not None
+    return replace(
+        SIZES,
+        parameters=sum(p.numel() for p in parameters),
+        matrices=matrices,
+        outputs=CLASSES,
+        linear=linear,
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
