@@ -80,7 +80,7 @@ def trained(name: str, steps: int) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def measures(rounds: int, compiled: bool) -> list[Row]:
-    rows = []
+    rows = planned_shares(rounds)  # first, as in the process of a run
     for name, steps, size in (("WRN", 10, 32), ("WRN", 10, 128), ("MLP", 1000, 128)):
         rows += products(name, steps, size, rounds)
     for name, steps, most in (("MLP", 1000, 1.4), ("WRN", 10, 1.7)):
@@ -89,7 +89,7 @@ def measures(rounds: int, compiled: bool) -> list[Row]:
         rows += eigenvalues(name, steps)
     for case, most in ((SMALL_MLP, 1.06), (SMALL_WRN, 1.01)):
         rows += in_a_run(case, most, rounds)
-    return rows + planned_shares(rounds)
+    return rows
 
 
 def gradient(network: nn.Module, batches: Batches) -> Callable[[], object]:
@@ -306,13 +306,13 @@ def seconds_of_gradient(case: Case, examples: int) -> float:
 def planned_shares(rounds: int) -> list[Row]:
     """What measures were said to take, in steps, and what they took: the larger over the smaller."""
     return [
-        planned_share_of(case, preset, runs, steps, times, rounds)
-        for case, preset, runs, steps, times in (
-            (SMALL_MLP, "standard", 1, 1500, 6),
-            (SMALL_MLP, "full", 1, 700, 1),
-            (SMALL_WRN, "standard", 1, 120, 3),
-            (TINY_MLP, "standard", 1, 1500, 6),
-            (SMALL_MLP, "standard", 4, 700, 2),
+        planned_share_of(case, preset, runs, steps, times, rounds * fits)
+        for case, preset, runs, steps, times, fits in (
+            (SMALL_MLP, "standard", 1, 1500, 6, 4),
+            (SMALL_MLP, "full", 1, 700, 1, 1),
+            (SMALL_WRN, "standard", 1, 120, 3, 1),
+            (TINY_MLP, "standard", 1, 1500, 6, 4),
+            (SMALL_MLP, "standard", 4, 700, 2, 2),
         )
     ]
 
@@ -334,10 +334,10 @@ class ShareWatch(Callback):
             self.of_measures = self.measures.time.of_measures - self.of_measures
 
 
-def planned_share_of(case: Case, preset: PresetName, runs: int, steps: int, times: int, rounds: int) -> Row:
+def planned_share_of(case: Case, preset: PresetName, runs: int, steps: int, times: int, fits: int) -> Row:
     """Of a preset that is taken a few times in a run of some steps, beside the start, where it warms up; what
-    it took is the median over some runs."""
-    found = [planned_and_taken(case, preset, runs, steps, times) for _ in range(rounds)]
+    it took is the median over some fits."""
+    found = [planned_and_taken(case, preset, runs, steps, times) for _ in range(fits)]
     planned, took, seconds = (statistics.median(part) for part in zip(*found, strict=True))
     name = f"{preset}, {runs} run{'s' * (runs > 1)}: planned {planned:.0f} steps, took {took:.0f}"
     apart = max(planned, took) / max(min(planned, took), 1e-9)
