@@ -222,7 +222,7 @@ def expected_products(count: int, tolerance: float = 1e-3, size: int | None = No
         tolerance: relative, of each.
         size: P; no more are needed.
     """
-    found = (5.8 if count == 1 else 8.6 + 2.1 * count) + max(0.0, math.log10(1e-3 / tolerance))
+    found = (6.3 if count == 1 else 8.6 + 2.1 * count) + max(0.0, math.log10(1e-3 / tolerance))
     return found if size is None else min(found, float(size))
 
 
