@@ -38,7 +38,7 @@ def draws(member: Member, inputs: Tensor) -> bool:
         inputs: of a batch, ``[B, ...]``.
     """
     devices = _devices(member.network)
-    with kept(devices), frozen_statistics(member.network), torch.no_grad():
+    with kept(devices), frozen_statistics(member.network), torch.enable_grad():
         before = snapshot(devices)
         member.outputs(inputs)
         return snapshot(devices) != before
@@ -54,7 +54,7 @@ def has_a_state(member: Member, inputs: Tensor) -> bool:
     """
     held = [(module, dict(module._buffers)) for module in member.network.modules()]
     copies = [{name: b.clone() for name, b in own.items() if b is not None} for _, own in held]
-    with kept(_devices(member.network)), torch.no_grad():
+    with kept(_devices(member.network)), torch.enable_grad():
         before = generators_of(member.network)
         member.outputs(inputs)
         changed = generators_of(member.network) != before

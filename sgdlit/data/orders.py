@@ -147,6 +147,7 @@ class FixedList(Order):
         self._indices = _read_indices(indices) if isinstance(indices, str) else list(indices)
         if not self._indices:
             raise UserError("data.order.indices: the list is empty; it must name at least one example")
+        self._repeats = len(set(self._indices)) < len(self._indices)  # asked for at every step
 
     @property
     def description(self) -> str:
@@ -155,7 +156,7 @@ class FixedList(Order):
 
     @property
     def repeats_examples(self) -> bool:
-        return len(set(self._indices)) < len(self._indices)
+        return self._repeats
 
     def length(self, examples: int) -> int:
         return len(self._indices)

@@ -195,10 +195,10 @@ def _company(
 ) -> Company:
     """Some examples of a batch."""
     at, parameters = spread(len(inputs)), list(trained_parameters(network).values())
-    with torch.set_grad_enabled(with_gradient):
+    with torch.enable_grad():  # a network may need it to compute its outputs
         losses = loss.per_example(outputs_of(network, inputs[at]), targets[at])
     if not with_gradient:
-        return Company(at, losses, {})
+        return Company(at, losses.detach(), {})
     gradient = gradient_of((losses * weights_like(losses)).sum(), parameters)
     return Company(at, losses.detach(), dict(zip(parameters, gradient, strict=True)))
 

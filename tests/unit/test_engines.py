@@ -7,7 +7,7 @@ import pytest
 import torch
 from engine_runs import batches, machine, member, parameters, sgd, train
 
-from sgdlit.algorithms import EngineGroup, Look
+from sgdlit.algorithms import EngineGroup, Look, network_draws
 from sgdlit.algorithms.engines.captured import CapturedStep
 from sgdlit.algorithms.engines.group import likely_engine
 from sgdlit.algorithms.engines.stacked import StackedEngine
@@ -389,6 +389,25 @@ def test_the_loop_shows_no_gradient_of_a_network_that_changes_in_its_pass(layer)
     assert shown == ("gradient" if isinstance(layer, torch.nn.LayerNorm) else None)
     assert all(torch.equal(before[name], value) for name, value in own.network.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), drawn)
+
+
+class DescendsInside(torch.nn.Module):
+    """Its outputs are a step down the gradient of a function of its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(6, 3))
+
+    def forward(self, x):
+        x = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad((x @ self.weight).square().sum(), x, create_graph=True)
+        return (x - 0.1 * slope) @ self.weight
+
+
+def test_a_network_that_needs_gradients_to_compute_its_outputs_is_looked_at_with_them():
+    own, block = member(network=DescendsInside), Block(0, 1, [batches(teacher())])
+    assert not network_draws.draws(own, torch.ones(4, 6, dtype=own.network.weight.dtype))
+    assert EngineGroup([own], "loop", machine()).shows(block) == "gradient"
 
 
 def test_groups_of_members_change_nothing():

@@ -449,6 +449,29 @@ def test_single_examples_need_a_gradient_of_their_own():
     assert gradient_norm(network, nn.functional.cross_entropy, [(x, y)])
 
 
+class DescendsInside(nn.Module):
+    """Its outputs are a step down the gradient of a function of its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(12, 3))
+
+    def forward(self, x):
+        x = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad((x @ self.weight).square().sum(), x, create_graph=True)
+        return (x - 0.1 * slope) @ self.weight
+
+
+def test_norms_of_a_network_that_needs_gradients_to_compute_its_outputs():
+    torch.manual_seed(0)
+    network, x, y = DescendsInside().double(), torch.randn(6, 12).double(), torch.randint(3, (6,))
+    found = example_norms(network, CrossEntropy(), [(x, y)])
+    for i, norm in enumerate(found.tolist()):
+        cost = nn.functional.cross_entropy(network(x[i : i + 1]), y[i : i + 1])
+        (g,) = torch.autograd.grad(cost, network.weight)
+        assert norm == pytest.approx(float(g.square().sum()), rel=1e-10)
+
+
 def test_a_first_part_is_of_the_same_function_as_the_batch():
     """With statistics of the batch the two gradients are of two functions."""
     network = nn.Sequential(nn.Linear(12, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
